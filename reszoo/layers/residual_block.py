@@ -1,0 +1,156 @@
+"""The residual block: a fork, two paths and a merge."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from reszoo.layers.chain import Chain
+
+# Stands for an unknown size when the paths' shapes are compared; odd, so that a stride shows.
+_PROBE_SIZE = 97
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class ResidualBlock(keras.layers.Layer):
+    """Adds a shortcut to a branch, `y = activation(shortcut(x) + branch(x))`.
+
+    Nothing in it is bound to images: any layers whose outputs have one shape will do, so a branch
+    can be Dense layers, attention, or residual blocks again (a longer skip around shorter ones).
+
+    The block has two places that a gradient recorder looks at, methods so that it can put its own
+    in their place: `fork`, where `x` splits and the two returning gradients are summed, and
+    `merge`, where the paths are added.
+
+    Args:
+        branch: A Keras layer, a list of them (applied one after the other), or `None` for the
+            identity.
+        shortcut: A Keras layer, a list of them, or `None` for the identity.
+        activation: Applied after the addition, anything `keras.activations.get` takes; `None`
+            for nothing.
+        name: Name of the block; it labels the block in every plot.
+        dtype: Dtype or dtype policy of the block; the given layers keep their own.
+
+    Call arguments:
+        x: A tensor of any shape that both paths take.
+
+    Input shape:
+        Any that both paths take, for example `(batch, height, width, channels)`.
+
+    Output shape:
+        That of both paths.
+
+    Raises:
+        ValueError: When built, if the paths end in different shapes.
+
+    Reference:
+        He et al. 2015, "Deep residual learning for image recognition", section 3.1, equations 1
+        and 2.
+
+    Example:
+
+    >>> from reszoo import BasicBranch, ProjectionShortcut
+    >>> block = ResidualBlock(
+    ...     BasicBranch(16, strides=2), ProjectionShortcut(16, strides=2), activation="relu"
+    ... )
+    >>> block(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 4, 4, 16])
+    """
+
+    def __init__(self, branch, shortcut=None, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.branch = _as_layer(branch, "branch")
+        self.shortcut = _as_layer(shortcut, "shortcut")
+        self.activation = keras.activations.get(activation)
+        self.supports_masking = True
+
+    def fork(self, x):
+        """Returns `x` for the shortcut and `x` for the branch."""
+        # Two tensors, so that the gradients of either path are summed before they meet here.
+        return x, ops.copy(x)
+
+    def merge(self, shortcut, branch):
+        """Returns the sum of the two paths."""
+        return ops.add(shortcut, branch)
+
+    def build(self, input_shape):
+        for path in (self.branch, self.shortcut):
+            if not path.built:
+                path.build(input_shape)
+        self._check_paths_meet(tuple(input_shape))
+
+    def call(self, x):
+        to_shortcut, to_branch = self.fork(x)
+        return self.activation(self.merge(self.shortcut(to_shortcut), self.branch(to_branch)))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(self.branch.compute_output_shape(input_shape))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "branch": keras.saving.serialize_keras_object(self.branch),
+            "shortcut": keras.saving.serialize_keras_object(self.shortcut),
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for path in ("branch", "shortcut"):
+            config[path] = keras.saving.deserialize_keras_object(config[path])
+        return cls(**config)
+
+    def _check_paths_meet(self, input_shape):
+        shortcut, branch = self._path_shapes(input_shape)
+        if _same(shortcut, branch) and None in input_shape[1:]:
+            # An unknown image size hides a differing stride; a size put in its place shows it.
+            input_shape = (input_shape[0], *(size or _PROBE_SIZE for size in input_shape[1:]))
+            shortcut, branch = self._path_shapes(input_shape)
+        if not _same(shortcut, branch):
+            raise ValueError(
+                f"The two paths of {self.name!r} cannot be added: for an input of shape "
+                f"{input_shape} the shortcut {self.shortcut.name!r} ends in shape {shortcut} and "
+                f"the branch {self.branch.name!r} in shape {branch}. {_fix(input_shape, branch)}"
+            )
+
+    def _path_shapes(self, input_shape):
+        return tuple(
+            tuple(path.compute_output_shape(input_shape)) for path in (self.shortcut, self.branch)
+        )
+
+
+def _as_layer(path, argument):
+    if path is None:
+        return keras.layers.Identity()
+    if isinstance(path, keras.layers.Layer):
+        return path
+    if isinstance(path, Sequence) and not isinstance(path, str):
+        return Chain(path)
+    raise ValueError(
+        f"ResidualBlock takes a Keras layer, a list of them or None as {argument}, but got "
+        f"{path!r} of type {type(path).__name__}. For example: ResidualBlock(BasicBranch(64))."
+    )
+
+
+def _same(first, second):
+    return len(first) == len(second) and all(
+        a == b or a is None or b is None for a, b in zip(first, second, strict=True)
+    )
+
+
+def _fix(input_shape, branch):
+    """Returns a sentence naming the shortcut that leads from `input_shape` to `branch`."""
+    filters = branch[-1]
+    if len(branch) != len(input_shape) or len(branch) > 5:
+        return "Give a shortcut that ends in the branch's shape."
+    if len(branch) == 2:
+        return f"Use shortcut=keras.layers.Dense({filters})."
+    strides = {
+        round(size / out)
+        for size, out in zip(input_shape[1:-1], branch[1:-1], strict=True)
+        if size and out
+    } or {1}
+    if len(strides) > 1 or not min(strides):
+        return "Give a shortcut that ends in the branch's shape."
+    suffix = "" if strides == {1} else f", strides={strides.pop()}"
+    return f"Use shortcut=ProjectionShortcut({filters}{suffix})."

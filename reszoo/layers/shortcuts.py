@@ -1,0 +1,197 @@
+"""The shortcuts `s(x)`: projection, zero padding and stopped gradient."""
+
+import keras
+from keras import ops
+
+from reszoo.layers.branches import ConvolutionalChain
+from reszoo.layers.convolution import (
+    batch_norm,
+    check_positive_integer,
+    convolution,
+    spatial_rank,
+)
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class ProjectionShortcut(ConvolutionalChain):
+    """A 1x1 convolution and batch normalization, `W_s x`.
+
+    Brings the input to the branch's shape. Backward it is the transpose: the gradient comes back
+    through `W_s`, so it is no longer handed down unchanged.
+
+    Args:
+        filters: Number of output channels.
+        strides: Stride of the convolution, in pixels.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or the same with one or three spatial axes.
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), filters)`.
+
+    Raises:
+        ValueError: If `filters` or `strides` is not a positive integer.
+
+    Reference:
+        He et al. 2015, "Deep residual learning for image recognition", section 3.3, options B
+        and C.
+
+    Example:
+
+    >>> ProjectionShortcut(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 4, 4, 16])
+    """
+
+    def __init__(self, filters, strides=1, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_integer(filters, "filters", type(self).__name__)
+        check_positive_integer(strides, "strides", type(self).__name__)
+        self.filters = filters
+        self.strides = strides
+
+    def make_layers(self, rank):
+        dtype = self.dtype_policy
+        return [*convolution(rank, self.filters, 1, self.strides, dtype), batch_norm(dtype)]
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class ZeroPadShortcut(keras.layers.Layer):
+    """Takes every `strides`-th pixel and appends channels of zeros; it has no parameters.
+
+    Backward it crops: the gradient of the original channels comes back unchanged to the pixels
+    that were taken, and the other pixels get zero.
+
+    Args:
+        filters: Number of output channels, at least that of the input.
+        strides: Distance of the pixels taken, along every spatial axis.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or the same with one or three spatial axes.
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), filters)`.
+
+    Raises:
+        ValueError: If `filters` or `strides` is not a positive integer, or the input has more
+            channels than `filters`.
+
+    Reference:
+        He et al. 2015, "Deep residual learning for image recognition", section 3.3, option A.
+
+    Example:
+
+    >>> ZeroPadShortcut(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 4, 4, 16])
+    """
+
+    def __init__(self, filters, strides=1, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_integer(filters, "filters", type(self).__name__)
+        check_positive_integer(strides, "strides", type(self).__name__)
+        self.filters = filters
+        self.strides = strides
+
+    def build(self, input_shape):
+        spatial_rank(input_shape, type(self).__name__)
+        if input_shape[-1] > self.filters:
+            raise ValueError(
+                f"ZeroPadShortcut can only add channels: it got an input of shape "
+                f"{tuple(input_shape)} with {input_shape[-1]} channels and filters={self.filters}. "
+                f"Use ProjectionShortcut({self.filters}, strides={self.strides}) to reduce them."
+            )
+
+    def call(self, x):
+        rank = len(x.shape) - 2
+        if self.strides > 1:
+            every = slice(None, None, self.strides)
+            x = x[(slice(None), *[every] * rank, slice(None))]
+        missing = self.filters - x.shape[-1]
+        if missing == 0:
+            return x
+        return ops.pad(x, [(0, 0)] * (rank + 1) + [(0, missing)])
+
+    def compute_output_shape(self, input_shape):
+        batch, *spatial, _ = input_shape
+        strided = [None if size is None else -(-size // self.strides) for size in spatial]
+        return (batch, *strided, self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class StopGradSkip(keras.layers.Layer):
+    """A shortcut that no gradient passes, `sg(s(x))`.
+
+    Forward it is bit-identical to `s(x)`; backward it is zero, so the block's input and the
+    weights of `s` learn nothing through it. A block with it, `y = sg(x) + f(x)`, answers what the
+    skip does forward alone.
+
+    Args:
+        shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy of this layer; `shortcut` keeps its own.
+
+    Call arguments:
+        x: A tensor of any shape that `shortcut` takes.
+
+    Input shape:
+        That of `shortcut`.
+
+    Output shape:
+        That of `shortcut`.
+
+    Raises:
+        ValueError: If `shortcut` is neither a Keras layer nor `None`.
+
+    Example:
+
+    >>> x = keras.ops.ones((1, 8, 8, 16))
+    >>> bool(keras.ops.all(StopGradSkip()(x) == x))
+    True
+    """
+
+    def __init__(self, shortcut=None, **kwargs):
+        super().__init__(**kwargs)
+        if shortcut is not None and not isinstance(shortcut, keras.layers.Layer):
+            raise ValueError(
+                f"StopGradSkip takes a Keras layer or None as shortcut, but got {shortcut!r}. "
+                "For example: StopGradSkip(ProjectionShortcut(64, strides=2))."
+            )
+        self.shortcut = shortcut
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        if self.shortcut is not None and not self.shortcut.built:
+            self.shortcut.build(input_shape)
+
+    def call(self, x):
+        return ops.stop_gradient(x if self.shortcut is None else self.shortcut(x))
+
+    def compute_output_shape(self, input_shape):
+        if self.shortcut is None:
+            return tuple(input_shape)
+        return self.shortcut.compute_output_shape(input_shape)
+
+    def get_config(self):
+        shortcut = self.shortcut and keras.saving.serialize_keras_object(self.shortcut)
+        return {**super().get_config(), "shortcut": shortcut}
+
+    @classmethod
+    def from_config(cls, config):
+        if config.get("shortcut") is not None:
+            config["shortcut"] = keras.saving.deserialize_keras_object(config["shortcut"])
+        return cls(**config)

@@ -1,0 +1,44 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "reszoo" / "version.py").read_text())[1]
+
+# matplotlib and pandas are imported only where they are used, so that importing the layers
+# into a model costs nothing beyond keras.
+setup(
+    name="reszoo",
+    version=VERSION,
+    description="Residual networks for Keras, with the gradient of each path recorded",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["reszoo", "reszoo.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.15",
+        "matplotlib>=3.8",
+        "ml_collections>=1.0",
+        "numpy>=1.26",
+        "pandas>=2.2",
+        "scikit-learn>=1.4",
+        "tensorboard>=2.20",
+        "tensorflow>=2.21",
+        "tensorflow-datasets>=4.9.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.15"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,19 @@
+"""Settings that every test shares."""
+
+import os
+
+# Before TensorFlow starts: quiet start-up, and the same sums in the same order on every machine.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Gives every test the same seed, the float32 policy and names that count from zero."""
+    keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
