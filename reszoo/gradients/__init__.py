@@ -1,0 +1,4 @@
+"""Recording the gradient of each path of a residual block while a model trains."""
+
+from reszoo.gradients.log import load as load
+from reszoo.gradients.log import records as records
