@@ -35,17 +35,24 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Returns what is left of the command line, or ends the program with one line."""
     try:
         rest = flags.FLAGS(argv)
-        _ = _CONFIG.value  # raises if the file could not be read
-    except KeyError as error:
-        _fail(f"the configuration has no field {error.args[0]}")
-    except (flags.Error, AttributeError, ImportError, OSError, TypeError, ValueError) as error:
-        _fail(error)
+        _CONFIG.value.lock()  # raises if the file could not be read
+    except (flags.Error, AttributeError, ImportError, KeyError, OSError, ValueError) as error:
+        _fail(_explain(error))
     if len(rest) > 1:
         _fail(f"there is no argument {rest[1]!r}; options start with --, see --help.")
-    if not flags.FLAGS["verbosity"].using_default_value:
-        return rest
-    logging.set_verbosity(logging.WARNING)
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)
     return rest
+
+
+def _explain(error):
+    """Returns the reason; a field that is missing comes as an error within an error."""
+    reason = error.args[0] if error.args else error
+    if isinstance(reason, KeyError):
+        reason = reason.args[0]
+    elif not isinstance(error, KeyError):
+        return error
+    return f"the configuration has no field {reason}"
 
 
 def _fail(reason):

@@ -173,11 +173,9 @@ def _classification_keys(builder):
     import tensorflow_datasets as tfds
 
     info = builder.info
-    keys = info.supervised_keys or (None, None)
-    kinds = (tfds.features.Image, tfds.features.ClassLabel)
-    if len(keys) != 2 or not all(
-        isinstance(info.features.get(key), kind) for key, kind in zip(keys, kinds, strict=True)
-    ):
+    keys = info.supervised_keys or ()
+    kinds = [type(info.features[key]) for key in keys if key in info.features.keys()]  # noqa: SIM118
+    if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
         raise ValueError(
             f"The data set {info.full_name!r} does not classify images: an image and a class "
             f"label are needed, but its supervised keys are {info.supervised_keys}."
@@ -193,11 +191,12 @@ def _prepare(builder):
     try:
         _probe_network(builder)
         builder.download_and_prepare()
-    except Exception as error:
+    except (OSError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"The data set {builder.info.full_name!r} is not in {builder.data_dir} and could not "
-            f"be prepared there ({type(error).__name__}): connect to the network and run again, "
-            "or copy a prepared data set to that directory, or use the data set "
+            f"be prepared there ({type(error).__name__}: {reason}); connect to the network and run "
+            "again, or copy the prepared data set to that directory, or use the data set "
             '"digits", which needs no network.'
         ) from error
 
@@ -206,7 +205,7 @@ def _probe_network(builder):
     """Asks for one of the files, so that a missing network is found at once."""
     import requests
 
-    for url in list(builder.url_infos)[:1]:
+    for url in list(builder.url_infos or ())[:1]:
         requests.head(url, timeout=PROBE_TIMEOUT_SECONDS)
 
 

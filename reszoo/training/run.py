@@ -99,12 +99,11 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
 
     Raises:
         ValueError: If the configuration does not fit together, or the work directory holds a run
-            of another configuration.
-        OSError: If the work directory cannot be written.
+            of another configuration or cannot be written.
     """
     if config.epochs < 1:
         raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
-    workdir = Path(workdir).absolute()
+    workdir = _writable(Path(workdir).absolute())
     _check_same_run(config, workdir / "config.json")
     keras.config.set_dtype_policy(config.dtype)
     keras.utils.set_random_seed(config.seed)
@@ -114,9 +113,21 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         model = _create_compiled_model(config, pipeline)
         checkpoints = Checkpoints(workdir / "checkpoints", model)
         epochs_done = checkpoints.restore()
-    workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     return Run(config, workdir, pipeline, strategy, model, checkpoints, epochs_done)
+
+
+def _writable(workdir):
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if os.access(workdir, os.W_OK | os.X_OK):
+            return workdir
+        reason = "Permission denied"
+    except OSError as error:
+        reason = error.strerror
+    raise ValueError(
+        f"The workdir {workdir} cannot be written ({reason}). Give a directory that can."
+    )
 
 
 def _create_pipeline(config):
