@@ -37,6 +37,8 @@ class ModelTaps:
         self.blocks = find_blocks(model)
         self.variables = list(model.trainable_variables)
         with model.distribute_strategy.scope():
+            if not model.optimizer.built:
+                model.optimizer.build(self.variables)
             self.switch = Switch()
             self._anchor = tf.Variable(0.0, trainable=True)
             self._forks = [Accumulator([len(FORK_SUMS)]) for _ in self.blocks]
@@ -112,16 +114,15 @@ class ModelTaps:
                     self._take_away()
 
     def _put_in_place(self):
-        for block, fork, merge in zip(self.blocks.values(), self._forks, self._merges, strict=True):
-            self._replace(block, "fork", ForkTap(fork, self.switch, self._anchor, self._unscaled))
-            self._replace(block, "merge", MergeTap(block.merge, merge, self.switch, self._unscaled))
         optimizer = self.model.optimizer
+        for block, fork, merge in zip(self.blocks.values(), self._forks, self._merges, strict=True):
+            self._replace(block, "fork", ForkTap(fork, self.switch, self._anchor, optimizer))
+            self._replace(block, "merge", MergeTap(block.merge, merge, self.switch, optimizer))
         update = UpdateTap(
             optimizer,
             self.variables,
             self._updates,
             self.switch,
-            self._unscaled,
             fixed_shapes=bool(self.model.jit_compile),
         )
         self._replace(optimizer, "apply", update)
@@ -139,14 +140,3 @@ class ModelTaps:
                 del attributes[name]
             else:
                 attributes[name] = original
-
-    def _unscaled(self, sums, degrees):
-        """Returns sums of the gradients, given those of the loss-scaled gradients."""
-        optimizer = self.model.optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            scale = optimizer.dynamic_scale.value
-        elif optimizer.loss_scale_factor is not None:
-            scale = optimizer.loss_scale_factor
-        else:
-            return sums
-        return sums * (1.0 / scale) ** tf.constant(list(degrees.values()), tf.float32)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.log import LogWriter
 from reszoo.gradients.model_taps import ModelTaps
+from reszoo.gradients.scale import accumulation_steps
 from reszoo.gradients.statistics import DEFAULT_GROUPS, derive, ratio, statistics_of
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
@@ -36,7 +37,8 @@ class GradientRecorder(keras.callbacks.Callback):
         log_dir: Directory of the log, local or `gs://`.
         every_steps: Records the steps that are multiples of it, counted from 0 as
             `optimizer.iterations` does. With several steps per execution, at most one step of each
-            execution.
+            execution; with accumulated gradients, a step is all batches of an update, recorded as
+            the one large batch that they stand for.
         statistics: Names of the sets of statistics to record.
 
     Raises:
@@ -77,24 +79,33 @@ class GradientRecorder(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.close()
         self._taps = ModelTaps(self.model)
-        self._batches = int(self.model.optimizer.iterations.numpy())
+        self._batches_per_step = accumulation_steps(self.model.optimizer)
+        first_step = int(self.model.optimizer.iterations.numpy())
+        self._batches = first_step * self._batches_per_step
         self._taps.switch.set_count(self._batches)
         described = describe_blocks(self._taps.blocks)
         names = [statistic.name for statistic in self.statistics]
-        self._writer = LogWriter(self.log_dir, described, names, self._batches)
+        self._writer = LogWriter(self.log_dir, described, names, first_step)
         self._membership = _membership(self._taps)
         self._tap_fit()
 
     def on_train_batch_begin(self, batch, logs=None):
         self._first_batch = batch
-        due_step = -(-self._batches // self.every_steps) * self.every_steps
-        if due_step < self._batches + self.model.steps_per_execution:
-            self._taps.switch.set_window(due_step, due_step)
-            self._due_step = due_step
+        if self._due_step is not None:
+            return
+        # The first step that is due among those that begin in this execution.
+        step = -(-self._batches // self._batches_per_step)
+        step = -(-step // self.every_steps) * self.every_steps
+        first = step * self._batches_per_step
+        if first < self._batches + self.model.steps_per_execution:
+            self._taps.switch.set_window(first, first + self._batches_per_step - 1)
+            self._due_step = step
 
     def on_train_batch_end(self, batch, logs=None):
         self._batches += batch - self._first_batch + 1
-        if self._due_step is not None and self._batches > self._due_step:
+        if self._due_step is None:
+            return
+        if self._batches >= (self._due_step + 1) * self._batches_per_step:
             self._write(self._due_step)
             self._due_step = None
 

@@ -8,6 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
+from reszoo.gradients.scale import (
+    accumulation_steps,
+    loss_scale,
+    unscaled,
+    updating_optimizer,
+)
 from reszoo.gradients.statistics import FORK_SUMS, MERGE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.sums import fork_sums, gradient_sums, merge_sums, squares
 
@@ -102,14 +108,14 @@ class ForkTap:
         switch: Whether they are.
         anchor: A scalar variable that the tape watches. Without it nothing would be differentiated
             to this block, and so nothing recorded, where all before it is frozen or it is first.
-        unscaled: Takes the sums of scaled gradients to those of the gradients.
+        optimizer: The optimizer, which may have scaled the loss.
     """
 
-    def __init__(self, accumulator, switch, anchor, unscaled):
+    def __init__(self, accumulator, switch, anchor, optimizer):
         self.accumulator = accumulator
         self.switch = switch
         self.anchor = anchor
-        self.unscaled = unscaled
+        self.optimizer = optimizer
 
     def __call__(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         @tf.custom_gradient
@@ -118,7 +124,7 @@ class ForkTap:
                 total = skip + branch
                 self.accumulator.add(
                     self.switch.on(),
-                    lambda: self.unscaled(fork_sums(skip, branch, total), FORK_SUMS),
+                    lambda: unscaled(fork_sums(skip, branch, total), FORK_SUMS, self.optimizer),
                 )
                 return total, tf.zeros_like(anchor)
 
@@ -134,21 +140,22 @@ class MergeTap:
         merge: The block's own merge, which still does the adding.
         accumulator: Where the sums of `MERGE_SUMS` are added.
         switch: Whether they are.
-        unscaled: Takes the sums of scaled gradients to those of the gradients.
+        optimizer: The optimizer, which may have scaled the loss.
     """
 
-    def __init__(self, merge, accumulator, switch, unscaled):
+    def __init__(self, merge, accumulator, switch, optimizer):
         self.merge = merge
         self.accumulator = accumulator
         self.switch = switch
-        self.unscaled = unscaled
+        self.optimizer = optimizer
 
     def __call__(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         @tf.custom_gradient
         def observed(y):
             def backward(gradient):
                 self.accumulator.add(
-                    self.switch.on(), lambda: self.unscaled(merge_sums(gradient), MERGE_SUMS)
+                    self.switch.on(),
+                    lambda: unscaled(merge_sums(gradient), MERGE_SUMS, self.optimizer),
                 )
                 return gradient
 
@@ -165,47 +172,60 @@ class UpdateTap:
         variables: The weights to observe.
         accumulator: Where the sums of `WEIGHT_SUMS` are added, of shape `(weights, sums)`.
         switch: Whether they are.
-        unscaled: Takes the sums of scaled gradients to those of the gradients.
         fixed_shapes: Whether the step is compiled by XLA, whose branches agree in shapes.
     """
 
-    def __init__(self, optimizer, variables, accumulator, switch, unscaled, fixed_shapes):
+    def __init__(self, optimizer, variables, accumulator, switch, fixed_shapes):
         self.optimizer = optimizer
         self.apply = optimizer.apply
         self.row_of = {id(variable): row for row, variable in enumerate(variables)}
         self.accumulator = accumulator
         self.switch = switch
-        self.unscaled = unscaled
         self.fixed_shapes = fixed_shapes
 
     def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
         if trainable_variables is None:
             trainable_variables = self.optimizer._trainable_variables
         grads, variables = list(grads), list(trainable_variables)
-        observed = [
-            (self.row_of[id(variable)], gradient, variable.value)
-            for gradient, variable in zip(grads, variables, strict=True)
-            if id(variable) in self.row_of
-        ]
-        rows, gradients, weights = zip(*observed, strict=True) if observed else ((), (), ())
+        rows, observed = self._observed(grads, variables)
+        weights = [variable.value for _, variable in observed]
         due = self.switch.on_last()
-        gradient_parts = self._gradient_parts(due, gradients)
+        gradient_parts = self._gradient_parts(due, observed)
         before = self._copies(due, weights)
         self.apply(grads, variables)
         self.accumulator.add(due, lambda: self._sums(rows, gradient_parts, before, weights))
 
-    def _gradient_parts(self, due, gradients):
+    def _observed(self, grads, variables):
+        """Returns the rows of the weights that are observed, and their gradients with them."""
+        pairs = zip(grads, variables, strict=True)
+        observed = [(g, variable) for g, variable in pairs if id(variable) in self.row_of]
+        return [self.row_of[id(variable)] for _, variable in observed], observed
+
+    def _gradient_parts(self, due, observed):
         """Returns the sums of each weight's gradient, of all replicas' sum; zeros if not due."""
-        dense = [tf.zeros(1) if g is None else tf.convert_to_tensor(g) for g in gradients]
+        dense = [tf.zeros(1) if g is None else tf.convert_to_tensor(g) for g, _ in observed]
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync == 1:
-            return self._parts(due, dense, lambda: dense)
+            accumulated = self._accumulated([variable for _, variable in observed])
+            return self._parts(due, dense, lambda: map(tf.add, dense, accumulated()))
         context = tf.distribute.get_replica_context()
         if tf.__internal__.distribute.strategy_supports_no_merge_call():
             add = tf.distribute.ReduceOp.SUM
             return self._parts(due, dense, lambda: context.all_reduce(add, dense))
         # Where replicas are threads, communication under a condition is asked for outside them.
         return context.merge_call(self._parts_of_replicas, args=(due, dense))
+
+    def _accumulated(self, variables):
+        """Returns a function that gives the scaled gradients of the batches before this one."""
+        optimizer = updating_optimizer(self.optimizer)
+        if accumulation_steps(optimizer) == 1:
+            return lambda: [0.0] * len(variables)
+        # Keras has no public way to them.
+        indices = [optimizer._get_variable_index(variable) for variable in variables]
+        return lambda: [
+            optimizer._accumulated_gradients[index].value * loss_scale(self.optimizer)
+            for index in indices
+        ]
 
     def _parts_of_replicas(self, strategy, due, gradients):
         def summed():
@@ -216,10 +236,10 @@ class UpdateTap:
 
     def _parts(self, due, gradients, summed):
         parts = ("weight_gradient_squares", "weight_gradient_nonfinite")
-        degrees = {name: WEIGHT_SUMS[name] for name in parts}
+        powers = {name: WEIGHT_SUMS[name] for name in parts}
         return tf.cond(
             due,
-            lambda: self.unscaled(gradient_sums(summed()), degrees),
+            lambda: unscaled(gradient_sums(summed()), powers, self.optimizer),
             lambda: tf.zeros((len(gradients), len(parts))),
         )
 
