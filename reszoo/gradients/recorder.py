@@ -70,7 +70,8 @@ class GradientRecorder(keras.callbacks.Callback):
             )
         self.log_dir = str(log_dir)
         self.every_steps = every_steps
-        self.statistics = statistics_of(statistics)
+        self.groups = tuple(statistics)
+        self.statistics = statistics_of(self.groups)
         self._taps = None
         self._writer = None
         self._due_step = None
@@ -78,7 +79,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.close()
-        self._taps = ModelTaps(self.model)
+        self._taps = ModelTaps(self.model, self.groups)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
@@ -149,12 +150,15 @@ class GradientRecorder(keras.callbacks.Callback):
             sums = {
                 **of_blocks,
                 **{name: self._membership @ values for name, values in of_weights.items()},
+                "parts": np.full(len(self._membership), float(self._taps.parts)),
             }
             values = derive(self.statistics, sums)
         self._writer.write(step, values, self._scalars(of_weights))
 
     def _scalars(self, of_weights):
         """Returns the numbers about the whole model."""
+        if not of_weights:
+            return {}
         total = {name: values.sum() for name, values in of_weights.items()}
         return {
             "weight_gradient_norm": np.sqrt(total["weight_gradient_squares"]),
