@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.log import LogWriter
 from reszoo.gradients.model_taps import ModelTaps
@@ -39,7 +41,10 @@ class GradientRecorder(keras.callbacks.Callback):
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
             the one large batch that they stand for.
-        statistics: Names of the sets of statistics to record.
+        statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
+            `"distribution"`, `"noise_scale"`; `docs/statistics.md` says what they cost.
+        alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
+            printed, and written to `alarms.jsonl` and to TensorBoard.
 
     Raises:
         ValueError: If `every_steps` is not a positive integer or a set is unknown; when training
@@ -60,7 +65,11 @@ class GradientRecorder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str, every_steps: int = 100, statistics: Iterable[str] = DEFAULT_GROUPS
+        self,
+        log_dir: str,
+        every_steps: int = 100,
+        statistics: Iterable[str] = DEFAULT_GROUPS,
+        alarms: Iterable[Alarm] = (),
     ):
         super().__init__()
         if not isinstance(every_steps, int) or isinstance(every_steps, bool) or every_steps < 1:
@@ -72,6 +81,7 @@ class GradientRecorder(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.groups = tuple(statistics)
         self.statistics = statistics_of(self.groups)
+        self.alarms = check_alarms(alarms, self.groups)
         self._taps = None
         self._writer = None
         self._due_step = None
@@ -88,6 +98,7 @@ class GradientRecorder(keras.callbacks.Callback):
         names = [statistic.name for statistic in self.statistics]
         self._writer = LogWriter(self.log_dir, described, names, first_step)
         self._membership = _membership(self._taps)
+        self._watch = AlarmWatch(self.alarms, self.log_dir, first_step)
         self._tap_fit()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -154,6 +165,17 @@ class GradientRecorder(keras.callbacks.Callback):
             }
             values = derive(self.statistics, sums)
         self._writer.write(step, values, self._scalars(of_weights))
+        self._raise_alarms(step, values)
+
+    def _raise_alarms(self, step, values):
+        names = [statistic.name for statistic in self.statistics]
+        statistics = dict(zip(names, values.T, strict=True))
+        found = self._watch.look(RecordedStep(step, self._taps.blocks, statistics))
+        for alarm, finding in found:
+            logging.warning("%s", finding.text)
+            self.model.stop_training |= alarm.stop_training
+        if found:
+            self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
 
     def _scalars(self, of_weights):
         """Returns the numbers about the whole model."""
