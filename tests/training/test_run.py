@@ -93,14 +93,12 @@ def test_a_run_killed_before_its_second_checkpoint_goes_on_bit_for_bit(
         save(self, epoch, logs)
 
     monkeypatch.setattr(Checkpoints, "on_epoch_end", killed)
-    # Without recording, which must change nothing either.
-    config = tiny_config(**{"recording.every_steps": 0})
     with pytest.raises(KeyboardInterrupt):
-        prepare(config, tmp_path).train()
+        prepare(tiny_config(), tmp_path).train()
     assert not (tmp_path / "model.keras").exists()
     monkeypatch.undo()
     keras.utils.set_random_seed(123)
-    prepare(config, tmp_path).train()
+    prepare(tiny_config(), tmp_path).train()
 
     assert "Going on after epoch 1" in capsys.readouterr().out
     assert lines(tmp_path) == lines(whole)
