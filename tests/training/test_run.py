@@ -64,6 +64,17 @@ def test_the_gradients_of_every_block_are_recorded(whole):
     assert (log[log.statistic == "output_gradient_norm"].value > 0).all()
 
 
+def test_recording_changes_nothing(whole, tmp_path):
+    prepare(tiny_config(**{"recording.every_steps": 0}), tmp_path / "run").train()
+    assert lines(tmp_path / "run") == lines(whole)
+    plain, recorded = (
+        keras.models.load_model(workdir / "model.keras").get_weights()
+        for workdir in (tmp_path / "run", whole)
+    )
+    for of_plain, of_recorded in zip(plain, recorded, strict=True):
+        np.testing.assert_array_equal(of_plain, of_recorded)
+
+
 def test_the_saved_model_is_the_one_that_was_tested(whole):
     model = keras.models.load_model(whole / "model.keras")
     pipeline = prepare(tiny_config(), whole).pipeline
