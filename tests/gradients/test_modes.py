@@ -167,9 +167,7 @@ def test_every_variable_is_recorded_if_asked_for(data, by_hand, tmp_path):
     first = table[table.step == 0]
     assert first.variable.nunique() == len(dense_model().trainable_variables)
     for name in ("weight_norm", "weight_gradient_norm", "update_norm"):
-        of_block = first[
-            (first.statistic == name) & first.variable.str.contains("identity/")
-        ].value
+        of_block = first[(first.statistic == name) & first.variable.str.contains("identity/")].value
         expected = by_hand[0]["identity"][name]
         assert np.linalg.norm(of_block.astype(float)) == pytest.approx(expected, rel=1e-5)
 
@@ -387,6 +385,20 @@ class Subclassed(keras.Model):
 
 def test_nested_and_subclassed_models_are_recorded(data, by_hand, tmp_path):
     model = Subclassed()
+    model.compile(sgd(), LOSS, jit_compile=False)
+    recorder = reszoo.GradientRecorder(tmp_path, 1)
+    model.fit(*data, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[recorder])
+    assert_recorded(tmp_path, by_hand)
+
+
+@pytest.mark.parametrize("whole_block", [False, True])
+def test_a_block_whose_activations_are_computed_again_is_recorded(
+    whole_block, data, by_hand, tmp_path
+):
+    model = dense_model()
+    for block in model.layers[:-1]:
+        layer = block if whole_block else block.branch
+        layer.call = keras.remat(layer.call)
     model.compile(sgd(), LOSS, jit_compile=False)
     recorder = reszoo.GradientRecorder(tmp_path, 1)
     model.fit(*data, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[recorder])
