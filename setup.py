@@ -18,6 +18,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["reszoo", "reszoo.*"]),
+    package_data={"reszoo.tensorboard": ["static/*"]},
+    entry_points={
+        "tensorboard_plugins": [
+            "gradient_flow = reszoo.tensorboard.plugin:GradientFlowLoader",
+        ],
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
@@ -34,6 +40,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "ruff>=0.15"],
+        "browser-test": ["playwright>=1.50"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
