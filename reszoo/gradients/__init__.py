@@ -2,3 +2,4 @@
 
 from reszoo.gradients.log import load as load
 from reszoo.gradients.log import records as records
+from reszoo.gradients.recorder import GradientRecorder as GradientRecorder
