@@ -121,9 +121,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         arguments = _arguments(request, allowed)
         first = _integer(arguments, "first_step", 0, 0, _LAST_STEP)
         last = _integer(arguments, "last_step", _LAST_STEP, first, _LAST_STEP)
-        limit = _integer(
-            arguments, "max_steps", DEFAULT_STEPS_AN_ANSWER, 3, MOST_STEPS_AN_ANSWER
-        )
+        limit = _integer(arguments, "max_steps", DEFAULT_STEPS_AN_ANSWER, 3, MOST_STEPS_AN_ANSWER)
         run = _run_name(arguments)
         whole = self._recording(*_context(request), run)
         available = int(((whole.steps >= first) & (whole.steps <= last)).sum())

@@ -150,9 +150,7 @@ def _nonfinite(recording):
     return counted | np.isinf(recording.values).any(axis=(1, 2))
 
 
-def select(
-    recording: Recording, blocks: Sequence[str], statistics: Sequence[str]
-) -> Recording:
+def select(recording: Recording, blocks: Sequence[str], statistics: Sequence[str]) -> Recording:
     """Takes some blocks and statistics.
 
     Args:

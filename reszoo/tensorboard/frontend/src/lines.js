@@ -57,7 +57,7 @@ export class Lines {
       stroke: theme.muted, font: theme.smallFont,
       grid: {stroke: theme.grid, width: 1}, ticks: {stroke: theme.grid, width: 1},
     };
-    const filter = log ? (_, splits) => someDecades(splits) : undefined;
+    const thinned = log ? {filter: (_, splits) => someDecades(splits)} : {};
     return {
       width, height: 260,
       legend: {show: false},
@@ -70,7 +70,7 @@ export class Lines {
       axes: [
         {...axis, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? number(tick) : ""))},
         {
-          ...axis, size: 80, filter, grid: {...axis.grid, filter}, ticks: {...axis.ticks, filter}, label: unit || undefined, labelSize: 20, labelFont: theme.smallFont,
+          ...axis, size: 80, ...thinned, grid: {...axis.grid, ...thinned}, ticks: {...axis.ticks, ...thinned}, label: unit || undefined, labelSize: 20, labelFont: theme.smallFont,
           values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))),
         },
       ],
