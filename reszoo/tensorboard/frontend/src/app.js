@@ -160,7 +160,7 @@ export class App {
     this.#drawRange();
     this.#drawAlarms();
     const steps = mergeSteps(this.data.map((each) => each.steps));
-    this.domain = [this.state.from ?? steps[0] ?? 0, this.state.to ?? steps.at(-1) ?? 0];
+    this.domain = domainOf(steps);
     this.timeline.setSteps(steps, this.data.flatMap((each) => each.alarms));
     this.step = this.#currentStep(steps);
     for (const view of this.views) view.draw();
@@ -272,6 +272,14 @@ export class App {
       : "No gradients are recorded in this log yet. Train with reszoo.GradientRecorder, and they appear here.");
     this.notice.hidden = false;
   }
+}
+
+/** The ends of the time axis: each step stands in the middle of its share. */
+function domainOf(steps) {
+  if (!steps.length) return [0, 1];
+  const [first, last] = [steps[0], steps.at(-1)];
+  const half = steps.length > 1 ? (last - first) / (steps.length - 1) / 2 : 0.5;
+  return [first - half, last + half];
 }
 
 function mergeSteps(all) {

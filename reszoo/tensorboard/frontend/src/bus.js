@@ -108,7 +108,7 @@ export class Bus {
     for (const {name, start, end, strides} of this.layout.stages) {
       const [left, right] = [this.#x(start) + 1.5, this.#x(end) - 1.5];
       group.append(svg("rect", {
-        x: left, y: TOP - 8, width: right - left, height: this.lineY + BELOW - TOP - 12, rx: 8,
+        x: left, y: TOP - 8, width: right - left, height: this.lineY + BELOW - TOP + 2, rx: 8,
       }));
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
       if (name && right - left > 30) {

@@ -32,7 +32,7 @@ export class Heatmap {
     this.rowHeight = Math.max(3, Math.min(content.tallestRow, Math.floor(300 / count) || 3));
     this.height = TOP + this.rowHeight * count + BOTTOM;
     this.element.style.height = `${this.height}px`;
-    this.x = scaleLinear().domain(widen(content.domain)).range([LEFT, width - RIGHT]);
+    this.x = scaleLinear().domain(content.domain).range([LEFT, width - RIGHT]);
     set(this.over, {"aria-label": content.label});
     const context = sizeCanvas(this.cells, width, this.height);
     sizeCanvas(this.over, width, this.height);
@@ -183,10 +183,6 @@ export class Heatmap {
     event.preventDefault();
     event.stopPropagation();
   }
-}
-
-function widen([first, last]) {
-  return first < last ? [first, last] : [first - 0.5, last + 0.5];
 }
 
 const clip = (text) => (text.length > 15 ? `${text.slice(0, 14)}\u2026` : text);

@@ -64,7 +64,7 @@ export class Lines {
       padding: [14, 12, 0, 0],
       cursor: {drag: {x: true, y: false, setScale: false}, points: {size: 6}},
       scales: {
-        x: {time: false, range: () => (domain[0] < domain[1] ? domain : [domain[0] - 0.5, domain[1] + 0.5])},
+        x: {time: false, range: () => domain},
         y: {distr: log ? 3 : 1},
       },
       axes: [

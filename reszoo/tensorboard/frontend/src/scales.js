@@ -83,7 +83,9 @@ export function comparisonScale(description, range, {dark}) {
     ? scaleLinear().domain([-far, far]).clamp(true)
     : scaleLog().domain([1 / Math.min(far, 1e6), Math.min(far, 1e6)]).clamp(true);
   const colors = (t) => interpolatePRGn(dark ? 0.12 + 0.76 * t : 0.04 + 0.92 * t);
-  return {...describeScale(scale, colors, !isDifference, dark), isDifference};
+  const [low, high] = scale.domain();
+  const middle = isDifference ? 0 : 1;
+  return {...describeScale(scale, colors, !isDifference, dark), isDifference, ticks: [low, middle, high]};
 }
 
 function plainDomain(range, isLog) {
@@ -118,14 +120,15 @@ function ticksOf(scale, isLog) {
 /** Widths in pixels by the logarithm of a magnitude; zero and nothing are 0. */
 export function widthScale(range, most) {
   if (!range || range.positive === Infinity) return {of: () => 0, ticks: []};
-  const [low, high] = decades(range.positive, range.high);
+  // Less than two decades would make much of little.
+  const [low, high] = [Math.min(range.positive, range.high / 100), range.high];
   const scale = scaleLog().domain([low, high]).range([Math.max(0.75, most * 0.07), most]).clamp(true);
   const of = (value) => {
     if (Number.isNaN(value) || value <= 0) return 0;
     return Number.isFinite(value) ? scale(value) : most;
   };
   const middle = Math.sqrt(low * high);
-  return {of, ticks: high / low > 1.5 ? [low, middle, high] : [middle]};
+  return {of, ticks: [low, middle, high]};
 }
 
 const short = format(".3~g");
