@@ -27,6 +27,8 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
+        # TensorFlow Datasets imports it without asking for it.
+        "importlib_resources>=6",
         "keras>=3.15",
         "matplotlib>=3.8",
         "ml_collections>=1.0",

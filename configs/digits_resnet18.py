@@ -1,6 +1,6 @@
 """ResNet-18 on scikit-learn's scanned digits; needs no network."""
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
@@ -9,8 +9,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.name = "digits"
-    config.data.image_size = config_dict.placeholder(int)
-    config.data.image_size = 16
+    config.data.image_size = 16  # pixels; the scans have 8
     config.data.shift_pixels = 1
     config.data.flip = False  # a mirrored digit is no digit
 

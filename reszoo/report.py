@@ -28,7 +28,7 @@ PANELS = (
     (
         "skip_share",
         r"Share of the skip: $|g_{skip}|\,/\,(|g_{skip}| + |g_{branch}|)$",
-        "0: all by the branch, 1: all by the skip",
+        "0: branch only, 1: skip only",
     ),
 )
 
@@ -69,6 +69,7 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
         figure.colorbar(axis.images[0], ax=axis, label=unit)
     for axis in axes[1]:
         axis.set_xlabel("training step")
+    figure.supylabel("blocks, from the input down to the output", fontsize=10)
     return figure
 
 

@@ -92,16 +92,15 @@ class Pipeline:
             Batches of `float32` images and `int32` labels, all of the full size.
         """
         seed = _epoch_seed(self.seed, epoch)
-        examples = self.source.train.shuffle(
-            self._shuffle_buffer(), seed=seed, reshuffle_each_iteration=False
-        )
 
         def prepare(index, example):
             image, label = example
             image = self._augment(self._prepare(image), tf.stack([seed, index]))
             return image, tf.cast(label, tf.int32)
 
-        examples = examples.enumerate().map(prepare, tf.data.AUTOTUNE, deterministic=True)
+        examples = (
+            self._shuffled(seed).enumerate().map(prepare, tf.data.AUTOTUNE, deterministic=True)
+        )
         return examples.batch(self.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
     def test_batches(self) -> tf.data.Dataset:
@@ -137,6 +136,16 @@ class Pipeline:
         if self.flip:
             image = tf.image.stateless_random_flip_left_right(image, seed + 1)
         return image
+
+    def _shuffled(self, seed):
+        def shuffle(_):
+            # The global seed would change the order too; in this graph it is zero.
+            tf.compat.v1.set_random_seed(0)
+            return self.source.train.shuffle(
+                self._shuffle_buffer(), seed=seed, reshuffle_each_iteration=False
+            )
+
+        return tf.data.Dataset.from_tensors(0).flat_map(shuffle)
 
     def _shuffle_buffer(self):
         element, _ = self.source.train.element_spec

@@ -299,3 +299,20 @@ def derive(statistics: Iterable[Statistic], sums: Sums) -> np.ndarray:
     # Infinite sums are told by the counts beside them; NumPy need not say it again.
     with np.errstate(invalid="ignore", over="ignore"):
         return np.stack([statistic.derive(sums) for statistic in statistics], axis=-1)
+
+
+def markdown_table() -> str:
+    """Returns the table of all statistics, in Markdown.
+
+    Returns:
+        One row a statistic: name, formula, unit and set.
+    """
+    rows = ["| Statistic | Formula | Unit | Set |", "|---|---|---|---|"]
+    for statistic in STATISTICS:
+        formula = "`" + statistic.formula.replace("|", r"\|") + "`"  # a bare one ends the cell
+        rows.append(f"| `{statistic.name}` | {formula} | {statistic.unit} | {statistic.group} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -55,7 +55,7 @@ class Checkpoints(keras.callbacks.Callback):
             return 0
         try:
             self._manager.checkpoint.restore(latest).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
             raise ValueError(
                 f"The checkpoint {latest} cannot be loaded into this model "
                 f"({type(error).__name__}): it is damaged, or was written by another model. "

@@ -89,14 +89,14 @@ def create_optimizer(
         raise ValueError(f"weight_decay is not negative, but got {weight_decay}.")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum is at least 0 and below 1, but got {momentum}.")
-    # Keras takes zero for "no decay" too, but then multiplies by it at each step.
-    decay = weight_decay or None
     if name == "sgd":
         optimizer = keras.optimizers.SGD(
-            learning_rate, momentum=momentum, nesterov=True, weight_decay=decay
+            learning_rate, momentum=momentum, nesterov=True, weight_decay=weight_decay
         )
     elif name == "adamw":
-        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=decay, beta_1=momentum)
+        optimizer = keras.optimizers.AdamW(
+            learning_rate, weight_decay=weight_decay, beta_1=momentum
+        )
     else:
         raise ValueError(f'There is no optimizer {name!r}. Give "sgd" or "adamw".')
     optimizer.exclude_from_weight_decay([v for v in variables if len(v.shape) < 2])

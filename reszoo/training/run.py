@@ -11,6 +11,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline, load_source
+from reszoo.gradients import GradientRecorder
 from reszoo.models import create_model
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.loop import fit
@@ -33,7 +34,7 @@ class Run:
         pipeline: The batches.
         strategy: Where it runs.
         model: The compiled model, with the weights of the last checkpoint.
-        checkpoints: Saves it.
+        callbacks: What shows, records and saves it.
         epochs_done: Number of epochs done before.
     """
 
@@ -42,7 +43,7 @@ class Run:
     pipeline: Pipeline
     strategy: tf.distribute.Strategy
     model: keras.Model
-    checkpoints: Checkpoints
+    callbacks: list[keras.callbacks.Callback]
     epochs_done: int
 
     @property
@@ -65,21 +66,12 @@ class Run:
             self.pipeline,
             epochs=self.config.epochs,
             first_epoch=self.epochs_done,
-            callbacks=self._callbacks(),
+            callbacks=self.callbacks,
             strategy=self.strategy,
             jit_compile=self.config.jit_compile,
         )
         self._save_model()
         print(f"The model is {self.model_file}.")
-
-    def _callbacks(self):
-        return [
-            Progress(self.pipeline.batch_size, self.epochs_done),
-            MetricsLog(self.workdir / "metrics.jsonl", self.epochs_done),
-            TensorBoardScalars(self.workdir),
-            # Last: what is in a checkpoint is in the logs already.
-            self.checkpoints,
-        ]
 
     def _save_model(self):
         partial = self.workdir / "model.partial.keras"
@@ -113,8 +105,15 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         model = _create_compiled_model(config, pipeline)
         checkpoints = Checkpoints(workdir / "checkpoints", model)
         epochs_done = checkpoints.restore()
+    callbacks = [
+        Progress(config.batch_size, epochs_done),
+        MetricsLog(workdir / "metrics.jsonl", epochs_done),
+        TensorBoardScalars(workdir),
+        *_recorders(config.recording, workdir / "gradients"),
+        checkpoints,  # last: what is in a checkpoint is in the logs already
+    ]
     write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    return Run(config, workdir, pipeline, strategy, model, checkpoints, epochs_done)
+    return Run(config, workdir, pipeline, strategy, model, callbacks, epochs_done)
 
 
 def _writable(workdir):
@@ -163,6 +162,13 @@ def _create_optimizer(config, steps_per_epoch, variables):
         total_steps=config.epochs * steps_per_epoch,
     )
     return create_optimizer(options.pop("name"), learning_rate, variables=variables, **options)
+
+
+def _recorders(config, log_dir):
+    options = config.to_dict()
+    if options["every_steps"] == 0:
+        return []
+    return [GradientRecorder(str(log_dir), **options)]
 
 
 def _check_same_run(config, path):

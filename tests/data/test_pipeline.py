@@ -1,5 +1,6 @@
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,6 +39,15 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert labels(first.train_batches(1)) == later
     assert earlier != later
     assert labels(Pipeline(numbered(), batch_size=2, seed=4).train_batches(0)) != earlier
+
+
+def test_the_order_does_not_depend_on_the_global_seed():
+    pipeline = Pipeline(numbered(), batch_size=2, seed=3)
+    orders = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        orders.append(labels(pipeline.train_batches(0)))
+    assert orders[0] == orders[1]
 
 
 def test_an_epoch_has_every_training_example_once():
