@@ -13,6 +13,7 @@ from werkzeug.test import Client
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
+from tests.unpacking import unpack
 
 BLOCKS = [{"name": "stage1_block1", "shortcut": "identity"}, {"name": "<b>block</b>"}]
 STATISTICS = ["skip_share", "skip_gradient_norm", "of_tomorrow"]
@@ -117,7 +118,7 @@ def test_names_are_data_never_markup(server):
     assert SCRIPT in refused.text
 
 
-def test_data_are_what_was_written(server, unpack):
+def test_data_are_what_was_written(server):
     header, steps, _, values = unpack(server.get("/data", run="plain").data)
     assert list(steps) == list(range(0, 50, 5))
     assert header["recorded_steps"] == 10
@@ -125,7 +126,7 @@ def test_data_are_what_was_written(server, unpack):
         np.testing.assert_array_equal(values[:, :, index].T, values_of(int(step)))
 
 
-def test_data_of_one_block_and_statistic_in_a_range(server, unpack):
+def test_data_of_one_block_and_statistic_in_a_range(server):
     answer = server.get(
         "/data",
         run="plain",
@@ -140,14 +141,14 @@ def test_data_of_one_block_and_statistic_in_a_range(server, unpack):
     assert list(steps) == [10, 15, 20]
 
 
-def test_a_long_run_is_thinned_out_and_says_so(server, unpack):
+def test_a_long_run_is_thinned_out_and_says_so(server):
     header, steps, _, _ = unpack(server.get("/data", run="plain", max_steps=4).data)
     assert header["recorded_steps"] == 10
     assert len(steps) <= 4
     assert (steps[0], steps[-1]) == (0, 45)
 
 
-def test_every_statistic_has_the_same_steps(tmp_path, unpack):
+def test_every_statistic_has_the_same_steps(tmp_path):
     writer = LogWriter(str(tmp_path / "run"), BLOCKS, STATISTICS, first_step=0)
     for step in range(100):
         writer.write(step, np.full((2, 3), np.inf if step == 50 else 0.0), {})
@@ -160,20 +161,20 @@ def test_every_statistic_has_the_same_steps(tmp_path, unpack):
     assert all(50 in steps for steps in answers)
 
 
-def test_new_steps_appear_after_a_reload(server, tmp_path, unpack):
+def test_new_steps_appear_after_a_reload(server, tmp_path):
     assert len(unpack(server.get("/data", run="plain").data)[1]) == 10
     write_run(tmp_path / "plain", [50, 55])
     server.reload()
     assert unpack(server.get("/data", run="plain").data)[1][-1] == 55
 
 
-def test_steps_undone_by_a_restart_are_gone(server, tmp_path, unpack):
+def test_steps_undone_by_a_restart_are_gone(server, tmp_path):
     write_run(tmp_path / "plain", [20, 21])
     server.reload()
     assert list(unpack(server.get("/data", run="plain").data)[1]) == [0, 5, 10, 15, 20, 21]
 
 
-def test_steps_of_another_model_are_left_out_and_counted(server, tmp_path, unpack):
+def test_steps_of_another_model_are_left_out_and_counted(server, tmp_path):
     write_run(tmp_path / "plain", [50], blocks=BLOCKS[:1])
     server.reload()
     header, steps, _, _ = unpack(server.get("/data", run="plain").data)
@@ -207,7 +208,7 @@ def test_alarms_are_read_from_the_text_summaries(server, tmp_path):
     )
 
 
-def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path, unpack):
+def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path):
     query = {"run": "plain", "max_steps": 3}
     assert 10 not in unpack(server.get("/data", **query).data)[1]
     write_alarms(tmp_path / "plain", [{"step": 10, "alarm": "vanishing", "text": "gone"}])
@@ -265,7 +266,7 @@ def test_only_reading_is_allowed(server):
     assert server.get("/runs", method="HEAD").status_code == 200
 
 
-def test_every_sample_of_a_long_run_is_there_up_to_the_default(tmp_path, unpack):
+def test_every_sample_of_a_long_run_is_there_up_to_the_default(tmp_path):
     write_run(tmp_path / "run", range(300))
     header, _, _, _ = unpack(serve(tmp_path).get("/data", run="run").data)
     assert header["recorded_steps"] == 300

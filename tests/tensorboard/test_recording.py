@@ -7,6 +7,7 @@ import pytest
 
 from reszoo.gradients.statistics import STATISTICS
 from reszoo.tensorboard import recording as recordings
+from tests.unpacking import unpack
 
 HEADER = {
     "version": 1,
@@ -28,7 +29,7 @@ def recorded(steps, **changes):
     return recording
 
 
-def test_packing_keeps_every_number_in_its_place(unpack):
+def test_packing_keeps_every_number_in_its_place():
     recording = recorded(range(5))
     recording.values[:] = np.random.default_rng(0).normal(size=(5, 2, 3))
     recording.values[2, 1, 0] = np.nan
@@ -47,7 +48,7 @@ def test_packing_keeps_every_number_in_its_place(unpack):
 
 
 @pytest.mark.parametrize("name", ["b", "bé", "b" * 5, "b" * 6, "<script>", "\u2028"])
-def test_numbers_are_aligned_whatever_the_names(unpack, name):
+def test_numbers_are_aligned_whatever_the_names(name):
     header = {**HEADER, "blocks": [{"name": "a"}, {"name": name}]}
     packed = recordings.pack(recordings.stack(header, points([0, 1])), 2)
     assert unpack(packed)[0]["blocks"] == ["a", name]
@@ -66,7 +67,7 @@ def test_steps_of_another_model_are_left_out_and_counted():
     assert recording.left_out == 1
 
 
-def test_a_log_without_steps_is_empty(unpack):
+def test_a_log_without_steps_is_empty():
     recording = recordings.stack(HEADER, [])
     assert recording.values.shape == (0, 2, 3)
     assert unpack(recordings.pack(recording, 0))[1].size == 0

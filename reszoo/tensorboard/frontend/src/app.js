@@ -213,8 +213,9 @@ export class App {
   /** Says how much of what was recorded is shown. */
   #drawRange() {
     const {steps, recordedSteps, leftOut} = this.data[0];
+    const hint = this.source.isLive ? "; drag over a chart to see more of a part" : "";
     const shown = steps.length < recordedSteps
-      ? `${wholeNumber(steps.length)} of ${wholeNumber(recordedSteps)} recorded steps shown; drag over a chart to zoom in`
+      ? `${wholeNumber(steps.length)} of ${wholeNumber(recordedSteps)} recorded steps shown${hint}`
       : `${wholeNumber(recordedSteps)} recorded steps`;
     const parts = [html("span", {}, shown)];
     if (leftOut) parts.push(html("span", {class: "gf-warning"}, `${wholeNumber(leftOut)} of another model left out`));

@@ -61,7 +61,12 @@ export function writeState(state) {
     return `${PREFIX}${key}=${encodeURIComponent(text)}`;
   });
   const hash = `#${[...others, ...own].join("&")}`;
-  if (hash !== view.location.hash) view.history.replaceState(view.history.state, "", hash);
+  if (hash === view.location.hash) return;
+  try {
+    view.history.replaceState(view.history.state, "", hash);
+  } catch {
+    // A notebook's frame has no address of its own; there the view cannot be shared.
+  }
 }
 
 export function onStateChange(listener) {

@@ -1,18 +1,12 @@
-"""What the tests of the plugin share."""
+"""The packed form, read independently of the code under test."""
 
 import json
 
 import numpy as np
-import pytest
 
 
-@pytest.fixture
-def unpack():
-    """Reads the packed form, independently of the code under test."""
-    return _unpack
-
-
-def _unpack(packed):
+def unpack(packed):
+    """Returns header, steps, wall times and values (statistics, blocks, steps)."""
     length = int.from_bytes(packed[:4], "little")
     header = json.loads(packed[4 : 4 + length])
     count, at = header["steps"], 4 + length
