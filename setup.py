@@ -41,8 +41,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.15"],
-        "browser-test": ["playwright>=1.50"],
+        # Playwright drives the Chromium of the system; its own download is not needed.
+        "test": ["playwright>=1.50", "pytest>=8", "ruff>=0.15"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

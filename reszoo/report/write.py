@@ -43,10 +43,8 @@ def write_report(workdirs: Sequence[str]) -> list[Path]:
 
 
 def _write_csv(path, workdirs):
-    every_name = (
-        name for each in workdirs for record in records(each) for name in record.statistics
-    )
-    statistics = list(dict.fromkeys(every_name))
+    read = (record for workdir in workdirs for record in records(workdir))
+    statistics = list(dict.fromkeys(name for record in read for name in record.statistics))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["run", "step", "block", *statistics])

@@ -21,7 +21,7 @@ def require_browser() -> str:
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
-        missing = "Playwright is not installed: pip install 'reszoo[browser-test]'"
+        missing = "Playwright is not installed: pip install 'reszoo[test]'"
     if path is None:
         missing = "there is no Chromium on PATH: apt-get install chromium"
     if missing and os.environ.get("CI") == "true":

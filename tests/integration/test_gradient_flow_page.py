@@ -18,7 +18,9 @@ import tensorflow as tf
 from keras import layers
 
 import reszoo
+from reszoo import report
 from reszoo.gradients import load
+from reszoo.report import write_report
 from tests.integration.pages import browser, require_browser, tensorboard
 
 BLOCKS = ["stage1_block1", "stage1_block2", "stage2_block1", "stage2_block2", "stage3_block1"]
@@ -142,6 +144,14 @@ class Page:
 
     def wait_for_step(self, step):
         self.find(f'.gf[data-step="{step}"]').wait_for()
+
+    def open_file(self, path):
+        """Opens a report, which is no frame of TensorBoard's."""
+        self.requests = []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.frame = self.tab
+        self.tab.goto(path.as_uri())
+        return self.wait()
 
     def shapes(self):
         """The outlines of all ribbons as drawn."""
@@ -380,6 +390,34 @@ def test_names_never_become_markup(page, address):
     page.find(".gf-over").nth(2).hover()
     for frame in page.tab.frames:
         assert frame.evaluate("window.hacked") is None
+
+
+def test_a_report_shows_the_same_without_a_server(page, open_page, address, logs):
+    runs = ["with-skip", "stop-gradient"]
+    *_, html_path, _ = write_report([str(logs / run) for run in runs])
+    page.open_file(html_path)
+    assert page.step() == STEPS - 1
+    page.find('.gf-chip[data-run="stop-gradient"]').click()
+    page.find(".gf-strip").wait_for()
+    server = open_page()
+    server.open(address, runs=runs)
+    assert page.shapes() == server.shapes()
+    page.find(".gf-block").first.hover()
+    page.find(".gf-tooltip tr:has-text('update norm')").wait_for()
+    assert page.requests == [html_path.as_uri()]
+    page.tab.reload()
+    page.find(".gf-strip").wait_for()
+
+
+def test_a_notebook_shows_the_page(page, logs, tmp_path):
+    shown = report.show(str(logs / "with-skip"))
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><p>A cell</p>{shown._repr_html_()}")
+    page.tab.goto((tmp_path / "notebook.html").as_uri())
+    page.wait()
+    page.find(".gf-over").click(position={"x": 420, "y": 40})
+    page.find(".gf-block.is-chosen").wait_for()
+    assert page.step() < STEPS - 1
+    assert page.tab.url == (tmp_path / "notebook.html").as_uri()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])

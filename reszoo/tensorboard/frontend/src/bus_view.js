@@ -176,7 +176,7 @@ export class BusView {
     this.legend.replaceChildren(
       widthLegend(this.widths, `width: ${inWords(this.#width())}`, magnitude),
       colorBar(this.colors, app.describe(this.#color()), "colour"),
-      ...(app.data.length > 1 ? [comparisonBar(this.ratios, `\u00d7 ${app.data[0].run}`)] : []),
+      ...(app.data.length > 1 ? [comparisonBar(this.ratios, `\u00f7 ${app.data[0].run}`)] : []),
       html("div", {class: "gf-icons"}, ...icons.map(([kind, words]) => {
         return html("span", {}, markIcon(kind), words);
       })),

@@ -56,7 +56,7 @@ export class MapView {
     this.#placeLegend(columns === runs && runs > 1);
     this.legend.replaceChildren(
       colorBar(this.colors, this.app.describe(this.statistic()), ""),
-      ...(this.ratios ? [comparisonBar(this.ratios, this.ratios.isDifference ? "difference" : "ratio")] : []),
+      ...(this.ratios ? [comparisonBar(this.ratios, `${this.ratios.isDifference ? "minus" : "\u00f7"} ${this.app.data[0].run}`)] : []),
     );
   }
 
