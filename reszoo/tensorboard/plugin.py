@@ -184,15 +184,19 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return held
 
     def _alarms(self, ctx, experiment_id, run):
-        """Returns a run's alarms by step; none is not an error."""
-        found = [
-            recordings.parse_alarm(datum.step, datum.wall_time, text)
+        """Returns a run's alarms by step; none is not an error.
+
+        They are text summaries of the text plugin, of which TensorBoard keeps few, or of this
+        plugin, of which it keeps as many as of recorded steps.
+        """
+        found = {
+            (datum.step, text): recordings.parse_alarm(datum.step, datum.wall_time, text)
             for plugin_name in ("text", PLUGIN_NAME)
             if self._list(ctx, experiment_id, plugin_name, ALARMS_TAG, [run])
             for datum in self._read(ctx, experiment_id, plugin_name, ALARMS_TAG, run)
             for text in _texts(datum.numpy)
-        ]
-        return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
+        }
+        return sorted(found.values(), key=lambda alarm: (alarm["step"], alarm["wall_time"]))
 
 
 def _context(request):

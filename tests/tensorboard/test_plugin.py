@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
+from tensorflow.core.framework import summary_pb2
 from werkzeug.test import Client
 
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
@@ -32,10 +33,13 @@ def write_run(log_dir, steps, **settings):
     writer.close()
 
 
-def write_alarms(log_dir, alarms):
+def write_alarms(log_dir, alarms, plugin_name="text"):
+    metadata = tf.compat.v1.SummaryMetadata(data_class=summary_pb2.DATA_CLASS_TENSOR)
+    metadata.plugin_data.plugin_name = plugin_name
     with tf.summary.create_file_writer(str(log_dir)).as_default():
         for alarm in alarms:
-            tf.summary.text("gradient_flow/alarms", json.dumps(alarm), step=alarm["step"])
+            text = tf.constant(json.dumps(alarm))
+            tf.summary.write("gradient_flow/alarms", text, step=alarm["step"], metadata=metadata)
 
 
 def serve(log_dir, samples=plugins.DEFAULT_SAMPLES):
@@ -206,6 +210,14 @@ def test_alarms_are_read_from_the_text_summaries(server, tmp_path):
         "stage1_block1",
         "skip",
     )
+
+
+def test_all_alarms_are_kept_of_those_written_for_this_plugin(server, tmp_path):
+    alarms = [{"step": step, "alarm": "vanishing", "text": "gone"} for step in range(45)]
+    write_alarms(tmp_path / "plain", alarms, plugin_name=PLUGIN_NAME)
+    server.reload()
+    found = server.get("/alarms", run="plain").json["alarms"]
+    assert [alarm["step"] for alarm in found] == list(range(45))
 
 
 def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path):
