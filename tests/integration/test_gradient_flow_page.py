@@ -20,6 +20,7 @@ from keras import layers
 import reszoo
 from reszoo import report
 from reszoo.gradients import load
+from reszoo.gradients.log import LogWriter
 from reszoo.report import write_report
 from tests.integration.pages import browser, require_browser, tensorboard
 
@@ -437,3 +438,56 @@ def test_it_follows_the_theme(open_page, address, theme):
     brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
     assert brightness > 200 if theme == "light" else brightness < 60
     page.picture(f"{theme}.png")
+
+
+def write_log(log_dir, statistics, rows, first_step=0):
+    """A log by hand, for what a short training does not give."""
+    writer = LogWriter(str(log_dir), [{"name": "a"}, {"name": "b"}], statistics, first_step)
+    for step, values in enumerate(rows, first_step):
+        writer.write(step, values, {})
+    writer.close()
+
+
+def wait_for_run(page, address, run, last_step):
+    """Waits until TensorBoard has read a run up to a step."""
+    for _ in range(100):
+        runs = page.tab.request.get(f"{address}data/plugin/gradient_flow/runs").json()["runs"]
+        if any((each["run"], each.get("last_step")) == (run, last_step) for each in runs):
+            return
+        page.tab.wait_for_timeout(200)
+    pytest.fail(f"TensorBoard did not read step {last_step} of {run}")
+
+
+def test_statistics_of_tomorrow_and_odd_values_are_shown(page, address, logs):
+    rows = [[[1, np.nan], [np.inf, 0]], [[2, np.nan], [3, 0]]]
+    write_log(logs / "odd", ["of_tomorrow", "never_defined"], rows)
+    wait_for_run(page, address, "odd", 1)
+    page.open(address, runs=["odd"])
+    assert page.find(".gf-block").count() == 2
+    assert page.find(".gf-block .gf-ribbon:not([d=''])").count() == 0
+    page.find(".gf-over").hover(position={"x": 300, "y": 40})
+    assert "of tomorrow: infinite" in page.find(".gf-tooltip").text_content()
+    page.find("label:has-text('Statistic') select").select_option("never_defined")
+    page.find(".gf-bar figcaption:has-text('never defined')").wait_for()
+    page.find(".gf-over").hover(position={"x": 310, "y": 20})
+    assert "never defined: not defined" in page.find(".gf-tooltip").text_content()
+
+
+def test_a_run_that_goes_on_is_followed(page, address, logs):
+    write_log(logs / "live", ["skip_gradient_norm"], np.ones((3, 2, 1)))
+    wait_for_run(page, address, "live", 2)
+    page.open(address, runs=["live"])
+    assert page.step() == 2
+    write_log(logs / "live", ["skip_gradient_norm"], np.ones((4, 2, 1)), first_step=3)
+    wait_for_run(page, address, "live", 6)
+    # As when the person comes back to the window; otherwise the page looks every 20 seconds.
+    look = "() => document.dispatchEvent(new Event('visibilitychange'))"
+    page.find(".gf").evaluate(look)
+    page.wait_for_step(6)
+    page.find("input[aria-label=Step]").fill("1")
+    page.wait_for_step(1)
+    write_log(logs / "live", ["skip_gradient_norm"], np.ones((2, 2, 1)), first_step=7)
+    wait_for_run(page, address, "live", 8)
+    page.find(".gf").evaluate(look)
+    page.find("input[aria-label=Step][max='8']").wait_for()
+    assert page.step() == 1

@@ -55,7 +55,9 @@ export class App {
     });
     new ResizeObserver(() => this.#resize()).observe(this.element);
     await this.reload();
-    if (this.source.isLive) setInterval(() => this.#poll(), POLL_MS);
+    if (!this.source.isLive) return;
+    setInterval(() => this.#poll(), POLL_MS);
+    document.addEventListener("visibilitychange", () => this.#poll());
   }
 
   /** Asks what runs there are, then for what is chosen of them. */
@@ -217,7 +219,7 @@ export class App {
     const shown = steps.length < recordedSteps
       ? `${wholeNumber(steps.length)} of ${wholeNumber(recordedSteps)} recorded steps shown${hint}`
       : `${wholeNumber(recordedSteps)} recorded steps`;
-    const parts = [html("span", {}, shown)];
+    const parts = [html("span", {}, recordedSteps === 1 ? "1 recorded step" : shown)];
     if (leftOut) parts.push(html("span", {class: "gf-warning"}, `${wholeNumber(leftOut)} of another model left out`));
     if (this.state.from !== undefined) {
       parts.push(html("button", {

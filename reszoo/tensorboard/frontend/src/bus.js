@@ -142,8 +142,8 @@ export class Bus {
     const trunks = [];
     const add = (left, right) => {
       const y = this.#y((left ?? right).level);
-      const from = left ? this.#span(left)[1] : this.#span(right)[0] - this.#lead(right);
-      const to = right ? this.#span(right)[0] : this.#span(left)[1] + this.#lead(left);
+      const from = left ? this.#span(left)[1] : this.#lead(right, -1);
+      const to = right ? this.#span(right)[0] : this.#lead(left, 1);
       const part = ribbonPart("gf-trunk");
       group.append(part.group);
       trunks.push({
@@ -158,8 +158,11 @@ export class Bus {
     return trunks;
   }
 
-  #lead(place) {
-    return place.level === 0 ? 24 + this.unit * 0.1 : this.unit * 0.02;
+  /** Where a line begins or ends: beyond the network, or beside the first or last inner block. */
+  #lead(place, direction) {
+    const [fork, merge] = this.#span(place);
+    if (place.level > 0) return direction < 0 ? fork - this.unit * 0.02 : merge + this.unit * 0.02;
+    return direction < 0 ? this.#x(0) - 24 : this.#x(this.layout.columns) + 24;
   }
 
   #block(place) {

@@ -67,8 +67,9 @@ export class BusView {
   #drawControls() {
     const {app} = this;
     const words = (name) => [name, inWords(name)];
+    const magnitudes = this.#magnitudes().map(words);
     this.controls.replaceChildren(
-      menu("Width", this.#magnitudes().map(words), this.#width(), (width) => app.choose({width})),
+      ...(magnitudes.length ? [menu("Width", magnitudes, this.#width(), (width) => app.choose({width}))] : []),
       menu("Colour", app.statistics().map((each) => words(each.name)), this.#color(),
         (color) => app.choose({color})),
     );
@@ -172,9 +173,10 @@ export class BusView {
     }).map((block) => block.shortcut))];
     const icons = others.map((kind) => [kind, `${kind} shortcut`]);
     if (blocks.some((block) => block.stops_gradient)) icons.push(["stop", "stop-gradient"]);
-    icons.push(["nothing", "no gradient"]);
+    const isRecorded = this.widths.ticks.length > 0;
+    icons.push(["nothing", isRecorded ? "no gradient" : "no gradient recorded"]);
     this.legend.replaceChildren(
-      widthLegend(this.widths, `width: ${inWords(this.#width())}`, magnitude),
+      ...(isRecorded ? [widthLegend(this.widths, `width: ${inWords(this.#width())}`, magnitude)] : []),
       colorBar(this.colors, app.describe(this.#color()), "colour"),
       ...(app.data.length > 1 ? [comparisonBar(this.ratios, `\u00f7 ${app.data[0].run}`)] : []),
       html("div", {class: "gf-icons"}, ...icons.map(([kind, words]) => {

@@ -3,7 +3,7 @@
 import {html, set, sizeCanvas} from "./dom.js";
 import {splitName, shortName} from "./layout.js";
 import {cssToRgb, wholeNumber} from "./scales.js";
-import {nearest} from "./source.js";
+import {indexAt, nearest} from "./source.js";
 import {scaleLinear} from "d3-scale";
 
 const LEFT = 100;
@@ -72,9 +72,10 @@ export class Heatmap {
     const columns = Math.max(1, Math.round(this.width - LEFT - RIGHT));
     const image = new ImageData(columns, blocks.length);
     const table = colorTable(colors);
-    const indices = Array.from({length: columns}, (_, i) => nearest(steps, this.x.invert(LEFT + i + 0.5)));
+    const indices = Array.from({length: columns}, (_, i) => indexAt(steps, this.x.invert(LEFT + i + 0.5)));
     for (let row = 0; row < blocks.length; row += 1) {
       for (let column = 0; column < columns; column += 1) {
+        if (indices[column] < 0) continue;
         image.data.set(table(rows[row][indices[column]]), 4 * (row * columns + column));
       }
     }
@@ -138,7 +139,7 @@ export class Heatmap {
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     const row = Math.floor((y - TOP) / this.rowHeight);
     const isInside = x >= LEFT && x <= this.width - RIGHT && row >= 0 && row < this.content.blocks.length;
-    return {x, row, isInside, index: nearest(this.content.steps, this.x.invert(x))};
+    return {x, row, isInside, index: indexAt(this.content.steps, this.x.invert(x))};
   }
 
   #move(event) {
@@ -185,7 +186,7 @@ export class Heatmap {
   }
 }
 
-const clip = (text) => (text.length > 15 ? `${text.slice(0, 14)}\u2026` : text);
+const clip = (text) => (text.length > 14 ? `${text.slice(0, 12)}\u2026` : text);
 
 /** Colours from a table of 256, since a scale is asked a hundred thousand times a picture. */
 function colorTable(colors) {

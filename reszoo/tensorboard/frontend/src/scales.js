@@ -110,7 +110,7 @@ function ticksOf(scale, isLog) {
   const [low, high] = scale.domain();
   if (!isLog) return scale.ticks(5);
   const span = Math.log10(high / low);
-  if (span < 1) return [low, Math.sqrt(low * high), high];
+  if (span < 2) return [low, Math.sqrt(low * high), high];
   const every = Math.ceil(span / 5);
   const exponents = [];
   for (let e = Math.ceil(Math.log10(low)); e <= Math.log10(high); e += every) exponents.push(10 ** e);

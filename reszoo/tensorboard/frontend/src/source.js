@@ -120,6 +120,13 @@ export function lowerBound(sorted, value) {
   return low;
 }
 
+/** The index of the recorded step in whose share of time a step lies; -1 outside the recording. */
+export function indexAt(steps, step) {
+  const count = steps.length;
+  const half = count > 1 ? (steps[count - 1] - steps[0]) / (count - 1) / 2 : 0.5;
+  return count && step >= steps[0] - half && step <= steps[count - 1] + half ? nearest(steps, step) : -1;
+}
+
 /** The index of the nearest value; -1 of nothing. */
 export function nearest(sorted, value) {
   const at = lowerBound(sorted, value);

@@ -1,6 +1,6 @@
 // The numbers at hand: each run's series, asked for once a range.
 
-import {nearest} from "./source.js";
+import {indexAt} from "./source.js";
 
 const MOST_STEPS = 1000;
 
@@ -74,7 +74,7 @@ function sameSteps(a, b) {
 
 /** What one run has of another: the quotient, or the difference of what has fixed ends. */
 export function compare(reference, other, isDifference) {
-  const indices = Array.from(other.steps, (step) => nearest(reference.steps, step));
+  const indices = Array.from(other.steps, (step) => indexAt(reference.steps, step));
   return other.rows.map((row, block) => Float32Array.from(row, (value, i) => {
     const base = reference.rows[block]?.[indices[i]];
     if (base === undefined) return NaN;
@@ -83,5 +83,5 @@ export function compare(reference, other, isDifference) {
 }
 
 export function quotient(value, base) {
-  return base === 0 ? NaN : value / base;
+  return base === 0 || !Number.isFinite(base) ? NaN : value / base;
 }
