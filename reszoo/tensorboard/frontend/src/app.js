@@ -2,6 +2,7 @@
 
 import {BusView} from "./bus_view.js";
 import {html} from "./dom.js";
+import {shortRun} from "./layout.js";
 import {LinesView} from "./lines_view.js";
 import {MapView} from "./map_view.js";
 import {Picker} from "./picker.js";
@@ -188,7 +189,7 @@ export class App {
     const runs = this.store.runs.map((run) => run.run);
     const chosen = this.chosenRuns();
     if (runs.length > CHIPS_AT_MOST) {
-      this.runPicker.set(runs.map((run) => [run, run]), chosen, `${chosen.length} of ${runs.length}`);
+      this.runPicker.set(runs.map((run) => [run, shortRun(run)]), chosen, `${chosen.length} of ${runs.length}`);
       this.runsElement.replaceChildren(this.runPicker.element);
       return;
     }
@@ -200,7 +201,7 @@ export class App {
         type: "button", class: "gf-chip", "aria-pressed": String(isChosen), "data-run": run.run,
         title: run.error ?? run.run, disabled: Boolean(run.error),
         onclick: () => this.#toggleRun(run.run, chosen),
-      }, run.run);
+      }, shortRun(run.run));
     }));
     if (focused === null) return;
     [...this.runsElement.children].find((each) => each.dataset.run === focused)?.focus();
@@ -243,7 +244,7 @@ export class App {
       html("span", {class: "gf-when"}, `step ${wholeNumber(alarm.step)}`),
       html("span", {class: "gf-kind"}, (alarm.alarm ?? "alarm").replaceAll("_", " ")),
       html("span", {class: "gf-what"}, alarm.text ?? ""),
-      this.data.length > 1 ? html("span", {class: "gf-where"}, alarm.run) : null,
+      this.data.length > 1 ? html("span", {class: "gf-where"}, shortRun(alarm.run)) : null,
       )))),
     );
   }

@@ -3,7 +3,7 @@
 import {Bus, markIcon, spoken, widest} from "./bus.js";
 import {colorBar, comparisonBar, widthLegend} from "./legend.js";
 import {html} from "./dom.js";
-import {layOut} from "./layout.js";
+import {layOut, shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {
   colorScale, comparisonScale, extent, inWords, joinExtents, suitsLog, widthScale, wholeNumber,
@@ -90,7 +90,7 @@ export class BusView {
   }
 
   #panel({run, blocks}, order) {
-    const panel = {sentence: html("p", {class: "gf-sentence"}), name: html("h3", {}, run)};
+    const panel = {sentence: html("p", {class: "gf-sentence"}), name: html("h3", {title: run}, shortRun(run))};
     if (order === 0 && this.app.data.length > 1) panel.name.append(html("span", {}, " \u00b7 reference"));
     panel.bus = new Bus(blocks, {
       hover: (index, node) => this.#hover(panel, index, node),
@@ -161,7 +161,7 @@ export class BusView {
       const other = names.indexOf(block.name);
       return own && base && other >= 0 ? quotient(own[i], base[other]) : NaN;
     }));
-    panel.strip.draw(ratios, this.ratios, first.data.run);
+    panel.strip.draw(ratios, this.ratios, shortRun(first.data.run));
   }
 
   #drawLegend() {
@@ -178,7 +178,7 @@ export class BusView {
     this.legend.replaceChildren(
       ...(isRecorded ? [widthLegend(this.widths, `width: ${inWords(this.#width())}`, magnitude)] : []),
       colorBar(this.colors, app.describe(this.#color()), "colour"),
-      ...(app.data.length > 1 ? [comparisonBar(this.ratios, `\u00f7 ${app.data[0].run}`)] : []),
+      ...(app.data.length > 1 ? [comparisonBar(this.ratios, `\u00f7 ${shortRun(app.data[0].run)}`)] : []),
       html("div", {class: "gf-icons"}, ...icons.map(([kind, words]) => {
         return html("span", {}, markIcon(kind), words);
       })),
@@ -194,7 +194,7 @@ export class BusView {
     const show = (values) => {
       const box = node.getBoundingClientRect();
       app.tooltip.show(blockDetails(block, wholeNumber(step), descriptions, values),
-        box.left + box.width / 2, box.bottom - 18);
+        box.left, box.right, box.top);
     };
     show(new Map([...panel.data.series].map(([name, rows]) => [name, rows[index][panel.index]])));
     clearTimeout(this.asking);

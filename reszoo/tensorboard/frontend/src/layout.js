@@ -49,6 +49,11 @@ function stagesOf(blocks, placed) {
   return stages;
 }
 
+/** A run without the folder that a training keeps its recordings in. */
+export function shortRun(run) {
+  return run.replace(/(.)[/\\]gradients$/, "$1");
+}
+
 /** What stands under a block: its number in its stage, or its name where there is room. */
 export function shortName(name) {
   const {stage, rest} = splitName(name);

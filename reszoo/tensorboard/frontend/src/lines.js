@@ -3,6 +3,7 @@
 import uPlot from "uplot";
 import uPlotStyle from "uplot/dist/uPlot.min.css";
 import {download, html} from "./dom.js";
+import {shortRun} from "./layout.js";
 import {inWords, number, SERIES_COLORS} from "./scales.js";
 
 export {uPlotStyle};
@@ -121,7 +122,7 @@ export class Lines {
   }
 
   #legendItem({color, dash, run, block, statistic, withRun}, i) {
-    const words = [block, inWords(statistic), withRun ? run : null].filter(Boolean).join(" \u00b7 ");
+    const words = [block, inWords(statistic), withRun ? shortRun(run) : null].filter(Boolean).join(" \u00b7 ");
     const swatch = html("span", {class: "gf-swatch"});
     swatch.style.background = dash.length
       ? `repeating-linear-gradient(90deg, ${color} 0 ${dash[0]}px, transparent ${dash[0]}px ${dash[0] + dash[1]}px)`
@@ -180,7 +181,7 @@ const isShown = !this.plot.series[i + 1].show;
       context.fillStyle = color;
       context.fillRect(line, y - 5 * ratio, line, 3 * ratio);
       context.fillStyle = this.look.theme.text;
-      context.fillText(`${run} \u00b7 ${block} \u00b7 ${inWords(statistic)}`, 2.5 * line, y);
+      context.fillText(`${shortRun(run)} \u00b7 ${block} \u00b7 ${inWords(statistic)}`, 2.5 * line, y);
     });
     canvas.toBlob((blob) => download("gradient_flow.png", blob), "image/png");
   }

@@ -3,6 +3,7 @@
 import {colorBar, comparisonBar} from "./legend.js";
 import {html} from "./dom.js";
 import {Heatmap} from "./heatmap.js";
+import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {
   bounds, colorScale, comparisonScale, extent, inWords, joinExtents, suitsLog, wholeNumber, withUnit, number,
@@ -56,7 +57,7 @@ export class MapView {
     this.#placeLegend(columns === runs && runs > 1);
     this.legend.replaceChildren(
       colorBar(this.colors, this.app.describe(this.statistic()), ""),
-      ...(this.ratios ? [comparisonBar(this.ratios, `${this.ratios.isDifference ? "minus" : "\u00f7"} ${this.app.data[0].run}`)] : []),
+      ...(this.ratios ? [comparisonBar(this.ratios, `${this.ratios.isDifference ? "minus" : "\u00f7"} ${shortRun(this.app.data[0].run)}`)] : []),
     );
   }
 
@@ -99,7 +100,7 @@ export class MapView {
 
   #ofRun(data) {
     return {
-      title: [data.run], data, blocks: data.blocks, steps: data.steps, rows: this.#rows(data),
+      title: [shortRun(data.run)], data, blocks: data.blocks, steps: data.steps, rows: this.#rows(data),
       colors: this.colors, domain: this.app.domain, alarms: data.alarms,
       label: `${inWords(this.statistic())} of ${data.run}, blocks by steps; arrow keys move the step`,
       say: (value) => withUnit(value, this.app.describe(this.statistic())),
@@ -122,7 +123,7 @@ export class MapView {
       ? comparisonScale(description, joinExtents(all.map(({rows}) => extent(rows))), {dark: this.app.isDark})
       : null;
     return all.map(({data, rows}) => ({
-      title: [data.run, html("span", {}, isDifference ? " minus " : " \u00f7 "), first.run],
+      title: [shortRun(data.run), html("span", {}, isDifference ? " minus " : " \u00f7 "), shortRun(first.run)],
       data, blocks: data.blocks, steps: data.steps, rows, colors: this.ratios,
       domain: this.app.domain, alarms: [],
       label: `${data.run} against ${first.run}, blocks by steps`,
@@ -148,7 +149,7 @@ export class MapView {
         html("span", {}, `step ${wholeNumber(content.steps[index])}`)),
       html("div", {class: "gf-tip-value"}, `${inWords(this.statistic())}: `,
         html("strong", {}, content.say(content.rows[row][index]))),
-    ], x, y);
+    ], x, x, y);
   }
 
   /** Moves the bus to a cell's step, and adds its block to the lines. */

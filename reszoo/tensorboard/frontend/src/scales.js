@@ -17,6 +17,12 @@ const SHARE = {
   dark: interpolateRgbBasis(["#ff9a3d", "#e08a3c", "#8d8a85", "#4d9fd9", "#63b8ff"]),
 };
 
+// From less to more through what does not stand out from the page.
+const DIVERGING = {
+  light: (t) => interpolatePRGn(0.04 + 0.92 * t),
+  dark: interpolateRgbBasis(["#dd9bff", "#9a62bd", "#33373d", "#3f9a63", "#86eaaa"]),
+};
+
 /** A statistic's fixed ends, from its unit: "none, 0 to 1" has 0 and 1. */
 export function bounds(description) {
   const found = /(-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)/.exec(description?.unit ?? "");
@@ -60,7 +66,7 @@ function decades(low, high) {
 function palette(description, dark) {
   const ends = bounds(description);
   if (description?.name?.includes("share")) return dark ? SHARE.dark : SHARE.light;
-  if (ends && ends[0] < 0) return (t) => interpolatePRGn(dark ? 0.12 + 0.76 * t : 0.04 + 0.92 * t);
+  if (ends && ends[0] < 0) return dark ? DIVERGING.dark : DIVERGING.light;
   return interpolateCividis;
 }
 
@@ -82,7 +88,7 @@ export function comparisonScale(description, range, {dark}) {
   const scale = isDifference
     ? scaleLinear().domain([-far, far]).clamp(true)
     : scaleLog().domain([1 / Math.min(far, 1e6), Math.min(far, 1e6)]).clamp(true);
-  const colors = (t) => interpolatePRGn(dark ? 0.12 + 0.76 * t : 0.04 + 0.92 * t);
+  const colors = dark ? DIVERGING.dark : DIVERGING.light;
   const [low, high] = scale.domain();
   const middle = isDifference ? 0 : 1;
   return {...describeScale(scale, colors, !isDifference, dark), isDifference, ticks: [low, middle, high]};

@@ -8,14 +8,15 @@ export class Tooltip {
     this.element = html("div", {class: "gf-tooltip", role: "status", hidden: true});
   }
 
-  show(content, x, y) {
+  /** Stands to the right of what it is about, or where there is no room to the left of it. */
+  show(content, left, right, y) {
     this.element.replaceChildren(...content);
     this.element.hidden = false;
     const box = this.element.getBoundingClientRect();
     const [width, height] = [document.documentElement.clientWidth, window.innerHeight];
-    const left = x + 16 + box.width < width ? x + 16 : Math.max(4, x - box.width - 16);
+    const x = right + 14 + box.width < width ? right + 14 : Math.max(4, left - box.width - 14);
     const top = Math.max(4, Math.min(y + 14, height - box.height - 6));
-    this.element.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
+    this.element.style.transform = `translate(${Math.round(x)}px, ${Math.round(top)}px)`;
   }
 
   hide() {
