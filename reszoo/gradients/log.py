@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PLUGIN_NAME = "gradient_flow"
 TAG = "gradient_flow"
+ALARMS_TAG = "gradient_flow/alarms"
 FORMAT_VERSION = 1
 _FILE_PREFIX = "events.out.tfevents."
 _files_opened = itertools.count()
@@ -112,12 +113,26 @@ class LogWriter:
         self._write_event(event_pb2.Event(step=step, summary=summary))
         self._file.flush()
 
+    def write_text(self, step: int, text: str) -> None:
+        """Writes what alarms found, for TensorBoard's page of texts.
+
+        Args:
+            step: The training step, counted from 0.
+            text: Markdown.
+        """
+        summary = summary_pb2.Summary()
+        kind = summary_pb2.DATA_CLASS_TENSOR
+        self._add(summary, ALARMS_TAG, np.array([text], object), "text", kind, "")
+        self._write_event(event_pb2.Event(step=step, summary=summary))
+        self._file.flush()
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
     def _add(self, summary, tag, values, plugin, data_class, content):
-        tensor = tf.make_tensor_proto(np.asarray(values, np.float32))
+        values = np.asarray(values)
+        tensor = tf.make_tensor_proto(values if values.dtype == object else np.float32(values))
         value = summary.value.add(tag=tag, tensor=tensor)
         # TensorBoard keeps the metadata of a tag's first event, so later ones go without.
         if tag not in self._described:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.log import LogWriter
 from reszoo.gradients.model_taps import ModelTaps
@@ -22,7 +24,11 @@ class GradientRecorder(keras.callbacks.Callback):
 
     Give it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
     event file; `reszoo.gradients.load` reads it. The numbers are of the very step that trains:
-    there is no second backward pass, and the weights come out bit for bit as without it.
+    there is no second backward pass, and nothing that trains is changed. Eagerly, under XLA and in
+    `reszoo.training` the weights come out bit for bit as without it. In a `tf.function` they do too
+    once `tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})` has been
+    called: that optimization reorders products whose parts nobody else reads, so that looking at a
+    gradient can change the last bit of an update.
 
     In a training loop of your own, drive it with `keras.callbacks.CallbackList`, wrap the step of
     one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
@@ -39,7 +45,10 @@ class GradientRecorder(keras.callbacks.Callback):
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
             the one large batch that they stand for.
-        statistics: Names of the sets of statistics to record.
+        statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
+            `"distribution"`, `"noise_scale"`; `docs/statistics.md` says what they cost.
+        alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
+            printed, and written to `alarms.jsonl` and to TensorBoard.
 
     Raises:
         ValueError: If `every_steps` is not a positive integer or a set is unknown; when training
@@ -60,7 +69,11 @@ class GradientRecorder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str, every_steps: int = 100, statistics: Iterable[str] = DEFAULT_GROUPS
+        self,
+        log_dir: str,
+        every_steps: int = 100,
+        statistics: Iterable[str] = DEFAULT_GROUPS,
+        alarms: Iterable[Alarm] = (),
     ):
         super().__init__()
         if not isinstance(every_steps, int) or isinstance(every_steps, bool) or every_steps < 1:
@@ -70,7 +83,9 @@ class GradientRecorder(keras.callbacks.Callback):
             )
         self.log_dir = str(log_dir)
         self.every_steps = every_steps
-        self.statistics = statistics_of(statistics)
+        self.groups = tuple(statistics)
+        self.statistics = statistics_of(self.groups)
+        self.alarms = check_alarms(alarms, self.groups)
         self._taps = None
         self._writer = None
         self._due_step = None
@@ -78,7 +93,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.close()
-        self._taps = ModelTaps(self.model)
+        self._taps = ModelTaps(self.model, self.groups)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
@@ -87,6 +102,7 @@ class GradientRecorder(keras.callbacks.Callback):
         names = [statistic.name for statistic in self.statistics]
         self._writer = LogWriter(self.log_dir, described, names, first_step)
         self._membership = _membership(self._taps)
+        self._watch = AlarmWatch(self.alarms, self.log_dir, first_step)
         self._tap_fit()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -149,12 +165,26 @@ class GradientRecorder(keras.callbacks.Callback):
             sums = {
                 **of_blocks,
                 **{name: self._membership @ values for name, values in of_weights.items()},
+                "parts": np.full(len(self._membership), float(self._taps.parts)),
             }
             values = derive(self.statistics, sums)
         self._writer.write(step, values, self._scalars(of_weights))
+        self._raise_alarms(step, values)
+
+    def _raise_alarms(self, step, values):
+        names = [statistic.name for statistic in self.statistics]
+        statistics = dict(zip(names, values.T, strict=True))
+        found = self._watch.look(RecordedStep(step, self._taps.blocks, statistics))
+        for alarm, finding in found:
+            logging.warning("%s", finding.text)
+            self.model.stop_training |= alarm.stop_training
+        if found:
+            self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
 
     def _scalars(self, of_weights):
         """Returns the numbers about the whole model."""
+        if not of_weights:
+            return {}
         total = {name: values.sum() for name, values in of_weights.items()}
         return {
             "weight_gradient_norm": np.sqrt(total["weight_gradient_squares"]),
