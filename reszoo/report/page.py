@@ -8,13 +8,12 @@ import importlib.resources
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from reszoo.gradients import records
+from reszoo.gradients import read_findings, records
 from reszoo.tensorboard import recording as recordings
 
 # Of a longer run, so many steps are in the page; the table beside it has all.
@@ -164,19 +163,7 @@ def _is_of(record, header):
 
 
 def _alarms(log_dir):
-    """Returns the alarms of a log; a line that is no alarm, as a killed run leaves, is none."""
-    found = []
-    for directory in (log_dir, os.path.join(log_dir, "gradients")):
-        path = os.path.join(directory, "alarms.jsonl")
-        if tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path) as file:
-                found += [_alarm(line) for line in file]
-    return sorted(filter(None, found), key=lambda alarm: (alarm["step"], alarm["wall_time"]))
-
-
-def _alarm(line):
-    try:
-        content = json.loads(line)
-        return recordings.parse_alarm(content["step"], content.get("wall_time", 0.0), line)
-    except (ValueError, TypeError, KeyError):
-        return None
+    """Returns what alarms found, by step."""
+    directories = (log_dir, os.path.join(log_dir, "gradients"))
+    found = [asdict(finding) for each in directories for finding in read_findings(each)]
+    return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))

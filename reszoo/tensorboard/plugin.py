@@ -16,7 +16,7 @@ from werkzeug import wrappers
 from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.recording import PLUGIN_NAME, TAG, Recording
 
-ALARMS_TAG = f"{TAG}/alarms"
+FINDINGS_TAG = f"{TAG}/findings"
 # TensorBoard keeps so many recorded steps of a run, unless --samples_per_plugin says otherwise. Of
 # a longer run it keeps a random choice, spread evenly.
 DEFAULT_SAMPLES = 10_000
@@ -184,19 +184,15 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return held
 
     def _alarms(self, ctx, experiment_id, run):
-        """Returns a run's alarms by step; none is not an error.
-
-        They are text summaries of the text plugin, of which TensorBoard keeps few, or of this
-        plugin, of which it keeps as many as of recorded steps.
-        """
-        found = {
-            (datum.step, text): recordings.parse_alarm(datum.step, datum.wall_time, text)
-            for plugin_name in ("text", PLUGIN_NAME)
-            if self._list(ctx, experiment_id, plugin_name, ALARMS_TAG, [run])
-            for datum in self._read(ctx, experiment_id, plugin_name, ALARMS_TAG, run)
+        """Returns what alarms found in a run, by step; none is not an error."""
+        if not self._list(ctx, experiment_id, PLUGIN_NAME, FINDINGS_TAG, [run]):
+            return []
+        found = [
+            recordings.parse_alarm(datum.step, datum.wall_time, text)
+            for datum in self._read(ctx, experiment_id, PLUGIN_NAME, FINDINGS_TAG, run)
             for text in _texts(datum.numpy)
-        }
-        return sorted(found.values(), key=lambda alarm: (alarm["step"], alarm["wall_time"]))
+        ]
+        return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
 
 
 def _context(request):

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
-from tensorflow.core.framework import summary_pb2
 from werkzeug.test import Client
 
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
@@ -33,13 +32,11 @@ def write_run(log_dir, steps, **settings):
     writer.close()
 
 
-def write_alarms(log_dir, alarms, plugin_name="text"):
-    metadata = tf.compat.v1.SummaryMetadata(data_class=summary_pb2.DATA_CLASS_TENSOR)
-    metadata.plugin_data.plugin_name = plugin_name
-    with tf.summary.create_file_writer(str(log_dir)).as_default():
-        for alarm in alarms:
-            text = tf.constant(json.dumps(alarm))
-            tf.summary.write("gradient_flow/alarms", text, step=alarm["step"], metadata=metadata)
+def write_alarms(log_dir, alarms):
+    writer = LogWriter(str(log_dir), BLOCKS, STATISTICS, first_step=1000)
+    for step in sorted({alarm["step"] for alarm in alarms}):
+        writer.write_findings(step, [json.dumps(each) for each in alarms if each["step"] == step])
+    writer.close()
 
 
 def serve(log_dir, samples=plugins.DEFAULT_SAMPLES):
@@ -197,27 +194,21 @@ def test_a_run_that_cannot_be_read_says_why(server, tmp_path, monkeypatch):
     assert "Install the version of reszoo" in refused.text
 
 
-def test_alarms_are_read_from_the_text_summaries(server, tmp_path):
+def test_alarms_are_those_of_the_run(server, tmp_path):
     assert server.get("/alarms", run="plain").json == {"alarms": []}
     alarm = {"step": 10, "alarm": "vanishing", "block": "stage1_block1", "path": "skip"}
-    write_alarms(tmp_path / "plain", [{**alarm, "text": SCRIPT}, {**alarm, "step": 5}])
+    others = [{**alarm, "step": step} for step in (5, *range(20, 45))]
+    write_alarms(tmp_path / "plain", [{**alarm, "text": SCRIPT}, {**alarm, "text": "b"}, *others])
     server.reload()
-    first, second = server.get("/alarms", run="plain").json["alarms"]
-    assert (first["step"], second["step"]) == (5, 10)
-    assert second["text"] == SCRIPT
+    first, second, third, *more = server.get("/alarms", run="plain").json["alarms"]
+    assert (first["step"], second["step"], third["step"]) == (5, 10, 10)
+    assert (second["text"], third["text"]) == (SCRIPT, "b")
     assert (second["alarm"], second["block"], second["path"]) == (
         "vanishing",
         "stage1_block1",
         "skip",
     )
-
-
-def test_all_alarms_are_kept_of_those_written_for_this_plugin(server, tmp_path):
-    alarms = [{"step": step, "alarm": "vanishing", "text": "gone"} for step in range(45)]
-    write_alarms(tmp_path / "plain", alarms, plugin_name=PLUGIN_NAME)
-    server.reload()
-    found = server.get("/alarms", run="plain").json["alarms"]
-    assert [alarm["step"] for alarm in found] == list(range(45))
+    assert len(more) == 25
 
 
 def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path):

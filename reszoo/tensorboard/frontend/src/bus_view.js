@@ -31,7 +31,8 @@ export class BusView {
   /** What a width can show: each magnitude that is recorded of the skip and of the branch. */
   #magnitudes() {
     const names = new Set(this.app.statistics().map((each) => each.name));
-    return [...names].filter((name) => name.startsWith("skip_") && !name.endsWith("nonfinite"))
+    const sizes = this.app.statistics().filter((each) => /\bunits? of\b/.test(each.unit));
+    return sizes.map((each) => each.name).filter((name) => name.startsWith("skip_"))
       .map((name) => name.slice(5)).filter((rest) => names.has(`branch_${rest}`));
   }
 
