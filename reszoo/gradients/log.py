@@ -33,6 +33,7 @@ VARIABLES_TAG = "gradient_flow_variables"
 HISTOGRAMS_TAG = "gradient_flow_histograms"
 _TABLES_PLUGIN = "gradient_flow_tables"
 ALARMS_TAG = "gradient_flow/alarms"
+FINDINGS_TAG = "gradient_flow/findings"
 FORMAT_VERSION = 1
 _FILE_PREFIX = "events.out.tfevents."
 _files_opened = itertools.count()
@@ -141,6 +142,19 @@ class LogWriter:
         summary = summary_pb2.Summary()
         kind = summary_pb2.DATA_CLASS_TENSOR
         self._add(summary, ALARMS_TAG, np.array([text], object), "text", kind, "")
+        self._write_event(event_pb2.Event(step=step, summary=summary))
+        self._file.flush()
+
+    def write_findings(self, step: int, findings: Sequence[str]) -> None:
+        """Writes what alarms found, for the plugin's marks on the time axis.
+
+        Args:
+            step: The training step, counted from 0.
+            findings: A JSON object each, as `alarms.jsonl` has them.
+        """
+        summary = summary_pb2.Summary()
+        kind = summary_pb2.DATA_CLASS_TENSOR
+        self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, kind, "")
         self._write_event(event_pb2.Event(step=step, summary=summary))
         self._file.flush()
 

@@ -1,7 +1,9 @@
 """The callback that records gradients while a model trains."""
 
 import functools
+import json
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 import keras
 import numpy as np
@@ -203,6 +205,7 @@ class GradientRecorder(keras.callbacks.Callback):
             self.model.stop_training |= alarm.stop_training
         if found:
             self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
+            self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
 
     def _scalars(self, of_weights):
         """Returns the numbers about the whole model."""

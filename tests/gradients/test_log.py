@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from reszoo.gradients import load, records
-from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
+from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, LogWriter
 
 BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
 STATISTICS = ["skip_share", "update_norm", "weight_norm"]
@@ -140,3 +140,19 @@ def test_many_rows_are_read_in_bounded_memory(tmp_path):
     tracemalloc.stop()
     assert count == 2000
     assert peak < 4 * 2**20
+
+
+def test_findings_stand_beside_the_records(tmp_path):
+    writer = write(tmp_path, [0, 5])
+    writer.write_findings(5, ['{"alarm": "vanishing"}', '{"alarm": "exploding"}'])
+    writer.close()
+    assert [record.step for record in records(str(tmp_path))] == [0, 5]
+    accumulator = event_accumulator.EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.PluginTagToContent(PLUGIN_NAME).keys() == {TAG, FINDINGS_TAG}
+    (event,) = accumulator.Tensors(FINDINGS_TAG)
+    assert event.step == 5
+    assert list(event.tensor_proto.string_val) == [
+        b'{"alarm": "vanishing"}',
+        b'{"alarm": "exploding"}',
+    ]
