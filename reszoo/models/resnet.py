@@ -6,7 +6,9 @@ import keras
 
 from reszoo.layers import BasicBranch, BottleneckBranch, ResidualBlock
 from reszoo.layers.chain import Chain
-from reszoo.layers.convolution import batch_norm, check_positive_integer, convolution
+from reszoo.layers.convolution import Convolution, check_positive_integer
+from reszoo.layers.normalization import normalization
+from reszoo.layers.pooling import MaxPool
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
 
 BOTTLENECK_EXPANSION = 4
@@ -134,20 +136,14 @@ def _checked_input_shape(input_shape):
 
 def _stem(x, stem, width):
     check_positive_integer(width, "width", "ResNet")
-    if stem == "cifar":
-        return Chain(
-            [*convolution(2, width, 3), batch_norm(), keras.layers.ReLU()],
-            name="stem",
-        )(x)
-    if stem != "imagenet":
+    if stem not in ("imagenet", "cifar"):
         raise ValueError(f'stem is "imagenet" or "cifar", but got {stem!r}.')
+    size, strides, pool = (7, 2, [MaxPool(name="pool")]) if stem == "imagenet" else (3, 1, [])
     layers = [
-        *convolution(2, width, 7, strides=2),
-        batch_norm(),
-        keras.layers.ReLU(),
-        # Zero is as good as minus infinity around what a ReLU gives.
-        keras.layers.ZeroPadding2D(1, data_format="channels_last"),
-        keras.layers.MaxPooling2D(3, strides=2, data_format="channels_last"),
+        Convolution(width, size, strides, name="conv1"),
+        *normalization("batch", "norm1"),
+        keras.layers.ReLU(name="activation1"),
+        *pool,
     ]
     return Chain(layers, name="stem")(x)
 
