@@ -6,7 +6,13 @@ import keras
 
 from reszoo.layers.chain import Chain
 from reszoo.layers.convolution import Convolution, check_positive_integer
-from reszoo.layers.normalization import Norm, convolution_options, normalization
+from reszoo.layers.normalization import (
+    Norm,
+    convolution_options,
+    norm_from_config,
+    norm_to_config,
+    normalization,
+)
 
 
 def post_activation(
@@ -122,12 +128,12 @@ class PostActivationBranch(Chain):
             **config,
             "activation": keras.activations.serialize(self.activation),
             "zero_init_last_scale": self.zero_init_last_scale,
-            "norm": keras.saving.serialize_keras_object(self.norm),
+            "norm": norm_to_config(self.norm),
         }
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "norm": keras.saving.deserialize_keras_object(config["norm"])})
+        return cls(**{**config, "norm": norm_from_config(config["norm"])})
 
 
 @keras.saving.register_keras_serializable(package="reszoo")

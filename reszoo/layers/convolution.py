@@ -165,8 +165,19 @@ class Convolution(keras.layers.Layer):
             reach = self.kernel_size // 2
             x = ops.pad(x, [(0, 0), *[(reach, reach)] * (len(x.shape) - 2), (0, 0)])
             padding = "valid"
-        y = ops.conv(x, kernel, self.strides, padding, "channels_last", self.dilation_rate)
+        y = self._convolve(x, kernel, padding)
         return ops.add(y, self.bias) if self.use_bias else y
+
+    def _convolve(self, x, kernel, padding):
+        def convolve(x, kernel):
+            return ops.conv(x, kernel, self.strides, padding, "channels_last", self.dilation_rate)
+
+        if self.groups == 1 or keras.distribution.list_devices("gpu"):
+            return convolve(x, kernel)
+        # On CPU, Keras hands grouped convolutions to XLA, which is a hundred times slower than
+        # one convolution for each group (benchmarks/models.py).
+        parts = zip(ops.split(x, self.groups, -1), ops.split(kernel, self.groups, -1), strict=True)
+        return ops.concatenate([convolve(*part) for part in parts], -1)
 
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)

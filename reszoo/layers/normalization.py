@@ -117,3 +117,41 @@ def convolution_options(norm: Norm) -> dict[str, bool]:
     {'use_bias': True, 'weight_standardization': False}
     """
     return {"use_bias": norm is None, "weight_standardization": norm == "group"}
+
+
+def norm_to_config(norm: Norm) -> str | dict | None:
+    """Returns a normalization's choice as JSON can hold it.
+
+    Args:
+        norm: As in `normalization`.
+
+    Returns:
+        The name, `None`, or the config of a layer that the function makes.
+
+    Example:
+
+    >>> norm_to_config("batch")
+    'batch'
+    """
+    return keras.saving.serialize_keras_object(norm(name="norm")) if callable(norm) else norm
+
+
+def norm_from_config(config: str | dict | None) -> Norm:
+    """Returns a normalization's choice from what `norm_to_config` gave.
+
+    Args:
+        config: The name, `None`, or the config of a layer.
+
+    Returns:
+        The name, `None`, or a function that makes such layers.
+
+    Example:
+
+    >>> make = norm_from_config(norm_to_config(keras.layers.LayerNormalization))
+    >>> make(name="norm2").name
+    'norm2'
+    """
+    if not isinstance(config, dict):
+        return config
+    layer = keras.saving.deserialize_keras_object(config)
+    return lambda **options: type(layer).from_config({**layer.get_config(), **options})

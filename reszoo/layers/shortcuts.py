@@ -10,7 +10,12 @@ from reszoo.layers.convolution import (
     spatial_rank,
     strided_shape,
 )
-from reszoo.layers.normalization import convolution_options, normalization
+from reszoo.layers.normalization import (
+    convolution_options,
+    norm_from_config,
+    norm_to_config,
+    normalization,
+)
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -64,12 +69,12 @@ class ProjectionShortcut(Chain):
     def get_config(self):
         config = super().get_config()
         del config["layers"]
-        norm = keras.saving.serialize_keras_object(self.norm)
+        norm = norm_to_config(self.norm)
         return {**config, "filters": self.filters, "strides": self.strides, "norm": norm}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "norm": keras.saving.deserialize_keras_object(config["norm"])})
+        return cls(**{**config, "norm": norm_from_config(config["norm"])})
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -222,7 +227,7 @@ class ZeroShortcut(keras.layers.Layer):
         x: A tensor of shape `(batch, height, width, channels)`.
 
     Input shape:
-        `(batch, height, width, channels)`, or the same with one or three spatial axes.
+        `(batch, height, width, channels)`, or the same with any number of spatial axes.
 
     Output shape:
         `(batch, ceil(height / strides), ceil(width / strides), filters)`.
@@ -245,9 +250,6 @@ class ZeroShortcut(keras.layers.Layer):
         check_positive_integer(strides, "strides", type(self).__name__)
         self.filters = filters
         self.strides = strides
-
-    def build(self, input_shape):
-        spatial_rank(input_shape, type(self).__name__)
 
     def call(self, x):
         batch, *spatial, _ = ops.shape(x)
