@@ -37,11 +37,12 @@ class Pool(keras.layers.Layer):
 class MaxPool(Pool):
     """The largest value of each window, padded by the same amount on every side.
 
-    Keras's `padding="same"` pads an even-sized image on one side only. Padded values never win.
+    Keras's `padding="same"` pads an even-sized image on one side only.
 
     Args:
         pool_size: Size of the window along every spatial axis, odd, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
+        padding_value: What the image is padded with; `None` for a value that never wins.
         name: Name of the layer.
         dtype: Dtype or dtype policy.
 
@@ -63,8 +64,9 @@ class MaxPool(Pool):
     TensorShape([1, 4, 4, 3])
     """
 
-    def __init__(self, pool_size=3, strides=2, **kwargs):
+    def __init__(self, pool_size=3, strides=2, padding_value=None, **kwargs):
         super().__init__(pool_size, strides, **kwargs)
+        self.padding_value = padding_value
         if pool_size % 2 == 0:
             raise ValueError(
                 f"MaxPool got pool_size={pool_size}, which cannot be padded alike on both sides. "
@@ -74,8 +76,12 @@ class MaxPool(Pool):
     def call(self, x):
         reach = self.pool_size // 2
         width = [(0, 0), *[(reach, reach)] * (len(x.shape) - 2), (0, 0)]
-        x = ops.pad(x, width, constant_values=float("-inf"))
+        value = float("-inf") if self.padding_value is None else self.padding_value
+        x = ops.pad(x, width, constant_values=value)
         return ops.max_pool(x, self.pool_size, self.strides, "valid", "channels_last")
+
+    def get_config(self):
+        return {**super().get_config(), "padding_value": self.padding_value}
 
 
 @keras.saving.register_keras_serializable(package="reszoo")

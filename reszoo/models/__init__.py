@@ -24,17 +24,20 @@ from reszoo.models.table import ResNet50 as ResNet50
 from reszoo.models.table import ResNet50D as ResNet50D
 from reszoo.models.table import ResNet50V1 as ResNet50V1
 from reszoo.models.table import ResNet50V2 as ResNet50V2
+from reszoo.models.table import ResNet50V2Keras as ResNet50V2Keras
 from reszoo.models.table import ResNet56 as ResNet56
 from reszoo.models.table import ResNet101 as ResNet101
 from reszoo.models.table import ResNet101D as ResNet101D
 from reszoo.models.table import ResNet101V1 as ResNet101V1
 from reszoo.models.table import ResNet101V2 as ResNet101V2
+from reszoo.models.table import ResNet101V2Keras as ResNet101V2Keras
 from reszoo.models.table import ResNet110 as ResNet110
 from reszoo.models.table import ResNet110V2 as ResNet110V2
 from reszoo.models.table import ResNet152 as ResNet152
 from reszoo.models.table import ResNet152D as ResNet152D
 from reszoo.models.table import ResNet152V1 as ResNet152V1
 from reszoo.models.table import ResNet152V2 as ResNet152V2
+from reszoo.models.table import ResNet152V2Keras as ResNet152V2Keras
 from reszoo.models.table import ResNet164V2 as ResNet164V2
 from reszoo.models.table import ResNet1001V2 as ResNet1001V2
 from reszoo.models.table import ResNeXt50x32x4d as ResNeXt50x32x4d
@@ -44,3 +47,6 @@ from reszoo.models.table import WideResNet16x8 as WideResNet16x8
 from reszoo.models.table import WideResNet28x10 as WideResNet28x10
 from reszoo.models.table import WideResNet50x2 as WideResNet50x2
 from reszoo.models.table import WideResNet101x2 as WideResNet101x2
+from reszoo.models.weights import freeze_backbone as freeze_backbone
+from reszoo.models.weights import load_weights as load_weights
+from reszoo.models.weights import save_weights as save_weights

@@ -52,12 +52,14 @@ class Bottleneck:
         group_width: Filters of each group of the 3x3 convolution in a stage of 64 filters.
         strides_on: Kernel size of the convolution with the stride: 3 is "v1.5", 1 is "v1".
         expansion: Output channels per filter of the stage.
+        output_bias: Whether the last convolution has a bias (keras.applications' V2 has).
     """
 
     groups: int = 1
     group_width: int = 64
     strides_on: int = 3
     expansion: int = 4
+    output_bias: bool = False
 
     def __call__(self, convolution: MakeConvolution, place: Place) -> list[Convolution]:
         """Returns the convolutions, first to last."""
@@ -65,10 +67,11 @@ class Bottleneck:
         inner = max(1, place.filters * self.group_width // 64) * self.groups
         first, third = (1, place.strides) if self.strides_on == 3 else (place.strides, 1)
         options = {"groups": self.groups, "dilation_rate": place.dilations[0]}
+        bias = {"use_bias": True} if self.output_bias else {}
         return [
             convolution(inner, 1, first, name="conv1"),
             convolution(inner, 3, third, name="conv2", **options),
-            convolution(place.filters * self.expansion, 1, name="conv3"),
+            convolution(place.filters * self.expansion, 1, name="conv3", **bias),
         ]
 
 

@@ -278,11 +278,11 @@ class ResNet:
         if self.preactivation:
             convolution = self._convolution(filters, 1, strides, name="conv")
             return Chain([convolution], name="projection")
-        if not self.pooled_projection or strides == 1:
+        if not self.pooled_projection:
             return ProjectionShortcut(filters, strides, self.norm, name="projection")
-        pool = AveragePool(strides, strides, name="pool")
-        project = ProjectionShortcut(filters, norm=self.norm, name="projection")
-        return Chain([pool, project], name="pooled_projection")
+        pool = [AveragePool(strides, strides, name="pool")] if strides > 1 else []
+        project = ProjectionShortcut(filters, norm=self.norm, name="after_pool")
+        return Chain([*pool, project], name="pooled_projection")
 
     def _activated(self, x, name):
         activation = keras.layers.Activation(self.activation, name="activation")

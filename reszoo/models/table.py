@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from reszoo.layers import Chain, Convolution, MaxPool, ZeroPadShortcut
 from reszoo.models.convolutions import Basic, Bottleneck
 from reszoo.models.resnet import ResNet
 
@@ -31,6 +32,31 @@ def _v1(depth):
 def _v2(depth):
     about = f"ResNet-{depth} v2, full pre-activation, He et al. 2016"
     return _imagenet(depth, f"resnet{depth}v2", about, preactivation=True)
+
+
+def _keras_v2(depth):
+    about = f"ResNet-{depth} v2 as in keras.applications: biases, strides at the stages' ends"
+    return dataclasses.replace(
+        _v2(depth),
+        name=f"resnet{depth}v2_keras",
+        description=about,
+        branch=Bottleneck(output_bias=True),
+        stem=_keras_v2_stem,
+        shortcut=_keras_v2_shortcut,
+        strides_at="last",
+    )
+
+
+def _keras_v2_stem(convolution, width):
+    # Nothing rectifies before this pooling, so its zero padding can win.
+    pool = MaxPool(padding_value=0.0, name="pool")
+    return [convolution(width, 7, 2, use_bias=True, name="conv1"), pool]
+
+
+def _keras_v2_shortcut(input_channels, filters, strides):
+    if input_channels == filters:
+        return None if strides == 1 else ZeroPadShortcut(filters, strides, name="subsample")
+    return Chain([Convolution(filters, 1, strides, use_bias=True, name="conv")], name="projection")
 
 
 def _d(depth):
@@ -73,6 +99,7 @@ def _wide(depth, times):
 ResNet18, ResNet34, ResNet50, ResNet101, ResNet152 = map(_resnet, (18, 34, 50, 101, 152))
 ResNet50V1, ResNet101V1, ResNet152V1 = map(_v1, (50, 101, 152))
 ResNet18V2, ResNet34V2, ResNet50V2, ResNet101V2, ResNet152V2 = map(_v2, (18, 34, 50, 101, 152))
+ResNet50V2Keras, ResNet101V2Keras, ResNet152V2Keras = map(_keras_v2, (50, 101, 152))
 ResNet18D, ResNet34D, ResNet50D, ResNet101D, ResNet152D = map(_d, (18, 34, 50, 101, 152))
 
 WideResNet50x2, WideResNet101x2 = (

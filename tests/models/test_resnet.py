@@ -39,6 +39,10 @@ PARAMETERS = {
     "resnet101d": 44_568_392,
     "resnet152d": 60_212_040,
     "seresnet50": 28_088_024,
+    # keras.applications (trainable ones of ResNet50V2, ResNet101V2, ResNet152V2)
+    "resnet50v2_keras": 25_568_360,
+    "resnet101v2_keras": 44_577_896,
+    "resnet152v2_keras": 60_236_904,
     # He et al. 2015 with option A, as counted in many reimplementations
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -214,6 +218,7 @@ def test_create_model_suggests_the_nearest_name():
         "resnet50d",
         "resnet50v1",
         "resnet50v2",
+        "resnet50v2_keras",
         "resnet56",
     ]
     with pytest.raises(ValueError, match="resnet50"):
