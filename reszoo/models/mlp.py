@@ -48,7 +48,8 @@ def ResidualMLP(
     for argument, value in (("width", width), ("blocks", blocks)):
         check_positive_integer(value, argument, "ResidualMLP")
     choose = shortcut_choice(shortcut, _no_projection)
-    inputs = keras.Input(input_shape, name="examples")
+    dtype = keras.config.dtype_policy().variable_dtype
+    inputs = keras.Input(input_shape, dtype=dtype, name="examples")
     x = keras.layers.Flatten(name="flatten")(inputs) if len(input_shape) > 1 else inputs
     x = keras.layers.Dense(width, kernel_initializer="he_normal", name="stem")(x)
     for block in range(1, blocks + 1):
@@ -63,7 +64,8 @@ def ResidualMLP(
     x = Chain([*normalization(norm, "norm"), activation], name="postactivation")(x)
     if num_classes:
         check_positive_integer(num_classes, "num_classes", "ResidualMLP")
-        x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        dtype = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
+        x = keras.layers.Dense(num_classes, dtype=dtype, name="logits")(x)
     return keras.Model(inputs, x, name=name)
 
 

@@ -188,7 +188,9 @@ class ResNet:
             )
 
     def _model(self):
-        inputs = keras.Input(self.input_shape, name="images")
+        # Keras's default is float32, which would cut the digits of images in float64.
+        dtype = keras.config.dtype_policy().variable_dtype
+        inputs = keras.Input(self.input_shape, dtype=dtype, name="images")
         stem = self._stem()
         maps = {"stem": Chain(stem, name="stem")(inputs)}
         x = maps["stem"]

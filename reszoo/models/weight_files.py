@@ -89,11 +89,11 @@ def _read_torch(path):
             state = state[key]
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise ValueError(f"{os.fspath(path)!r} holds no state dict, but {type(state).__name__}.")
-    return {key.removeprefix("module."): _to_numpy(tensor) for key, tensor in state.items()}
-
-
-def _to_numpy(tensor):
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    # NumPy has no bfloat16.
+    return {
+        key.removeprefix("module."): (t.float() if t.dtype == torch.bfloat16 else t).numpy()
+        for key, t in state.items()
+    }
 
 
 def _read_h5(path):

@@ -11,6 +11,11 @@ from .references import assert_close, images, run
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: references)")
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module")
 def torchvision():
     # The CPU build of torchvision leaves out the operators that it registers shapes for.

@@ -211,6 +211,13 @@ def test_logits_stay_float32_in_mixed_precision():
     assert small().output.dtype == "float32"
 
 
+def test_float64_keeps_every_digit():
+    keras.config.set_dtype_policy("float64")
+    model, x = small(), images(2, 16, 16, 3).astype("float64")
+    assert model.output.dtype == "float64"
+    assert np.abs(model(x + 1e-12) - model(x)).max() > 0
+
+
 def test_create_model_suggests_the_nearest_name():
     assert create_model("resnet18", num_classes=3, width=8).output_shape == (None, 3)
     assert list(list_models("resnet5*")) == [
