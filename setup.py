@@ -21,6 +21,8 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
+        # TensorFlow Datasets imports it without asking for it.
+        "importlib_resources>=6",
         "keras>=3.15",
         "matplotlib>=3.8",
         "ml_collections>=1.0",
@@ -33,7 +35,11 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.15"],
+        "test": ["huggingface_hub>=0.34", "pytest>=8", "ruff>=0.15", "safetensors>=0.5"],
+        # load_weights and save_weights: safetensors files, and hf:// sources.
+        "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
+        # What the models are compared with. torchvision and timm go in without their dependencies.
+        "references": ["keras-hub>=0.32", "torch>=2.13"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -1,5 +1,8 @@
 """Residual networks for Keras and TensorFlow, with the gradient of each path recorded."""
 
+import importlib
+from typing import Any
+
 from reszoo.layers import AveragePool as AveragePool
 from reszoo.layers import BasicBranch as BasicBranch
 from reszoo.layers import BottleneckBranch as BottleneckBranch
@@ -21,54 +24,16 @@ from reszoo.layers import StopGradient as StopGradient
 from reszoo.layers import StopGradSkip as StopGradSkip
 from reszoo.layers import ZeroPadShortcut as ZeroPadShortcut
 from reszoo.layers import ZeroShortcut as ZeroShortcut
-from reszoo.models import Plain18 as Plain18
-from reszoo.models import Plain20 as Plain20
-from reszoo.models import Plain34 as Plain34
-from reszoo.models import Plain56 as Plain56
-from reszoo.models import Plain110 as Plain110
-from reszoo.models import ResidualMLP as ResidualMLP
-from reszoo.models import ResNet as ResNet
-from reszoo.models import ResNet18 as ResNet18
-from reszoo.models import ResNet18D as ResNet18D
-from reszoo.models import ResNet18V2 as ResNet18V2
-from reszoo.models import ResNet18x1D as ResNet18x1D
-from reszoo.models import ResNet18x3D as ResNet18x3D
-from reszoo.models import ResNet20 as ResNet20
-from reszoo.models import ResNet32 as ResNet32
-from reszoo.models import ResNet34 as ResNet34
-from reszoo.models import ResNet34D as ResNet34D
-from reszoo.models import ResNet34V2 as ResNet34V2
-from reszoo.models import ResNet44 as ResNet44
-from reszoo.models import ResNet50 as ResNet50
-from reszoo.models import ResNet50D as ResNet50D
-from reszoo.models import ResNet50V1 as ResNet50V1
-from reszoo.models import ResNet50V2 as ResNet50V2
-from reszoo.models import ResNet50V2Keras as ResNet50V2Keras
-from reszoo.models import ResNet56 as ResNet56
-from reszoo.models import ResNet101 as ResNet101
-from reszoo.models import ResNet101D as ResNet101D
-from reszoo.models import ResNet101V1 as ResNet101V1
-from reszoo.models import ResNet101V2 as ResNet101V2
-from reszoo.models import ResNet101V2Keras as ResNet101V2Keras
-from reszoo.models import ResNet110 as ResNet110
-from reszoo.models import ResNet110V2 as ResNet110V2
-from reszoo.models import ResNet152 as ResNet152
-from reszoo.models import ResNet152D as ResNet152D
-from reszoo.models import ResNet152V1 as ResNet152V1
-from reszoo.models import ResNet152V2 as ResNet152V2
-from reszoo.models import ResNet152V2Keras as ResNet152V2Keras
-from reszoo.models import ResNet164V2 as ResNet164V2
-from reszoo.models import ResNet1001V2 as ResNet1001V2
-from reszoo.models import ResNeXt50x32x4d as ResNeXt50x32x4d
-from reszoo.models import ResNeXt101x32x8d as ResNeXt101x32x8d
-from reszoo.models import SEResNet50 as SEResNet50
-from reszoo.models import WideResNet16x8 as WideResNet16x8
-from reszoo.models import WideResNet28x10 as WideResNet28x10
-from reszoo.models import WideResNet50x2 as WideResNet50x2
-from reszoo.models import WideResNet101x2 as WideResNet101x2
-from reszoo.models import create_model as create_model
-from reszoo.models import freeze_backbone as freeze_backbone
-from reszoo.models import list_models as list_models
-from reszoo.models import load_weights as load_weights
-from reszoo.models import save_weights as save_weights
 from reszoo.version import __version__ as __version__
+
+
+def __getattr__(name: str) -> Any:
+    # Recording needs TensorFlow; the layers work on any backend, and import quickly.
+    if name == "GradientRecorder":
+        return importlib.import_module("reszoo.gradients").GradientRecorder
+    if name in ("gradients", "models"):
+        return importlib.import_module(f"reszoo.{name}")
+    models = importlib.import_module("reszoo.models")
+    if not name.startswith("_") and hasattr(models, name):
+        return getattr(models, name)
+    raise AttributeError(f"module 'reszoo' has no attribute {name!r}")

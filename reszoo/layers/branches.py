@@ -199,7 +199,6 @@ class BasicBranch(PostActivationBranch):
             convolutions, activation, zero_init_last_scale, norm, dtype=dtype, **kwargs
         )
         self.filters = filters
-        self.strides = strides
 
     def get_config(self):
         return {
@@ -280,7 +279,6 @@ class BottleneckBranch(PostActivationBranch):
             convolutions, activation, zero_init_last_scale, norm, dtype=dtype, **kwargs
         )
         self.filters = filters
-        self.strides = strides
         self.expansion = expansion
 
     def get_config(self):

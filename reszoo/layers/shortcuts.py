@@ -63,7 +63,6 @@ class ProjectionShortcut(Chain):
         layers = [convolution, *normalization(norm, "norm", dtype=dtype)]
         super().__init__(layers, dtype=dtype, **kwargs)
         self.filters = filters
-        self.strides = strides
         self.norm = norm
 
     def get_config(self):

@@ -1,6 +1,5 @@
 """How the two paths of each block meet: the choices by name."""
 
-import math
 from collections.abc import Callable
 
 import keras
@@ -14,6 +13,7 @@ from reszoo.layers import (
     GradientScale,
     ResidualBlock,
     StopGradient,
+    StopGradSkip,
 )
 
 Branch = list[keras.layers.Layer]
@@ -33,7 +33,7 @@ def stop_branch_input(branch: Branch, shortcut: Shortcut, **block) -> ResidualBl
 
 def stop_skip(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
     """`y = sg(s(x)) + f(x)`: no gradient goes down through a skip."""
-    return ResidualBlock(branch, _then(shortcut, StopGradient(name="stop_gradient")), **block)
+    return ResidualBlock(branch, StopGradSkip(shortcut, name="stop_gradient"), **block)
 
 
 def scale_branch(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
@@ -54,9 +54,8 @@ def half_both(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
 
 def exclusive(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
     """`y = (1 - g(x)) s(x) + g(x) f(x)`, from bias -6 (He et al. 2016, exclusive gating)."""
-    convolutions = [layer for layer in branch if isinstance(layer, Convolution)]
-    strides = math.prod(layer.strides for layer in convolutions)
-    gate = Gate(convolutions[-1].filters, strides, initial_bias=-6.0, name="gate")
+    filters = [layer.filters for layer in branch if isinstance(layer, Convolution)][-1]
+    gate = Gate(filters, Chain(branch).strides, initial_bias=-6.0, name="gate")
     return ExclusiveGatedBlock(branch, gate, shortcut, **block)
 
 

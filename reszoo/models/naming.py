@@ -160,10 +160,12 @@ def _deep_stem(name):
 
 
 def _torch_branch(inner, norm):
-    _, *inside = inner
-    if inside[0] == "squeeze_excitation":
-        return {"squeeze": "se.fc1", "excite": "se.fc2"}[inside[1]]
-    return _norm_as(norm, inside[0]) if len(inside) == 1 else None
+    match inner:
+        case ["branch", "squeeze_excitation", dense]:
+            return {"squeeze": "se.fc1", "excite": "se.fc2"}[dense]
+        case ["branch", layer]:
+            return _norm_as(norm, layer)
+    return None
 
 
 def _torch_shortcut(inner):
@@ -201,7 +203,7 @@ def _keras_block(block, inner, preactivation, block_name):
         return before
     if inner[0] == "shortcut":
         return {"conv": "0_conv", "norm": "0_bn"}.get(inner[-1])
-    match = re.match(r"(conv|norm)(\d)$", inner[1]) if len(inner) == 2 else None
+    match = re.match(r"branch/(conv|norm)(\d)$", "/".join(inner))
     if match is None:
         return None
     if match[1] == "conv":

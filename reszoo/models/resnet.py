@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import functools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -138,13 +137,19 @@ class ResNet:
         self,
         num_classes: int | None = None,
         input_shape: tuple[int | None, ...] | None = None,
+        stem: str | None = None,
+        width: int | None = None,
+        shortcut: str | ShortcutChoice | None = None,
         **changes: Any,
     ) -> keras.Model:
         """Makes the model.
 
         Args:
-            num_classes: Number of logits; `None` for the description's own.
-            input_shape: Shape of one image; `None` for the description's own.
+            num_classes: Number of logits; `None`, here and below, for the description's own.
+            input_shape: Shape of one image.
+            stem: As the field.
+            width: As the field.
+            shortcut: As the field.
             **changes: Any other fields of `ResNet`, with their values for this model.
 
         Returns:
@@ -153,8 +158,9 @@ class ResNet:
         Raises:
             ValueError: If there is no such field, or one is out of range.
         """
-        own = {"num_classes": num_classes, "input_shape": input_shape}
-        changes |= {field: value for field, value in own.items() if value is not None}
+        first = {"num_classes": num_classes, "input_shape": input_shape, "stem": stem}
+        first |= {"width": width, "shortcut": shortcut}
+        changes |= {field: value for field, value in first.items() if value is not None}
         self._check_fields_exist(changes)
         described = dataclasses.replace(self, **changes)
         described._check()
@@ -191,10 +197,10 @@ class ResNet:
         # Keras's default is float32, which would cut the digits of images in float64.
         dtype = keras.config.dtype_policy().variable_dtype
         inputs = keras.Input(self.input_shape, dtype=dtype, name="images")
-        stem = self._stem()
-        maps = {"stem": Chain(stem, name="stem")(inputs)}
-        x = maps["stem"]
-        for place in self._places(math.prod(getattr(layer, "strides", 1) for layer in stem)):
+        stem = Chain(self._stem(), name="stem")
+        x = stem(inputs)
+        maps = {"stem": x}
+        for place in self._places(stem.strides):
             x = self._block(x, place)
             maps |= {place.name: x, place.name.split("_")[0]: x}
         outputs = self._chosen(maps) if self.features else self._head(x)

@@ -62,9 +62,11 @@ def _leaves(model) -> Iterator[keras.layers.Layer]:
 
 
 def _read_safetensors(path):
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ValueError(f"{os.fspath(path)!r} needs pip install safetensors.") from error
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -158,7 +160,7 @@ def _keras_hub_model(preset):
     except ImportError as error:
         raise ValueError(f"The preset {preset!r} needs pip install keras-hub.") from error
     try:
-        return keras_hub.models.ImageClassifier.from_preset(preset)
-    except ValueError:
+        return keras_hub.models.ImageClassifier.from_preset(preset, preprocessor=None)
+    except (TypeError, ValueError):
         # A preset without a head.
         return keras_hub.models.Backbone.from_preset(preset)

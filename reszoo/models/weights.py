@@ -81,8 +81,10 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "res
     Raises:
         ValueError: If there is no such format, or it has no name for one of the weights.
     """
-    from safetensors.numpy import save_file
-
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise ValueError("save_weights needs pip install safetensors.") from error
     if not os.fspath(path).endswith(".safetensors"):
         raise ValueError(f"Weights are saved as .safetensors, but got {os.fspath(path)!r}.")
     if format not in ("reszoo", "torchvision", "timm"):

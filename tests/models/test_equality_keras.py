@@ -22,12 +22,14 @@ def test_keras_applications(depth, version, dtype):
     keras.config.set_dtype_policy(dtype)
     suffix = "" if version == "v1" else "V2"
     theirs = getattr(keras.applications, f"ResNet{depth}{suffix}")(
-        weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None
+        weights=None, input_shape=images(dtype).shape[1:], classes=10, classifier_activation=None
     )
     randomize(theirs)
-    ours = create_model(f"resnet{depth}{version}", num_classes=10, input_shape=(64, 64, 3))
+    ours = create_model(
+        f"resnet{depth}{version}", num_classes=10, input_shape=images(dtype).shape[1:]
+    )
     assert load_weights(ours, theirs) == []
-    x = images(dtype=dtype)
+    x = images(dtype)
     their_names = [f"conv{stage + 1}_block{block}_out" for stage, block in stage_ends(depth)]
     names = [f"stage{stage}_block{block}" for stage, block in stage_ends(depth)]
     their_results = run(theirs, x, their_names)
@@ -65,12 +67,12 @@ def test_keras_hub(keras_hub, name, blocks, block_type, stem, preactivation, dty
         stackwise_num_strides=[1, 2, 2, 2],
         block_type=block_type,
         use_pre_activation=preactivation,
-        image_shape=(64, 64, 3),
+        image_shape=images(dtype).shape[1:],
     )
     randomize(theirs)
-    ours = create_model(name, num_classes=0, input_shape=(64, 64, 3))
+    ours = create_model(name, num_classes=0, input_shape=images(dtype).shape[1:])
     assert load_weights(ours, theirs) == []
-    x = images(dtype=dtype)
+    x = images(dtype)
     names = [f"stage{stage}_block{count}" for stage, count in enumerate(blocks, start=1)]
     their_names = [f"stack{stage}_block{count - 1}_out" for stage, count in enumerate(blocks)]
     their_results = run(pooled(theirs), x, their_names)

@@ -74,7 +74,7 @@ def compare(theirs, name, dtype, tmp_path, scheme, **options):
     keras.config.set_dtype_policy(dtype)
     theirs = randomized(theirs, dtype)
     torch.save(theirs.state_dict(), tmp_path / "weights.pt")
-    x = images(dtype=dtype)
+    x = images(dtype)
     ours = create_model(name, input_shape=x.shape[1:], **options)
     assert load_weights(ours, tmp_path / "weights.pt", scheme) == []
     names = last_blocks(ours)

@@ -1,0 +1,224 @@
+"""What recording costs: a training step with and without it, interleaved in one run.
+
+    python benchmarks/recording.py --model=resnet18 --batch=32 --rounds=15
+
+Every round runs one step of each variant, in an order drawn anew. Printed are the median step, its
+quartiles, and the median over the rounds of the ratio to the plain step of the same round, for CPU
+and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the medians.
+Peak memory is that of a process that trains by this variant alone.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import argparse
+import functools
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reszoo.gradients import GradientRecorder
+from reszoo.models import create_model
+
+NEVER = 10**9
+
+
+def plain_step(model):
+    """Returns the training step that all variants share."""
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = loss_of(labels, model(images, training=True))
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    return step
+
+
+def without(options):
+    """A step that nothing looks at."""
+    model = new_model(options)
+    return tf.function(plain_step(model), jit_compile=options.jit)
+
+
+def recorded(options, every_steps):
+    """A step with the recorder, the callback's calls included."""
+    model = new_model(options)
+    recorder = GradientRecorder(tempfile.mkdtemp(), every_steps)
+    callbacks = keras.callbacks.CallbackList([recorder], model=model)
+    callbacks.on_train_begin()
+    step = tf.function(recorder.recorded(plain_step(model)), jit_compile=options.jit)
+
+    def run(images, labels):
+        callbacks.on_train_batch_begin(0)
+        loss = step(images, labels)
+        callbacks.on_train_batch_end(0)
+        return loss
+
+    return run
+
+
+def second_tape(options):
+    """A step, and a second tape over the same batch for the gradient of every block's output."""
+    model = new_model(options)
+    step = tf.function(plain_step(model), jit_compile=options.jit)
+    blocks = [layer for layer in model.layers if layer.name.startswith("stage")]
+    outputs = keras.Model(model.inputs, [model.output, *(block.output for block in blocks)])
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    @functools.partial(tf.function, jit_compile=options.jit)
+    def norms(images, labels):
+        with tf.GradientTape() as tape:
+            logits, *of_blocks = outputs(images, training=True)
+            loss = loss_of(labels, logits)
+        return tf.stack([tf.norm(g) for g in tape.gradient(loss, of_blocks)])
+
+    def run(images, labels):
+        norms(images, labels).numpy()
+        return step(images, labels)
+
+    return run
+
+
+def histograms(options):
+    """A step, and a `tf.summary.histogram` of every weight's gradient."""
+    model = new_model(options)
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    writer = tf.summary.create_file_writer(tempfile.mkdtemp())
+
+    @functools.partial(tf.function, jit_compile=options.jit)
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = loss_of(labels, model(images, training=True))
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        model.optimizer.apply(gradients, variables)
+        return loss, gradients
+
+    def run(images, labels):
+        loss, gradients = step(images, labels)
+        with writer.as_default(step=0):
+            for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+                tf.summary.histogram(variable.path, gradient)
+        writer.flush()
+        return loss
+
+    return run
+
+
+VARIANTS = {
+    "plain": without,
+    "never due": lambda options: recorded(options, NEVER),
+    "every step": lambda options: recorded(options, 1),
+    "second tape": second_tape,
+    "histograms": histograms,
+}
+
+
+def new_model(options):
+    """Returns a compiled model, with the same weights at every call."""
+    keras.utils.set_random_seed(0)
+    shape = (options.image_size, options.image_size, 3)
+    model = create_model(
+        options.model, num_classes=100, input_shape=shape, stem="cifar", width=options.width
+    )
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), jit_compile=options.jit)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def batch(options):
+    """Returns one batch of random images and labels."""
+    generator = np.random.default_rng(0)
+    shape = (options.batch, options.image_size, options.image_size, 3)
+    images = generator.normal(size=shape).astype("float32")
+    return tf.constant(images), tf.constant(generator.integers(0, 100, options.batch))
+
+
+def measured(run, images, labels):
+    """Returns the CPU and wall seconds of one step."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    run(images, labels).numpy()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def interleaved(options, names):
+    """Returns seconds of shape (rounds, 2) by variant: CPU and wall."""
+    images, labels = batch(options)
+    runs = {name: VARIANTS[name](options) for name in names}
+    for run in runs.values():
+        for _ in range(3):
+            measured(run, images, labels)
+    seconds = {name: [] for name in names}
+    shuffled = random.Random(0)
+    for _ in range(options.rounds):
+        for name in shuffled.sample(names, len(names)):
+            seconds[name].append(measured(runs[name], images, labels))
+    return {name: np.array(rows) for name, rows in seconds.items()}
+
+
+def print_table(seconds, memory):
+    """Prints one line a variant."""
+    print(f"{'':12}{'CPU s a step':>24}{'ratio':>8}{'wall s a step':>24}{'ratio':>8}{'MiB':>9}")
+    for name, rows in seconds.items():
+        cells = []
+        for column in (0, 1):
+            low, median, high = np.percentile(rows[:, column], [25, 50, 75])
+            ratio = np.median(rows[:, column] / seconds["plain"][:, column])
+            cells.append(f"{median:10.4f} ({low:.4f}-{high:.4f}){ratio:8.3f}")
+        peak = f"{memory[name]:9.0f}" if memory else ""
+        print(f"{name:12}{''.join(cells)}{peak}")
+    medians = {name: np.median(rows, axis=0) for name, rows in seconds.items()}
+    every_100 = (0.99 * medians["never due"] + 0.01 * medians["every step"]) / medians["plain"]
+    print(
+        f"every 100 steps: {every_100[0]:.3f} of the CPU time, {every_100[1]:.3f} of the wall time"
+    )
+
+
+def peak_memory(name):
+    """Returns the peak memory, in MiB, of a process that runs a few steps of one variant."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(finished.stdout.split()[-1])
+
+
+def main():
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--width", type=int, default=64, help="filters of the first stage")
+    parser.add_argument("--image_size", type=int, default=32, help="pixels")
+    parser.add_argument("--batch", type=int, default=32, help="images")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--jit", action="store_true", help="compile the step with XLA")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--only", choices=VARIANTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        run = VARIANTS[options.only](options)
+        for _ in range(3):
+            measured(run, *batch(options))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    print(
+        f"{options.model}, width {options.width}, {options.image_size}x{options.image_size}, batch "
+        f"{options.batch}, {'XLA' if options.jit else 'no XLA'}, {options.rounds} rounds, "
+        f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    )
+    seconds = interleaved(options, options.variants)
+    print_table(seconds, {n: peak_memory(n) for n in options.variants} if options.memory else None)
+
+
+if __name__ == "__main__":
+    main()

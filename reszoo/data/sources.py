@@ -1,0 +1,224 @@
+"""Data sets by name: scanned digits, anything in TensorFlow Datasets, and made-up images."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import tensorflow as tf
+
+DIGITS_TEST_EXAMPLES = 360
+SYNTHETIC_CLASSES = 10
+SYNTHETIC_TRAIN_EXAMPLES = 512
+SYNTHETIC_TEST_EXAMPLES = 100
+SYNTHETIC_IMAGE_SHAPE = (16, 16, 3)
+PROBE_TIMEOUT_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A labelled set of images, in a fixed order.
+
+    Args:
+        train: Training examples `(image, label)`, one at a time; images are `uint8`, or floats in
+            `[0, 1]`; labels are integers.
+        test: Test examples, likewise.
+        train_examples: Number of training examples.
+        test_examples: Number of test examples.
+        image_shape: `(height, width, channels)`, in pixels; height and width are `None` where
+            they differ between images.
+        class_names: The name of each label.
+    """
+
+    train: tf.data.Dataset
+    test: tf.data.Dataset
+    train_examples: int
+    test_examples: int
+    image_shape: tuple[int | None, int | None, int]
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def load_source(name: str) -> Source:
+    """Returns a data set, by its name.
+
+    - `"digits"`: scikit-learn's 1,797 scanned handwritten digits of 8x8 pixels. They are in its
+      package, so no network is needed. 360 of them, stratified by class, are the test examples;
+      always the same ones.
+    - `"tfds:NAME"`: any image classification data set of TensorFlow Datasets, for example
+      `"tfds:cifar10"`. Downloaded when it is used first. The test examples are the split `test`,
+      or `validation` where there is none.
+    - `"synthetic"`: 16x16 images made of one random pattern a class and noise, to try things out.
+
+    Args:
+        name: Name of the data set.
+
+    Returns:
+        The data set, a `Source`.
+
+    Raises:
+        ValueError: If there is no such data set, or it does not classify images, or it cannot be
+            downloaded.
+
+    Example:
+
+    >>> source = load_source("digits")
+    >>> source.train_examples, source.test_examples, source.image_shape, source.num_classes
+    (1437, 360, (8, 8, 1), 10)
+    """
+    if name == "digits":
+        return digits()
+    if name == "synthetic":
+        return synthetic()
+    if name.startswith("tfds:"):
+        return tensorflow_dataset(name.removeprefix("tfds:"))
+    raise ValueError(
+        f'There is no data set {name!r}. Give "digits", "synthetic", or "tfds:" and the name of a '
+        'TensorFlow data set, for example "tfds:cifar10".'
+    )
+
+
+def digits() -> Source:
+    """Returns scikit-learn's scanned digits, scaled to `[0, 1]`."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = (bunch.images[..., np.newaxis] / 16).astype("float32")
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images,
+        bunch.target,
+        test_size=DIGITS_TEST_EXAMPLES,
+        stratify=bunch.target,
+        random_state=0,
+    )
+    return _from_arrays((train_images, train_labels), (test_images, test_labels))
+
+
+def synthetic() -> Source:
+    """Returns images of one random pattern a class, with noise of the same size."""
+    generator = np.random.default_rng(0)
+    patterns = generator.uniform(size=(SYNTHETIC_CLASSES, *SYNTHETIC_IMAGE_SHAPE))
+
+    def examples(count):
+        labels = np.arange(count) % SYNTHETIC_CLASSES
+        noise = generator.uniform(size=(count, *SYNTHETIC_IMAGE_SHAPE))
+        return ((patterns[labels] + noise) / 2).astype("float32"), labels
+
+    return _from_arrays(examples(SYNTHETIC_TRAIN_EXAMPLES), examples(SYNTHETIC_TEST_EXAMPLES))
+
+
+def tensorflow_dataset(name: str) -> Source:
+    """Returns a data set of TensorFlow Datasets, downloaded if it is not on disk.
+
+    Where it is looked for and kept is TensorFlow Datasets' own choice, `~/tensorflow_datasets` or
+    the environment variable `TFDS_DATA_DIR`.
+
+    Args:
+        name: Its name, with a configuration or a version if wanted: `"cifar10"`, `"mnist:3.0.1"`.
+
+    Returns:
+        The data set, a `Source`.
+
+    Raises:
+        ValueError: If there is no such data set, or it does not classify images, or it cannot be
+            downloaded.
+    """
+    builder = _builder(name)
+    image, label = _classification_keys(builder)
+    _prepare(builder)
+    features = builder.info.features
+    splits = {split: _split(builder, split) for split in ("train", _test_split(builder))}
+    train, test = splits.values()
+    return Source(
+        train=train,
+        test=test,
+        train_examples=int(train.cardinality()),
+        test_examples=int(test.cardinality()),
+        image_shape=tuple(features[image].shape),
+        class_names=tuple(features[label].names),
+    )
+
+
+def _from_arrays(train, test):
+    labels = np.unique(train[1])
+    return Source(
+        train=tf.data.Dataset.from_tensor_slices((train[0], train[1].astype("int32"))),
+        test=tf.data.Dataset.from_tensor_slices((test[0], test[1].astype("int32"))),
+        train_examples=len(train[0]),
+        test_examples=len(test[0]),
+        image_shape=train[0].shape[1:],
+        class_names=tuple(str(label) for label in labels),
+    )
+
+
+def _builder(name):
+    # Imported here because it takes its time, and most runs do not need it.
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"TensorFlow Datasets has no data set {name!r} ({reason}) Its names are listed on "
+            "https://www.tensorflow.org/datasets/catalog."
+        ) from error
+
+
+def _classification_keys(builder):
+    import tensorflow_datasets as tfds
+
+    info = builder.info
+    keys = info.supervised_keys or ()
+    kinds = [type(info.features[key]) for key in keys if key in info.features.keys()]  # noqa: SIM118
+    if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
+        raise ValueError(
+            f"The data set {info.full_name!r} does not classify images: an image and a class "
+            f"label are needed, but its supervised keys are {info.supervised_keys}."
+        )
+    return keys
+
+
+def _prepare(builder):
+    if builder.is_prepared():
+        return
+    # Without a network the downloader would retry each file for minutes, a warning each time.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    try:
+        _probe_network(builder)
+        builder.download_and_prepare()
+    except (OSError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"The data set {builder.info.full_name!r} is not in {builder.data_dir} and could not "
+            f"be prepared there ({type(error).__name__}: {reason}); connect to the network and run "
+            "again, or copy the prepared data set to that directory, or use the data set "
+            '"digits", which needs no network.'
+        ) from error
+
+
+def _probe_network(builder):
+    """Asks for one of the files, so that a missing network is found at once."""
+    import requests
+
+    for url in list(builder.url_infos or ())[:1]:
+        requests.head(url, timeout=PROBE_TIMEOUT_SECONDS)
+
+
+def _test_split(builder):
+    splits = builder.info.splits
+    return "validation" if "validation" in splits and "test" not in splits else "test"
+
+
+def _split(builder, split):
+    splits = builder.info.splits
+    if splits and split not in splits:
+        raise ValueError(
+            f"The data set {builder.info.full_name!r} needs a split 'train', and 'test' or "
+            f"'validation', but it has {', '.join(splits)}."
+        )
+    return builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)

@@ -1,0 +1,5 @@
+"""Recording the gradient of each path of a residual block while a model trains."""
+
+from reszoo.gradients.log import load as load
+from reszoo.gradients.log import records as records
+from reszoo.gradients.recorder import GradientRecorder as GradientRecorder

@@ -1,0 +1,278 @@
+"""The log: one packed tensor per recorded step, in a TensorBoard event file.
+
+A log directory holds one event file per training that wrote to it. Each recorded step is one event
+under the tag `gradient_flow`: a float32 tensor of shape `(blocks, statistics)`. The first such
+event of a file carries, in its summary metadata, a JSON text that names and describes the blocks
+and the statistics. A handful of scalars about the whole model stand beside it.
+
+A file opens with the step at which its training began. What older files hold from that step on was
+undone by a restart, and is left out when reading, as TensorBoard does.
+"""
+
+import itertools
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import summary_pb2
+from tensorflow.core.util import event_pb2
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLUGIN_NAME = "gradient_flow"
+TAG = "gradient_flow"
+FORMAT_VERSION = 1
+_FILE_PREFIX = "events.out.tfevents."
+_files_opened = itertools.count()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was recorded of one step.
+
+    Attributes:
+        step: The training step, counted from 0.
+        wall_time: When it was written, in seconds since 1970.
+        blocks: A description of each block, with at least its `name`.
+        statistics: The names of the statistics.
+        values: Shape `(blocks, statistics)`, float32.
+    """
+
+    step: int
+    wall_time: float
+    blocks: Sequence[Mapping]
+    statistics: Sequence[str]
+    values: np.ndarray
+
+
+class LogWriter:
+    """Writes records to a new event file.
+
+    Every record is on disk when `write` returns, so that a killed run loses nothing.
+
+    Args:
+        log_dir: The directory, local or `gs://`; made if it is not there.
+        blocks: A description of each block, as `reszoo.gradients.blocks` gives it.
+        statistics: Names of the statistics.
+        first_step: The training step at which this training begins.
+
+    Raises:
+        ValueError: If the directory cannot be written.
+    """
+
+    def __init__(
+        self, log_dir: str, blocks: Sequence[Mapping], statistics: Sequence[str], first_step: int
+    ):
+        self._header = {
+            "version": FORMAT_VERSION,
+            "blocks": list(blocks),
+            "statistics": list(statistics),
+        }
+        self._described = set()
+        try:
+            tf.io.gfile.makedirs(log_dir)
+            self._file = tf.io.TFRecordWriter(os.path.join(log_dir, _new_file_name()))
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"The gradient log cannot be written to {str(log_dir)!r}: {error.message}. Give "
+                "GradientRecorder a directory that can be made and written."
+            ) from error
+        self._write_event(event_pb2.Event(file_version="brain.Event:2"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write_event(event_pb2.Event(step=first_step, session_log=start))
+        self._file.flush()
+
+    def write(self, step: int, values: np.ndarray, scalars: Mapping[str, float]) -> None:
+        """Writes one recorded step.
+
+        Args:
+            step: The training step, counted from 0.
+            values: Shape `(blocks, statistics)`.
+            scalars: Numbers about the whole model, by name.
+        """
+        summary = summary_pb2.Summary()
+        self._add(
+            summary,
+            TAG,
+            values,
+            PLUGIN_NAME,
+            summary_pb2.DATA_CLASS_TENSOR,
+            json.dumps(self._header),
+        )
+        for name, value in scalars.items():
+            self._add(summary, f"{TAG}/{name}", value, "scalars", summary_pb2.DATA_CLASS_SCALAR, "")
+        self._write_event(event_pb2.Event(step=step, summary=summary))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _add(self, summary, tag, values, plugin, data_class, content):
+        tensor = tf.make_tensor_proto(np.asarray(values, np.float32))
+        value = summary.value.add(tag=tag, tensor=tensor)
+        # TensorBoard keeps the metadata of a tag's first event, so later ones go without.
+        if tag not in self._described:
+            self._described.add(tag)
+            value.metadata.plugin_data.plugin_name = plugin
+            value.metadata.plugin_data.content = content.encode()
+            value.metadata.data_class = data_class
+
+    def _write_event(self, event):
+        event.wall_time = time.time()
+        self._file.write(event.SerializeToString())
+
+
+def _new_file_name():
+    # Sorted by name, files are in the order in which they were opened.
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return (
+        f"{_FILE_PREFIX}{seconds:010d}.{nanoseconds:09d}.{socket.gethostname()}.{os.getpid()}."
+        f"{next(_files_opened)}"
+    )
+
+
+def records(log_dir: str) -> Iterator[Record]:
+    """Reads a log record by record, in bounded memory.
+
+    Steps that a restarted training recorded again are given once, as recorded last. A damaged file
+    gives what lies before the damage, and a warning says so.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Yields:
+        The records, by step.
+
+    Raises:
+        ValueError: If there is no log.
+    """
+    files = _event_files(log_dir)
+    first_steps = [_first_step(path) for path in files]
+    for index, path in enumerate(files):
+        end = min(first_steps[index + 1 :], default=np.inf)
+        yield from _file_records(path, end)
+
+
+def load(log_dir: str) -> "pd.DataFrame":
+    """Reads a log as a table with one number a row.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step` (int64), `block` and `statistic` (categorical,
+        in the order of the network and of the table of statistics) and `value` (float32), by
+        step. A value that is not defined, such as a cosine with nothing, is NaN.
+
+    Raises:
+        ValueError: If there is no log.
+
+    Example:
+
+    >>> import tempfile
+    >>> log_dir = tempfile.mkdtemp()
+    >>> writer = LogWriter(log_dir, [{"name": "block1"}], ["skip_share"], first_step=0)
+    >>> writer.write(0, [[0.5]], scalars={})
+    >>> load(log_dir)
+       step   block   statistic  value
+    0     0  block1  skip_share    0.5
+    """
+    import pandas as pd  # Here, since importing the layers must stay quick.
+
+    recorded = list(records(log_dir))
+    blocks = _positions(block["name"] for record in recorded for block in record.blocks)
+    statistics = _positions(name for record in recorded for name in record.statistics)
+    steps, block_codes, statistic_codes = [], [], []
+    for record in recorded:
+        rows, columns = record.values.shape
+        steps.append(np.full(rows * columns, record.step))
+        codes = np.array([blocks[block["name"]] for block in record.blocks], np.int32)
+        block_codes.append(np.repeat(codes, columns))
+        codes = np.array([statistics[name] for name in record.statistics], np.int32)
+        statistic_codes.append(np.tile(codes, rows))
+    values = [record.values.ravel() for record in recorded]
+    return pd.DataFrame(
+        {
+            "step": _joined(steps, np.int64),
+            "block": pd.Categorical.from_codes(_joined(block_codes, np.int32), list(blocks)),
+            "statistic": pd.Categorical.from_codes(
+                _joined(statistic_codes, np.int32), list(statistics)
+            ),
+            "value": _joined(values, np.float32),
+        }
+    )
+
+
+def _positions(names):
+    return {name: position for position, name in enumerate(dict.fromkeys(names))}
+
+
+def _joined(arrays, dtype):
+    return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype)
+
+
+def _file_records(path, end):
+    """Yields the records of one file up to, and without, the step `end`."""
+    header = None
+    for event in _events(path):
+        for value in event.summary.value:
+            if value.tag != TAG:
+                continue
+            if value.metadata.plugin_data.content:
+                header = json.loads(value.metadata.plugin_data.content)
+            if event.step < end and header is not None:
+                yield Record(
+                    event.step,
+                    event.wall_time,
+                    header["blocks"],
+                    header["statistics"],
+                    tf.make_ndarray(value.tensor),
+                )
+
+
+def _event_files(log_dir):
+    for directory in (log_dir, os.path.join(log_dir, "gradients")):
+        files = [
+            path
+            for path in sorted(tf.io.gfile.glob(os.path.join(directory, _FILE_PREFIX + "*")))
+            if _first_step(path) is not None
+        ]
+        if files:
+            return files
+    raise ValueError(
+        f"There is no gradient log in {str(log_dir)!r}. Give the log_dir of a GradientRecorder, or "
+        "the workdir of a training that recorded."
+    )
+
+
+def _first_step(path):
+    """Returns the step at which a log file's training began; None if it is another's file."""
+    for event in itertools.islice(_events(path, warn=False), 2):
+        if event.session_log.status == event_pb2.SessionLog.START:
+            return event.step
+    return None
+
+
+def _events(path, warn=True):
+    """Yields the events of a file up to its end or the first damage."""
+    data = tf.data.TFRecordDataset(path)
+    read = 0
+    try:
+        for serialized in data:
+            yield event_pb2.Event.FromString(serialized.numpy())
+            read += 1
+    except tf.errors.DataLossError as error:
+        if warn:
+            warnings.warn(
+                f"{path} is damaged after {read} events; what follows is left out. {error.message}",
+                stacklevel=2,
+            )

@@ -1,0 +1,66 @@
+"""How the gradients on a tape differ from those of the loss: loss scaling and accumulation."""
+
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
+    """Returns what the optimizer multiplied the loss with.
+
+    Args:
+        optimizer: A built optimizer, before its `apply`, which may change the scale.
+
+    Returns:
+        A scalar.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.dynamic_scale.value
+    return optimizer.loss_scale_factor or 1.0
+
+
+def accumulation_steps(optimizer: keras.optimizers.Optimizer) -> int:
+    """Returns how many batches make one update of the weights.
+
+    Args:
+        optimizer: An optimizer.
+
+    Returns:
+        An integer of at least 1.
+    """
+    return updating_optimizer(optimizer).gradient_accumulation_steps or 1
+
+
+def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer itself, or the one inside a `LossScaleOptimizer`.
+
+    Args:
+        optimizer: An optimizer.
+
+    Returns:
+        The optimizer that updates the weights.
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def unscaled(
+    sums: tf.Tensor, powers: Mapping[str, int], optimizer: keras.optimizers.Optimizer
+) -> tf.Tensor:
+    """Returns sums of the gradients of the mean loss, given sums of the gradients on the tape.
+
+    The batches that make one update count as one large batch, whose mean loss is the mean of
+    theirs.
+
+    Args:
+        sums: Shape `(..., sums)`.
+        powers: The power of the gradient that each of the sums has, by name.
+        optimizer: A built optimizer.
+
+    Returns:
+        The same shape.
+    """
+    scale = loss_scale(optimizer) * accumulation_steps(optimizer)
+    if isinstance(scale, int | float) and scale == 1:
+        return sums
+    return sums * (1.0 / scale) ** tf.constant(list(powers.values()), tf.float32)

@@ -1,0 +1,103 @@
+"""The sums of `statistics`, taken of tensors on the device.
+
+Each is one pass over its tensors, in float32 whatever the compute dtype. Values that are not
+finite are found by their mark on the sums: only then is a second pass made that counts them and
+leaves them out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+
+def fork_sums(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of `FORK_SUMS`.
+
+    Args:
+        skip: The gradient that came back through the skip, of any shape.
+        branch: The gradient that came back through the branch, of the same shape.
+        total: Their sum.
+
+    Returns:
+        Shape `(8,)`, float32.
+    """
+
+    def sums(skip, branch, total):
+        return [squares(skip), squares(branch), squares(total), products(skip, branch)]
+
+    sums, nonfinite = _finite(sums, [skip, branch, total])
+    sizes = tf.cast([tf.size(skip), tf.shape(skip)[0]], tf.float32)
+    return tf.concat([sums, sizes, nonfinite[:2]], axis=0)
+
+
+def merge_sums(gradient: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of `MERGE_SUMS`.
+
+    Args:
+        gradient: The gradient that reached the sum of the two paths, of any shape.
+
+    Returns:
+        Shape `(3,)`, float32.
+    """
+    sums, nonfinite = _finite(lambda gradient: [squares(gradient)], [gradient])
+    return tf.concat([sums, [tf.cast(tf.size(gradient), tf.float32)], nonfinite], axis=0)
+
+
+def gradient_sums(gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]) -> tf.Tensor:
+    """Returns the sums of squares and the counts of non-finite values of weights' gradients.
+
+    Args:
+        gradients: One per weight; `None` counts as zero.
+
+    Returns:
+        Shape `(weights, 2)`, float32.
+    """
+    dense = [tf.zeros(1) if g is None else tf.convert_to_tensor(g) for g in gradients]
+    return tf.stack(_finite(lambda *dense: [squares(g) for g in dense], dense), axis=1)
+
+
+def squares(x: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the squares of a tensor's values.
+
+    Args:
+        x: Any shape, any float dtype.
+
+    Returns:
+        A float32 scalar.
+    """
+    # Half the sum of squares, in one pass and without a temporary tensor.
+    return 2.0 * tf.nn.l2_loss(tf.cast(x, tf.float32))
+
+
+def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the products of two tensors' values.
+
+    Args:
+        x: Any shape, any float dtype.
+        y: The same shape.
+
+    Returns:
+        A float32 scalar.
+    """
+    x, y = (tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in (x, y))
+    return tf.tensordot(x, y, axes=1)
+
+
+def _finite(sums: Callable, tensors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns sums over the finite values, and how many values of each tensor are not finite."""
+    cheap = tf.stack(sums(*tensors))
+
+    def without_nonfinite():
+        finite = [tf.math.is_finite(tensor) for tensor in tensors]
+        kept = [
+            tf.where(mask, tensor, tf.zeros_like(tensor))
+            for mask, tensor in zip(finite, tensors, strict=True)
+        ]
+        left_out = [tf.reduce_sum(tf.cast(~mask, tf.float32)) for mask in finite]
+        return tf.stack(sums(*kept)), tf.stack(left_out)
+
+    return tf.cond(
+        tf.reduce_all(tf.math.is_finite(cheap)),
+        lambda: (cheap, tf.zeros(len(tensors))),
+        without_nonfinite,
+    )

@@ -1,0 +1,138 @@
+"""Pictures of a finished run: `python -m reszoo.report WORKDIR`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+import matplotlib.colors
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+
+from reszoo.gradients import load
+
+# The panels of the picture: statistic, title, label of the colour bar.
+PANELS = (
+    ("output_gradient_norm", "What reaches the block: $g_y$", "norm, loss per unit of y"),
+    (
+        "skip_gradient_norm",
+        "What comes back through the skip: $g_{skip}$",
+        "norm, loss per unit of x",
+    ),
+    (
+        "branch_gradient_norm",
+        "What comes back through the branch: $g_{branch}$",
+        "norm, loss per unit of x",
+    ),
+    (
+        "skip_share",
+        r"Share of the skip: $|g_{skip}|\,/\,(|g_{skip}| + |g_{branch}|)$",
+        "0: branch only, 1: skip only",
+    ),
+)
+
+
+def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.Figure:
+    """Draws where the gradient went: heatmaps of blocks by steps.
+
+    The three norms share one logarithmic colour scale, so that they can be compared by eye. A zero
+    and a value that is not defined are grey.
+
+    Args:
+        table: A log as `reszoo.gradients.load` gives it.
+        title: The headline.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the log has no recorded step.
+    """
+    if table.empty:
+        raise ValueError("The log has no recorded step yet, so there is nothing to draw.")
+    grids = {statistic: _grid(table, statistic) for statistic, _, _ in PANELS}
+    norms = np.concatenate([grids[name].to_numpy().ravel() for name in grids if "norm" in name])
+    norms = norms[np.isfinite(norms) & (norms > 0)]
+    log_scale = matplotlib.colors.LogNorm(
+        norms.min(initial=norms.max(initial=1e-12)), norms.max(initial=1e-12)
+    )
+    rows = len(next(iter(grids.values())))
+    figure = matplotlib.figure.Figure(figsize=(12, 3.2 + 0.36 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=14)
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    for axis, (statistic, name, unit) in zip(axes.ravel(), PANELS, strict=True):
+        share = statistic == "skip_share"
+        scale = matplotlib.colors.Normalize(0, 1) if share else log_scale
+        _draw(axis, grids[statistic], scale, "RdYlBu" if share else "viridis")
+        axis.set_title(name, fontsize=11, loc="left")
+        figure.colorbar(axis.images[0], ax=axis, label=unit)
+    for axis in axes[1]:
+        axis.set_xlabel("training step")
+    figure.supylabel("blocks, from the input down to the output", fontsize=10)
+    return figure
+
+
+def _grid(table, statistic):
+    """Returns blocks by steps, the first block on top."""
+    rows = table[table.statistic == statistic]
+    return rows.pivot_table(
+        index="block", columns="step", values="value", observed=True, sort=False
+    ).reindex(columns=np.unique(table.step))
+
+
+def _draw(axis, grid, scale, colors):
+    colors = matplotlib.colormaps[colors].with_extremes(bad="0.8", under="0.8")
+    values = np.ma.masked_invalid(grid.to_numpy(dtype=float))
+    if isinstance(scale, matplotlib.colors.LogNorm):
+        values = np.ma.masked_less_equal(values, 0)
+    axis.imshow(values, norm=scale, cmap=colors, aspect="auto", interpolation="nearest")
+    axis.set_yticks(range(len(grid)), grid.index)
+    shown = np.unique(np.linspace(0, grid.shape[1] - 1, 7).round().astype(int))
+    axis.set_xticks(shown, grid.columns[shown])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
+def write_report(workdir: str) -> list[Path]:
+    """Writes a run's pictures into its directory.
+
+    Args:
+        workdir: The directory of a training, or of a recorder's log.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: If there is no log, or it has no recorded step.
+    """
+    path = Path(workdir) / "gradient_flow.png"
+    figure = gradient_flow_figure(load(workdir), f"Gradient flow in {Path(workdir).resolve().name}")
+    figure.savefig(path, dpi=120)
+    return [path]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: The command's arguments; those of the process if `None`.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m reszoo.report", description="Draws where the gradient went in a run."
+    )
+    parser.add_argument("workdir", help="directory of a training, or of a recorder's log")
+    try:
+        for path in write_report(parser.parse_args(arguments).workdir):
+            print(f"Wrote {path}")
+    except (ValueError, OSError) as error:
+        print(f"reszoo.report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

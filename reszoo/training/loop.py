@@ -1,0 +1,226 @@
+"""The training loop: a gradient tape inside a distribution strategy, with Keras callbacks."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from reszoo.data import Pipeline
+
+Step = Callable[..., tf.Tensor]
+
+
+def fit(
+    model: keras.Model,
+    pipeline: Pipeline,
+    *,
+    epochs: int,
+    first_epoch: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    strategy: tf.distribute.Strategy | None = None,
+    jit_compile: bool = False,
+) -> dict[str, float]:
+    """Trains a classifier of images and tests it after every epoch.
+
+    The loss is the cross entropy of the logits plus the model's own losses (regularization). It
+    is divided by the size of the whole batch, so any number of devices gives the same gradients.
+
+    Callbacks get what Keras's own `fit` gives them: `loss` and `accuracy` of the epoch so far
+    after each batch, and after an epoch `val_loss` and `val_accuracy` on the test examples too,
+    with `learning_rate` and `images_per_second`. Two things are more: a callback with a method
+    `recorded(step)` may wrap the step before it is traced, and a callback with a method `close()`
+    is closed at the end, also when training raises.
+
+    Args:
+        model: A model of logits, compiled with an optimizer that is built, under `strategy`.
+        pipeline: The batches.
+        epochs: Number of all epochs.
+        first_epoch: The epoch to start with, from 0; the epochs before it count as done.
+        callbacks: Keras callbacks.
+        strategy: Where to run; TensorFlow's default strategy if `None`.
+        jit_compile: Whether to compile the steps with XLA.
+
+    Returns:
+        What `on_epoch_end` of the last epoch got.
+
+    Raises:
+        ValueError: If the model is not ready, or the batch cannot be split over the devices.
+
+    Example:
+
+    >>> from reszoo.data import Pipeline, load_source
+    >>> pipeline = Pipeline(load_source("synthetic"), batch_size=128)
+    >>> model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(),
+    ...                           keras.layers.Dense(10)])
+    >>> model.compile(keras.optimizers.SGD(0.01))
+    >>> model.optimizer.build(model.trainable_variables)
+    >>> sorted(fit(model, pipeline, epochs=1))
+    ['accuracy', 'images_per_second', 'learning_rate', 'loss', 'val_accuracy', 'val_loss']
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    _check_ready(model, pipeline.batch_size, strategy, jit_compile)
+    callback_list = keras.callbacks.CallbackList(
+        list(callbacks), model=model, epochs=epochs, steps=pipeline.steps_per_epoch
+    )
+    model.stop_training = False
+    logs = {}
+    try:
+        callback_list.on_train_begin()
+        step = _with_recorders(train_step(model, pipeline.batch_size), callbacks)
+        run_train_step = _distributed(step, strategy, jit_compile)
+        run_test_step = _distributed(test_step(model), strategy, jit_compile)
+        for epoch in range(first_epoch, epochs):
+            callback_list.on_epoch_begin(epoch)
+            batches = strategy.experimental_distribute_dataset(pipeline.train_batches(epoch))
+            logs = _train(run_train_step, batches, callback_list)
+            batches = strategy.experimental_distribute_dataset(pipeline.test_batches())
+            logs |= _test(run_test_step, batches, callback_list)
+            logs["learning_rate"] = float(model.optimizer.learning_rate)
+            callback_list.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        callback_list.on_train_end(logs)
+    finally:
+        _close(callbacks)
+    return logs
+
+
+def train_step(model: keras.Model, global_batch_size: int) -> Step:
+    """Returns the training step of one replica.
+
+    Args:
+        model: A compiled model of logits.
+        global_batch_size: Number of images in a batch, over all replicas.
+
+    Returns:
+        A function of `(images, labels)` that updates the model once and returns the sums
+        `[loss, correct answers, images]` over this replica's images.
+    """
+
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            cross_entropy = tf.reduce_sum(_cross_entropy(labels, logits))
+            loss = cross_entropy / global_batch_size + _own_losses(model)
+            scaled_loss = model.optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        gradients = tape.gradient(scaled_loss, variables)
+        # A variable that no gradient reaches (behind a stopped gradient) stays as it is.
+        reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
+        model.optimizer.apply(*map(list, zip(*reached, strict=True)))
+        ones = tf.ones(tf.shape(labels))
+        return _sums(loss * global_batch_size, _correct(labels, logits), ones)
+
+    return step
+
+
+def test_step(model: keras.Model) -> Step:
+    """Returns the test step of one replica.
+
+    Args:
+        model: A model of logits.
+
+    Returns:
+        A function of `(images, labels, weights)` that returns the weighted sums
+        `[loss, correct answers, images]` over this replica's images.
+    """
+
+    def step(images, labels, weights):
+        logits = model(images, training=False)
+        loss = tf.reduce_sum(weights * (_cross_entropy(labels, logits)))
+        # The model's own losses count once for each image, as in training.
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        loss += tf.reduce_sum(weights) * _own_losses(model) * replicas
+        return _sums(loss, _correct(labels, logits), weights)
+
+    return step
+
+
+def _cross_entropy(labels, logits):
+    logits = tf.cast(logits, tf.float32)
+    return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+def _own_losses(model):
+    """Returns this replica's part of the model's own losses (regularization)."""
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.add_n([tf.constant(0.0), *(tf.cast(x, tf.float32) for x in model.losses)]) / replicas
+
+
+def _correct(labels, logits):
+    return tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
+
+
+def _sums(loss, correct, weights):
+    return tf.stack([loss, tf.reduce_sum(correct * weights), tf.reduce_sum(weights)])
+
+
+def _with_recorders(step, callbacks):
+    for callback in callbacks:
+        if hasattr(callback, "recorded"):
+            step = callback.recorded(step)
+    return step
+
+
+def _close(callbacks):
+    for callback in callbacks:
+        if hasattr(callback, "close"):
+            callback.close()
+
+
+def _distributed(step, strategy, jit_compile):
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def run(*batch):
+        sums = strategy.run(step, args=batch)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    return run
+
+
+def _train(run_step, batches, callback_list):
+    totals = tf.zeros(3, tf.float64)
+    start = time.perf_counter()
+    for index, batch in enumerate(batches):
+        callback_list.on_train_batch_begin(index)
+        totals += tf.cast(run_step(*batch), tf.float64)
+        callback_list.on_train_batch_end(index, _means(totals))
+    rate = float(totals[2]) / (time.perf_counter() - start)
+    return _means(totals) | {"images_per_second": rate}
+
+
+def _test(run_step, batches, callback_list):
+    totals = tf.zeros(3, tf.float64)
+    callback_list.on_test_begin()
+    for index, batch in enumerate(batches):
+        callback_list.on_test_batch_begin(index)
+        totals += tf.cast(run_step(*batch), tf.float64)
+        callback_list.on_test_batch_end(index, _means(totals))
+    logs = _means(totals)
+    callback_list.on_test_end(logs)
+    return {f"val_{name}": value for name, value in logs.items()}
+
+
+def _means(totals: tf.Tensor) -> dict[str, Any]:
+    loss, correct, images = totals.numpy()
+    return {"loss": float(loss / images), "accuracy": float(correct / images)}
+
+
+def _check_ready(model, batch_size, strategy, jit_compile):
+    if not getattr(model, "optimizer", None) or not model.optimizer.built:
+        raise ValueError(
+            "The model has no optimizer that is built. Call model.compile(optimizer) and "
+            "model.optimizer.build(model.trainable_variables) under the strategy's scope."
+        )
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise ValueError(
+            f"A batch of {batch_size} images cannot be split evenly over {replicas} devices. Give "
+            f"a batch_size that is a multiple of {replicas}."
+        )
+    if jit_compile and replicas > 1:
+        raise ValueError(
+            f"XLA cannot compile a step that is spread over {replicas} devices. Set "
+            "jit_compile=False, or use one device."
+        )

@@ -1,0 +1,109 @@
+"""Writes each epoch's figures to a file of JSON lines and to TensorBoard."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+# What the loop calls a figure, and what it is called in the file.
+FIGURES = {
+    "loss": "train_loss",
+    "accuracy": "train_accuracy",
+    "val_loss": "test_loss",
+    "val_accuracy": "test_accuracy",
+    "learning_rate": "learning_rate",
+    "images_per_second": "images_per_second",
+}
+
+
+class MetricsLog(keras.callbacks.Callback):
+    """Appends one line of JSON an epoch to a file.
+
+    | key | what it is |
+    |---|---|
+    | `epoch` | epochs done |
+    | `step` | optimizer steps done |
+    | `train_loss`, `train_accuracy` | means over the epoch's training images, as they were seen |
+    | `test_loss`, `test_accuracy` | means over all test images, after the epoch |
+    | `learning_rate` | that of the next step |
+    | `images_per_second` | training images, over the epoch's training time |
+
+    Args:
+        path: The file.
+        epochs_done: Lines of epochs beyond this number are dropped: they were written by a run
+            that was interrupted before it saved its checkpoint, and will be written again.
+    """
+
+    def __init__(self, path: str | Path, epochs_done: int = 0):
+        super().__init__()
+        self._path = Path(path)
+        self._epochs_done = epochs_done
+
+    def on_train_begin(self, logs=None):
+        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._epochs_done]
+        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        figures = {name: logs[key] for key, name in FIGURES.items()}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
+
+    def _lines(self):
+        if not self._path.exists():
+            return []
+        # A line without its end was cut short.
+        return self._path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes `loss` and `accuracy` of each epoch for TensorBoard, at the optimizer's step.
+
+    The runs `train` and `test` have the same tags, so that TensorBoard draws them in one plot;
+    `train` has `learning_rate` too.
+
+    Args:
+        directory: Where the directories `train` and `test` are made.
+    """
+
+    def __init__(self, directory: str | Path):
+        super().__init__()
+        self._directory = Path(directory)
+        self._writers = {}
+
+    def on_train_begin(self, logs=None):
+        self._writers = {
+            run: tf.summary.create_file_writer(str(self._directory / run))
+            for run in ("train", "test")
+        }
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        self._write("train", step, logs, {"loss", "accuracy", "learning_rate"})
+        self._write("test", step, logs, {"val_loss", "val_accuracy"})
+
+    def close(self):
+        """Closes the files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def _write(self, run, step, logs, names):
+        with self._writers[run].as_default(step):
+            for name in sorted(names):
+                tf.summary.scalar(name.removeprefix("val_"), logs[name])
+        self._writers[run].flush()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that it is there either as before or whole.
+
+    Args:
+        path: The file.
+        text: What it will hold.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

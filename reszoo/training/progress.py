@@ -1,0 +1,61 @@
+"""Shows how a run is getting on."""
+
+import sys
+from typing import TextIO
+
+import keras
+from tqdm import tqdm
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows a progress bar on a terminal, and one plain line an epoch everywhere.
+
+    The bar has the loss and accuracy of the epoch so far, images per second and the time left.
+
+    Args:
+        images_per_step: Number of images in a batch.
+        epochs_done: Epochs done before.
+        stream: Where to write; standard output if `None`.
+    """
+
+    def __init__(self, images_per_step: int, epochs_done: int = 0, stream: TextIO | None = None):
+        super().__init__()
+        self._images_per_step = images_per_step
+        self._epochs_done = epochs_done
+        self._stream = stream or sys.stdout
+        self._bar = None
+
+    def on_train_begin(self, logs=None):
+        images_per_epoch = self.params["steps"] * self._images_per_step
+        self._bar = tqdm(
+            total=self.params["epochs"] * images_per_epoch,
+            initial=self._epochs_done * images_per_epoch,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=self._stream,
+            disable=not self._stream.isatty(),
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._bar.set_description(f"epoch {epoch + 1}/{self.params['epochs']}", refresh=False)
+
+    def on_train_batch_end(self, batch, logs=None):
+        text = f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(self._images_per_step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        line = (
+            f"epoch {epoch + 1}/{self.params['epochs']}: "
+            f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}, "
+            f"test loss {logs['val_loss']:.4f}, test accuracy {logs['val_accuracy']:.2%}, "
+            f"{logs['images_per_second']:.0f} images/s"
+        )
+        tqdm.write(line, file=self._stream)
+        self._stream.flush()
+
+    def close(self):
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()

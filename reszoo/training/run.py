@@ -1,0 +1,193 @@
+"""A whole run: from a configuration to a trained model in a work directory."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from reszoo.data import Pipeline, load_source
+from reszoo.gradients import GradientRecorder
+from reszoo.models import create_model
+from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.loop import fit
+from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+from reszoo.training.optimizers import create_learning_rate, create_optimizer
+from reszoo.training.progress import Progress
+from reszoo.training.strategy import create_strategy
+
+# What may differ when a run is taken up again: how long, how fast, and what is looked at.
+MAY_CHANGE = ("epochs", "jit_compile", "recording")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that is ready to start, or to go on.
+
+    Args:
+        config: The configuration.
+        workdir: The work directory.
+        pipeline: The batches.
+        strategy: Where it runs.
+        model: The compiled model, with the weights of the last checkpoint.
+        callbacks: What shows, records and saves it.
+        epochs_done: Number of epochs done before.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    pipeline: Pipeline
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    callbacks: list[keras.callbacks.Callback]
+    epochs_done: int
+
+    @property
+    def model_file(self) -> Path:
+        """Where the trained model is saved."""
+        return self.workdir / "model.keras"
+
+    def train(self) -> None:
+        """Trains for the epochs that are left, and saves the model."""
+        if self.epochs_done >= self.config.epochs and self.model_file.exists():
+            print(
+                f"All {self.epochs_done} epochs are done; the model is {self.model_file}. "
+                "Give a larger --config.epochs to go on, or another --workdir to start afresh."
+            )
+            return
+        if self.epochs_done:
+            print(f"Going on after epoch {self.epochs_done}, from {self.workdir}.")
+        fit(
+            self.model,
+            self.pipeline,
+            epochs=self.config.epochs,
+            first_epoch=self.epochs_done,
+            callbacks=self.callbacks,
+            strategy=self.strategy,
+            jit_compile=self.config.jit_compile,
+        )
+        self._save_model()
+        print(f"The model is {self.model_file}.")
+
+    def _save_model(self):
+        partial = self.workdir / "model.partial.keras"
+        self.model.save(partial)
+        os.replace(partial, self.model_file)
+
+
+def prepare(config: ConfigDict, workdir: str | Path) -> Run:
+    """Makes everything that a run needs, and takes up what is in its work directory.
+
+    Args:
+        config: The configuration; `configs/digits_resnet18.py` explains its fields.
+        workdir: The work directory, made if it is missing.
+
+    Returns:
+        The run, whose `train()` trains.
+
+    Raises:
+        ValueError: If the configuration does not fit together, or the work directory holds a run
+            of another configuration or cannot be written.
+    """
+    if config.epochs < 1:
+        raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
+    workdir = _writable(Path(workdir).absolute())
+    _check_same_run(config, workdir / "config.json")
+    keras.config.set_dtype_policy(config.dtype)
+    keras.utils.set_random_seed(config.seed)
+    pipeline = _create_pipeline(config)
+    strategy = create_strategy()
+    with strategy.scope():
+        model = _create_compiled_model(config, pipeline)
+        checkpoints = Checkpoints(workdir / "checkpoints", model)
+        epochs_done = checkpoints.restore()
+    callbacks = [
+        Progress(config.batch_size, epochs_done),
+        MetricsLog(workdir / "metrics.jsonl", epochs_done),
+        TensorBoardScalars(workdir),
+        *_recorders(config.recording, workdir / "gradients"),
+        checkpoints,  # last: what is in a checkpoint is in the logs already
+    ]
+    write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+    return Run(config, workdir, pipeline, strategy, model, callbacks, epochs_done)
+
+
+def _writable(workdir):
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if os.access(workdir, os.W_OK | os.X_OK):
+            return workdir
+        reason = "Permission denied"
+    except OSError as error:
+        reason = error.strerror
+    raise ValueError(
+        f"The workdir {workdir} cannot be written ({reason}). Give a directory that can."
+    )
+
+
+def _create_pipeline(config):
+    options = config.data.to_dict()
+    source = load_source(options.pop("name"))
+    return Pipeline(source, batch_size=config.batch_size, seed=config.seed, **options)
+
+
+def _create_compiled_model(config, pipeline):
+    options = config.model.to_dict()
+    model = create_model(
+        options.pop("name"),
+        num_classes=pipeline.source.num_classes,
+        input_shape=pipeline.image_shape,
+        **options,
+    )
+    optimizer = _create_optimizer(config, pipeline.steps_per_epoch, model.trainable_variables)
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=config.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _create_optimizer(config, steps_per_epoch, variables):
+    options = config.optimizer.to_dict()
+    learning_rate = create_learning_rate(
+        options.pop("learning_rate"),
+        warmup_steps=round(options.pop("warmup_epochs") * steps_per_epoch),
+        total_steps=config.epochs * steps_per_epoch,
+    )
+    return create_optimizer(options.pop("name"), learning_rate, variables=variables, **options)
+
+
+def _recorders(config, log_dir):
+    options = config.to_dict()
+    if options["every_steps"] == 0:
+        return []
+    return [GradientRecorder(str(log_dir), **options)]
+
+
+def _check_same_run(config, path):
+    if not path.exists():
+        return
+    before, now = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(config.to_dict())
+    for field in sorted(before.keys() | now.keys()):
+        if before.get(field) != now.get(field) and field.split(".")[0] not in MAY_CHANGE:
+            raise ValueError(
+                f"{path.parent} holds a run with {field}={before.get(field)!r}, but now it is "
+                f"{now.get(field)!r}. Give another workdir, or the same configuration."
+            )
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        inner = (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+        flat |= inner
+    return flat

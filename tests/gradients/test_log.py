@@ -1,0 +1,87 @@
+"""The log is what was written, whatever happened to the run."""
+
+import json
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+from reszoo.gradients import load, records
+from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
+
+BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
+STATISTICS = ["skip_share", "update_norm", "weight_norm"]
+
+
+def write(log_dir, steps, first_step=0, offset=0.0):
+    writer = LogWriter(str(log_dir), BLOCKS, STATISTICS, first_step)
+    for step in steps:
+        writer.write(step, np.arange(6).reshape(2, 3) + 10 * step + offset, {"update_norm": step})
+    return writer
+
+
+def test_a_table_has_one_number_a_row(tmp_path):
+    write(tmp_path, [0, 5]).close()
+    table = load(str(tmp_path))
+    assert list(table.columns) == ["step", "block", "statistic", "value"]
+    assert len(table) == 2 * 2 * 3
+    assert list(table.block.cat.categories) == ["stage1_block1", "stage1_block2"]
+    row = table[(table.step == 5) & (table.block == "stage1_block2")]
+    assert list(row.statistic) == STATISTICS
+    assert list(row.value) == [53, 54, 55]
+
+
+def test_a_record_is_on_disk_when_it_is_written(tmp_path):
+    writer = write(tmp_path, [0, 5])
+    assert [record.step for record in records(str(tmp_path))] == [0, 5]
+    writer.close()
+
+
+def test_the_steps_of_a_second_training_follow(tmp_path):
+    write(tmp_path, [0, 5]).close()
+    write(tmp_path, [10, 15], first_step=6).close()
+    assert [record.step for record in records(str(tmp_path))] == [0, 5, 10, 15]
+
+
+def test_steps_recorded_again_after_a_restart_are_given_once(tmp_path):
+    write(tmp_path, [0, 5, 10, 15]).close()
+    write(tmp_path, [10, 15, 20], first_step=10, offset=0.5).close()
+    read = list(records(str(tmp_path)))
+    assert [record.step for record in read] == [0, 5, 10, 15, 20]
+    assert [record.values[0, 0] for record in read] == [0, 50, 100.5, 150.5, 200.5]
+
+
+def test_a_log_cut_short_gives_what_is_intact_and_says_so(tmp_path):
+    write(tmp_path, [0, 5, 10]).close()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match="damaged after 4 events"):
+        steps = [record.step for record in records(str(tmp_path))]
+    assert steps == [0, 5]
+
+
+def test_a_workdir_leads_to_its_gradients(tmp_path):
+    write(tmp_path / "gradients", [0]).close()
+    assert len(load(str(tmp_path))) == 6
+
+
+def test_a_directory_without_a_log_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no gradient log in .* Give the log_dir"):
+        load(str(tmp_path))
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        LogWriter(str(tmp_path / "file" / "log"), BLOCKS, STATISTICS, 0)
+
+
+def test_tensorboard_reads_tensor_and_scalars(tmp_path):
+    write(tmp_path, [0, 5, 10]).close()
+    accumulator = event_accumulator.EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.PluginTagToContent(PLUGIN_NAME).keys() == {TAG}
+    header = json.loads(accumulator.PluginTagToContent(PLUGIN_NAME)[TAG])
+    assert header["statistics"] == STATISTICS
+    assert [event.step for event in accumulator.Tensors(TAG)] == [0, 5, 10]
+    assert set(accumulator.PluginTagToContent("scalars")) == {f"{TAG}/update_norm"}

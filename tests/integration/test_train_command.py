@@ -1,0 +1,74 @@
+"""`train.py` as a user runs it; each start of TensorFlow costs seconds, so there are few."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "--config=configs/digits_resnet18.py"
+TINY = ["--config.data.image_size=8", "--config.model.width=4", "--config.batch_size=256"]
+
+
+def train(*arguments):
+    return subprocess.run(
+        [sys.executable, "train.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_run_that_is_interrupted_goes_on_when_run_again(tmp_path):
+    arguments = [CONFIG, f"--workdir={tmp_path}", "--config.epochs=2", *TINY]
+    command = [sys.executable, "train.py", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) as first:
+        assert first.stdout.readline().startswith("epoch 1/2: loss ")
+        first.send_signal(signal.SIGINT)
+        _, errors = first.communicate()
+    assert first.returncode == 1
+    assert errors.endswith("train.py: stopped; run the same command again to go on.\n")
+    assert "Traceback" not in errors
+
+    second = train(*arguments)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.splitlines()[-1] == f"The model is {tmp_path}/model.keras."
+    metrics = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in metrics] == [1, 2]
+    assert (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([CONFIG, "--workdir={}", "--config.epoch=3"], "no field 'epoch' Did you mean \"epochs\""),
+        ([CONFIG, "--workdir={}", "--config.optimizer.lr=3"], "no field 'lr'"),
+        ([CONFIG, "--workdir={}", "--config.epochs=three"], "--config.epochs=three"),
+        ([CONFIG, "--workdir={}", "--config.jit_compile=1.5"], "--config.jit_compile=1.5"),
+        ([CONFIG, "--workdir={}", "stray"], "there is no argument 'stray'"),
+        ([CONFIG], "--workdir must have a value"),
+        (["--config=configs/nosuch.py", "--workdir={}"], "configs/nosuch.py"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message):
+    done = train(*(argument.format(tmp_path / "run") for argument in arguments))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("train.py: ")
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_found_after_tensorflow_started_is_one_line_too(tmp_path):
+    done = train(CONFIG, f"--workdir={tmp_path}", "--config.model.name=resnet19")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    # TensorFlow may have had its say about the machine's devices before.
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("train.py: There is no model 'resnet19'")

@@ -1,0 +1,183 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
+from reszoo.data import Pipeline, load_source
+from reszoo.training import fit
+
+PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
+
+
+def small_model(shortcut=None, dropout=0.1):
+    """A model with everything that a step has to mind: norms, regularization, a stopped skip."""
+    keras.utils.set_random_seed(1)
+    decay = keras.regularizers.L2(1e-3)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, padding="same", kernel_regularizer=decay),
+            ResidualBlock(BasicBranch(4), shortcut, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(dropout, seed=3),
+            layers.Dense(10, dtype="float32", kernel_regularizer=decay),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def assert_same_weights(model, other, **tolerance):
+    for weight, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, **tolerance)
+
+
+class Logs(keras.callbacks.Callback):
+    """Keeps the name of each event, and the logs of those that have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.events, self.batches, self.epochs = [], [], []
+
+    def on_train_begin(self, logs=None):
+        self.events.append("train")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.events.append(f"epoch {epoch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.events.append(f"batch {batch}")
+        self.batches.append(logs)
+
+    def on_test_end(self, logs=None):
+        self.events.append("test")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(logs)
+
+    def on_train_end(self, logs=None):
+        self.events.append("end")
+
+    def close(self):
+        self.events.append("close")
+
+
+def test_it_is_keras_own_training_on_the_same_batches():
+    model, other, logs = small_model(), small_model(), Logs()
+    fit(model, PIPELINE, epochs=2, callbacks=[logs])
+    for epoch in range(2):
+        trained = [
+            other.train_on_batch(images, labels, return_dict=True)
+            for images, labels in PIPELINE.train_batches(epoch)
+        ]
+        train = {name: np.mean([batch[name] for batch in trained]) for name in trained[0]}
+        images, labels = next(iter(PIPELINE.source.test.batch(360)))
+        test = other.evaluate(images, labels, batch_size=360, verbose=0, return_dict=True)
+        found = logs.epochs[epoch]
+        assert found["loss"] == pytest.approx(train["loss"], rel=1e-5)
+        assert found["accuracy"] == pytest.approx(train["accuracy"], abs=1e-6)
+        assert found["val_loss"] == pytest.approx(test["loss"], rel=1e-5)
+        assert found["val_accuracy"] == pytest.approx(test["accuracy"], abs=1e-6)
+    assert_same_weights(model, other, rtol=1e-5, atol=1e-6)
+
+
+def test_callbacks_hear_everything_in_order():
+    logs = Logs()
+    fit(small_model(), PIPELINE, epochs=3, first_epoch=2, callbacks=[logs])
+    batches = [f"batch {i}" for i in range(7)]
+    assert logs.events == ["train", "epoch 2", *batches, "test", "end", "close"]
+    assert logs.params == {"epochs": 3, "steps": 7}
+    # Means of the epoch so far, ending in the epoch's own.
+    assert logs.batches[-1]["loss"] == logs.epochs[0]["loss"]
+
+
+def test_a_callback_can_stop_the_training():
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    logs = Logs()
+    fit(small_model(), PIPELINE, epochs=5, callbacks=[Stop(), logs])
+    assert len(logs.epochs) == 1
+
+
+def test_callbacks_are_closed_when_training_raises():
+    class Trip(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise RuntimeError("tripped")
+
+    logs = Logs()
+    with pytest.raises(RuntimeError, match="tripped"):
+        fit(small_model(), PIPELINE, epochs=1, callbacks=[logs, Trip()])
+    assert logs.events[-1] == "close"
+
+
+def test_a_recorder_wraps_the_step_after_training_began():
+    class Recorder(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.events = []
+
+        def on_train_begin(self, logs=None):
+            self.events.append("begin")
+
+        def recorded(self, step):
+            self.events.append("wrap")
+
+            def wrapped(images, labels):
+                self.events.append("trace")
+                return step(images, labels)
+
+            return wrapped
+
+    recorder, model, plain = Recorder(), small_model(), small_model()
+    fit(model, PIPELINE, epochs=2, callbacks=[recorder])
+    fit(plain, PIPELINE, epochs=2)
+    assert recorder.events == ["begin", "wrap", "trace"]
+    assert_same_weights(model, plain, rtol=0)
+
+
+def test_what_no_gradient_reaches_stays_as_it_is():
+    # The weights of the skip get none; pytest would raise Keras's warning.
+    model = small_model(shortcut=StopGradSkip(ProjectionShortcut(4)))
+    kernel = model.layers[1].shortcut.trainable_variables[0]
+    before = kernel.numpy()
+    fit(model, PIPELINE, epochs=1)
+    np.testing.assert_array_equal(kernel, before)
+
+
+def test_xla_gives_the_same():
+    # Without dropout: XLA draws other random numbers.
+    model, other = small_model(dropout=0.0), small_model(dropout=0.0)
+    fit(model, PIPELINE, epochs=1, jit_compile=True)
+    fit(other, PIPELINE, epochs=1)
+    assert_same_weights(model, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_follows_float32(policy):
+    other = small_model()
+    logs = fit(other, PIPELINE, epochs=1)
+    keras.config.set_dtype_policy(policy)
+    model = small_model()
+    mixed = fit(model, PIPELINE, epochs=1)
+    assert model.layers[0].compute_dtype == policy.removeprefix("mixed_")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (
+        "_float16" in policy
+    )
+    assert mixed["loss"] == pytest.approx(logs["loss"], rel=0.02)
+    assert_same_weights(model, other, atol=0.05)
+
+
+def test_an_optimizer_that_is_not_built():
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
+    with pytest.raises(ValueError, match="no optimizer that is built"):
+        fit(model, PIPELINE, epochs=1)

@@ -1,0 +1,94 @@
+import json
+
+import keras
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
+
+from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+
+LOGS = {
+    "loss": 1.0,
+    "accuracy": 0.5,
+    "val_loss": 2.0,
+    "val_accuracy": 0.25,
+    "learning_rate": 0.125,
+    "images_per_second": 100.0,
+}
+
+
+@pytest.fixture
+def model():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd")
+    model.optimizer.iterations.assign(22)
+    return model
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_one_line_an_epoch(tmp_path, model):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.set_model(model)
+    log.on_train_begin()
+    log.on_epoch_end(0, LOGS)
+    log.on_epoch_end(1, LOGS)
+    assert [line["epoch"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert lines(tmp_path / "metrics.jsonl")[0] == {
+        "epoch": 1,
+        "step": 22,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "test_loss": 2.0,
+        "test_accuracy": 0.25,
+        "learning_rate": 0.125,
+        "images_per_second": 100.0,
+    }
+
+
+def test_going_on_drops_what_is_done_again_and_a_line_cut_short(tmp_path, model):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "st')
+    log = MetricsLog(path, epochs_done=1)
+    log.set_model(model)
+    log.on_train_begin()
+    log.on_epoch_end(1, LOGS)
+    assert [line["epoch"] for line in lines(path)] == [1, 2]
+
+
+def scalars(directory):
+    events = EventAccumulator(str(directory)).Reload()
+    return {
+        tag: [
+            (event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
+            for event in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def test_tensorboard_reads_the_scalars(tmp_path, model):
+    writer = TensorBoardScalars(tmp_path)
+    writer.set_model(model)
+    writer.on_train_begin()
+    writer.on_epoch_end(0, LOGS)
+    writer.close()
+    assert scalars(tmp_path / "train") == {
+        "loss": [(22, 1.0)],
+        "accuracy": [(22, 0.5)],
+        "learning_rate": [(22, 0.125)],
+    }
+    assert scalars(tmp_path / "test") == {"loss": [(22, 2.0)], "accuracy": [(22, 0.25)]}
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "x" * 100_000 + "\ud800")
+    assert path.read_text() == "before"
+    write_atomically(path, "after")
+    assert path.read_text() == "after"
+    assert [file.name for file in tmp_path.glob("file")] == ["file"]

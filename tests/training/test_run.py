@@ -1,0 +1,158 @@
+import json
+import runpy
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import reszoo.gradients
+from reszoo.training import prepare
+from reszoo.training.checkpoints import Checkpoints
+
+CONFIG = Path(__file__).parents[2] / "configs" / "digits_resnet18.py"
+
+
+def tiny_config(**changes):
+    config = runpy.run_path(str(CONFIG))["get_config"]()
+    config.update_from_flattened_dict(
+        {
+            "data.image_size": 8,
+            "model.width": 4,
+            "epochs": 2,
+            "batch_size": 256,
+            "recording.every_steps": 2,
+            **changes,
+        }
+    )
+    return config
+
+
+def lines(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    # The only figures that may differ between two runs.
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The work directory of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    prepare(tiny_config(), workdir).train()
+    return workdir
+
+
+def test_a_run_leaves_everything_in_its_work_directory(whole):
+    assert {path.name for path in whole.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "gradients",
+        "metrics.jsonl",
+        "model.keras",
+        "test",
+        "train",
+    }
+    assert json.loads((whole / "config.json").read_text()) == tiny_config().to_dict()
+    assert [(line["epoch"], line["step"]) for line in lines(whole)] == [(1, 5), (2, 10)]
+    assert lines(whole)[-1]["learning_rate"] == pytest.approx(0, abs=1e-7)
+
+
+def test_the_gradients_of_every_block_are_recorded(whole):
+    log = reszoo.gradients.load(str(whole / "gradients"))
+    assert sorted(set(log.step)) == [0, 2, 4, 6, 8]
+    assert set(log.block) == {f"stage{s}_block{b}" for s in (1, 2, 3, 4) for b in (1, 2)}
+    assert (log[log.statistic == "output_gradient_norm"].value > 0).all()
+
+
+def test_the_saved_model_is_the_one_that_was_tested(whole):
+    model = keras.models.load_model(whole / "model.keras")
+    pipeline = prepare(tiny_config(), whole).pipeline
+    images, labels = zip(*pipeline.test_batches().map(lambda *batch: batch[:2]), strict=True)
+    images, labels = np.concatenate(images)[:360], np.concatenate(labels)[:360]
+    loss, accuracy = model.evaluate(images, labels, verbose=0)
+    assert loss == pytest.approx(lines(whole)[-1]["test_loss"], rel=1e-4)
+    assert accuracy == pytest.approx(lines(whole)[-1]["test_accuracy"], abs=1e-6)
+
+
+def test_a_finished_run_says_so(whole, capsys):
+    before = (whole / "model.keras").read_bytes()
+    prepare(tiny_config(), whole).train()
+    assert capsys.readouterr().out.startswith("All 2 epochs are done; the model is")
+    assert (whole / "model.keras").read_bytes() == before
+    assert len(lines(whole)) == 2
+
+
+def test_a_run_killed_before_its_second_checkpoint_goes_on_bit_for_bit(
+    whole, tmp_path, capsys, monkeypatch
+):
+    save = Checkpoints.on_epoch_end
+
+    def killed(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        save(self, epoch, logs)
+
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", killed)
+    # Without recording, which must change nothing either.
+    config = tiny_config(**{"recording.every_steps": 0})
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, tmp_path).train()
+    assert not (tmp_path / "model.keras").exists()
+    monkeypatch.undo()
+    keras.utils.set_random_seed(123)
+    prepare(config, tmp_path).train()
+
+    assert "Going on after epoch 1" in capsys.readouterr().out
+    assert lines(tmp_path) == lines(whole)
+    found, expected = (
+        keras.models.load_model(workdir / "model.keras") for workdir in (tmp_path, whole)
+    )
+    for variable, other in zip(found.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(variable, other)
+
+
+def test_a_model_file_that_is_missing_is_made_from_the_checkpoint(whole):
+    before = keras.models.load_model(whole / "model.keras").get_weights()
+    (whole / "model.keras").unlink()
+    prepare(tiny_config(), whole).train()
+    after = keras.models.load_model(whole / "model.keras").get_weights()
+    for weight, expected in zip(after, before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_another_configuration_in_the_same_work_directory(whole):
+    with pytest.raises(ValueError, match=r"holds a run with batch_size=256, but now it is 128"):
+        prepare(tiny_config(batch_size=128), whole)
+    assert json.loads((whole / "config.json").read_text())["batch_size"] == 256
+
+
+def test_more_epochs_and_no_recording_may_be_asked_for(whole):
+    run = prepare(tiny_config(**{"epochs": 3, "recording.every_steps": 0}), whole)
+    assert run.epochs_done == 2
+    assert not any(hasattr(callback, "recorded") for callback in run.callbacks)
+    prepare(tiny_config(), whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs is at least 1"),
+        ({"data.name": "digit"}, "no data set 'digit'"),
+        ({"model.name": "resnet19"}, "no model 'resnet19'"),
+        ({"model.shortcut": "highway"}, "no shortcut 'highway'"),
+        ({"optimizer.name": "lion"}, "no optimizer 'lion'"),
+        ({"optimizer.warmup_epochs": 2.0}, "fewer warmup epochs, or more epochs"),
+        ({"recording.every_steps": -1}, "every_steps=-1"),
+        ({"dtype": "float17"}, "float17"),
+    ],
+)
+def test_bad_configurations(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(tiny_config(**changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_work_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot be written \(Not a directory\)"):
+        prepare(tiny_config(), tmp_path / "file" / "run")

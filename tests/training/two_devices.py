@@ -1,0 +1,69 @@
+"""Trains on one and on two devices and compares; run by `test_strategy.py` on its own.
+
+The devices are two halves of the CPU, which must be set before TensorFlow starts.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from reszoo import ResidualBlock
+from reszoo.data import Pipeline, load_source
+from reszoo.training import fit
+from reszoo.training.optimizers import create_learning_rate, create_optimizer
+from reszoo.training.strategy import create_strategy
+
+
+def digits(batch_size):
+    return Pipeline(load_source("digits"), batch_size=batch_size, shift_pixels=1)
+
+
+def train(devices):
+    # 360 test images do not fill batches of 50, so the last one is split with its padding.
+    pipeline = digits(50)
+    strategy = create_strategy(devices)
+    assert strategy.num_replicas_in_sync == len(devices)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        # No batch normalization: each device would normalize by its own images.
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Flatten(),
+                layers.Dense(16, kernel_regularizer="l2"),
+                ResidualBlock([layers.Dense(16, activation="relu"), layers.Dense(16)]),
+                layers.Dense(10),
+            ]
+        )
+        rate = create_learning_rate(0.05, 2, 2 * pipeline.steps_per_epoch)
+        variables = model.trainable_variables
+        model.compile(create_optimizer("sgd", rate, weight_decay=1e-3, variables=variables))
+    return model, fit(model, pipeline, epochs=2, strategy=strategy)
+
+
+def check_same_result():
+    one, one_logs = train(["CPU:0"])
+    two, two_logs = train(["CPU:0", "CPU:1"])
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
+        np.testing.assert_allclose(two_logs[name], one_logs[name], rtol=1e-4)
+    for weight, expected in zip(two.get_weights(), one.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-3, atol=1e-5)
+    return two
+
+
+def check_errors(model):
+    strategy = create_strategy(["CPU:0", "CPU:1"])
+    with pytest.raises(ValueError, match="XLA cannot compile"):
+        fit(model, digits(50), epochs=1, strategy=strategy, jit_compile=True)
+    with pytest.raises(ValueError, match="split evenly over 2 devices"):
+        fit(model, digits(51), epochs=1, strategy=strategy)
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    halves = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, halves)
+    check_errors(check_same_result())
+    print("two devices agree with one")
