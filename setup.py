@@ -42,7 +42,17 @@ setup(
     ],
     extras_require={
         # Playwright drives the Chromium of the system; its own download is not needed.
-        "test": ["playwright>=1.50", "pytest>=8", "ruff>=0.15"],
+        "test": [
+            "huggingface_hub>=0.34",
+            "playwright>=1.50",
+            "pytest>=8",
+            "ruff>=0.15",
+            "safetensors>=0.5",
+        ],
+        # load_weights and save_weights: safetensors files, and hf:// sources.
+        "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
+        # What the models are compared with. torchvision and timm go in without their dependencies.
+        "references": ["keras-hub>=0.32", "torch>=2.13"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

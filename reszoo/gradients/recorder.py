@@ -12,10 +12,16 @@ from absl import logging
 
 from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
-from reszoo.gradients.log import LogWriter
+from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps
-from reszoo.gradients.statistics import DEFAULT_GROUPS, derive, ratio, statistics_of
+from reszoo.gradients.statistics import (
+    DEFAULT_GROUPS,
+    HISTOGRAM_COUNTS,
+    derive,
+    ratio,
+    statistics_of,
+)
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -48,7 +54,9 @@ class GradientRecorder(keras.callbacks.Callback):
             execution; with accumulated gradients, a step is all batches of an update, recorded as
             the one large batch that they stand for.
         statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
-            `"distribution"`, `"noise_scale"`; `docs/statistics.md` says what they cost.
+            `"distribution"`, `"noise_scale"`, `"variables"` (read with
+            `reszoo.gradients.load_variables`), `"histograms"` (`load_histograms`);
+            `docs/statistics.md` says what they cost.
         alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
             printed, and written to `alarms.jsonl` and to TensorBoard.
 
@@ -171,7 +179,22 @@ class GradientRecorder(keras.callbacks.Callback):
             }
             values = derive(self.statistics, sums)
         self._writer.write(step, values, self._scalars(of_weights))
+        self._write_tables(step, of_blocks, of_weights)
         self._raise_alarms(step, values)
+
+    def _write_tables(self, step, of_blocks, of_weights):
+        if "variables" in self.groups:
+            of_variables = statistics_of(["weights"])
+            header = {
+                "rows": [variable.path for variable in self._taps.variables],
+                "columns": [statistic.name for statistic in of_variables],
+            }
+            values = derive(of_variables, of_weights)
+            self._writer.write_table(step, VARIABLES_TAG, values, header)
+        if "histograms" in self.groups:
+            header = {"rows": list(self._taps.blocks), "columns": list(HISTOGRAM_COUNTS)}
+            values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
+            self._writer.write_table(step, HISTOGRAMS_TAG, values, header)
 
     def _raise_alarms(self, step, values):
         names = [statistic.name for statistic in self.statistics]

@@ -176,11 +176,16 @@ class BlockTaps:
 
         def add():
             for measure, accumulator in measures:
-                sums = measure.function(*tensors)
-                accumulator.add(unscaled(sums, measure.powers, self.optimizer))
+                sums = measure.function(*self._seen_by(measure, tensors))
+                accumulator.add(unscaled(sums, measure.powers.values(), self.optimizer))
 
         if measures:
             when(self.switch.on(), add)
+
+    def _seen_by(self, measure, tensors):
+        if not measure.unscaled:
+            return tensors
+        return [unscaled(tf.cast(tensor, tf.float32), [1], self.optimizer) for tensor in tensors]
 
 
 def when(condition: tf.Tensor, action: Callable[[], None]) -> None:
