@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import urllib.parse
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def logs(tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
     train(logs / "with-skip")
     train(logs / "stop-gradient", stop_gradient=True, alarms=[SkipIsSilent(recorded_steps=5)])
-    train(logs / SCRIPT_RUN)
+    shutil.copytree(logs / "with-skip", logs / SCRIPT_RUN)
     return logs
 
 
@@ -121,9 +122,12 @@ class Page:
         tab.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
         tab.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
         tab.on("response", self._see)
-        self.frame = tab.frame_locator("iframe")
+        self.frame = tab
 
     def _hear(self, message):
+        # The browser asks for an icon of the bare page; TensorBoard's own page names one.
+        if message.location.get("url", "").endswith("/favicon.ico"):
+            return
         if message.type == "error" or "Content Security" in message.text:
             self.errors.append(message.text)
 
@@ -131,15 +135,20 @@ class Page:
         if response.status >= 400:
             self.errors.append(f"{response.status}: {response.url}")
 
-    def open(self, address, **state):
-        """Opens the plugin's tab with some state in the address."""
+    def open(self, address, in_tensorboard=False, **state):
+        """Opens the page with some state in the address.
+
+        By itself it is there sooner; in TensorBoard it is a frame, and the address the one above.
+        """
         texts = {
             name: json.dumps(value) if isinstance(value, list) else str(value)
             for name, value in state.items()
         }
         parts = [f"p.gradient_flow.{k}={urllib.parse.quote(v)}" for k, v in texts.items()]
+        self.frame = self.tab.frame_locator("iframe") if in_tensorboard else self.tab
+        route = "" if in_tensorboard else "data/plugin_entry.html?name=gradient_flow"
         self.tab.goto("about:blank")
-        self.tab.goto(f"{address}#" + "&".join(["gradient_flow", *parts]))
+        self.tab.goto(f"{address}{route}#" + "&".join(["gradient_flow", *parts]))
         return self.wait()
 
     def wait(self):
@@ -212,6 +221,7 @@ def recorded(logs, run, statistic, block, step):
 
 def test_the_tab_opens_and_the_bus_is_that_of_the_model(page, both_addresses):
     page.tab.goto(both_addresses)
+    page.frame = page.tab.frame_locator("iframe")
     page.tab.get_by_text("Gradient Flow", exact=True).first.click()
     page.wait()
     names = page.find(".gf-block").evaluate_all("all => all.map(e => e.dataset.block)")
@@ -222,7 +232,7 @@ def test_the_tab_opens_and_the_bus_is_that_of_the_model(page, both_addresses):
 
 
 def test_slider_heatmap_and_comparison_change_what_is_drawn(page, both_addresses):
-    page.open(both_addresses, runs=["with-skip"])
+    page.open(both_addresses, in_tensorboard=True, runs=["with-skip"])
     last = page.shapes()
     page.find("input[aria-label=Step]").fill("2")
     page.wait_for_step(2)
@@ -314,7 +324,7 @@ def test_runs_are_compared_on_one_scale_with_their_ratio(page, address, logs):
 
 
 def test_dragging_zooms_and_a_button_shows_all(page, address):
-    page.open(address, runs=["with-skip"])
+    page.open(address, in_tensorboard=True, runs=["with-skip"])
     box = page.find(".gf-over").bounding_box()
     page.tab.mouse.move(box["x"] + 400, box["y"] + 60)
     page.tab.mouse.down()
@@ -357,10 +367,12 @@ def test_the_drawn_numbers_can_be_saved(page, address, logs, tmp_path):
 
 
 def test_an_address_shows_the_same_view_again(page, open_page, address):
-    page.open(address, runs=["stop-gradient", "with-skip"], step=3, map="skip_share")
+    state = {"runs": ["stop-gradient", "with-skip"], "step": 3, "map": "skip_share"}
+    page.open(address, in_tensorboard=True, **state)
     page.find(".gf-block").nth(2).click()
     page.find(".gf-block.is-chosen").first.wait_for()
     other = open_page()
+    other.frame = other.tab.frame_locator("iframe")
     other.tab.goto(page.tab.url)
     other.wait()
     assert other.step() == 3
@@ -424,6 +436,7 @@ def test_a_notebook_shows_the_page(page, logs, tmp_path):
     shown = report.show(str(logs / "with-skip"))
     (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><p>A cell</p>{shown._repr_html_()}")
     page.tab.goto((tmp_path / "notebook.html").as_uri())
+    page.frame = page.tab.frame_locator("iframe")
     page.wait()
     page.find(".gf-over").click(position={"x": 420, "y": 40})
     page.find(".gf-block.is-chosen").wait_for()
@@ -434,7 +447,7 @@ def test_a_notebook_shows_the_page(page, logs, tmp_path):
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
 def test_it_fits_the_screen(open_page, address, width, height):
     page = open_page(width, height)
-    page.open(address, runs=["with-skip", "stop-gradient"])
+    page.open(address, in_tensorboard=True, runs=["with-skip", "stop-gradient"])
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.find(".gf").evaluate(f"() => {overflow}") <= 0
     page.picture(f"comparison_{width}.png")
@@ -443,7 +456,7 @@ def test_it_fits_the_screen(open_page, address, width, height):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_follows_the_theme(open_page, address, theme):
     page = open_page(color_scheme=theme)
-    page.open(address, runs=["with-skip"])
+    page.open(address, in_tensorboard=True, runs=["with-skip"])
     background = page.find(".gf").evaluate("e => getComputedStyle(e).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
     assert brightness > 200 if theme == "light" else brightness < 60
