@@ -107,7 +107,6 @@ class GradientRecorder(keras.callbacks.Callback):
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
-        self._taps.switch.set_count(self._batches)
         described = describe_blocks(self._taps.blocks)
         names = [statistic.name for statistic in self.statistics]
         self._writer = LogWriter(self.log_dir, described, names, first_step)
@@ -124,7 +123,7 @@ class GradientRecorder(keras.callbacks.Callback):
         step = -(-step // self.every_steps) * self.every_steps
         first = step * self._batches_per_step
         if first < self._batches + self.model.steps_per_execution:
-            self._taps.switch.set_window(first, first + self._batches_per_step - 1)
+            self._taps.switch.set(self._batches, first, first + self._batches_per_step - 1)
             self._due_step = step
 
     def on_train_batch_end(self, batch, logs=None):
@@ -138,8 +137,16 @@ class GradientRecorder(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.close()
 
+    @property
+    def due(self) -> bool:
+        """Whether the batch that is about to run, or runs, is to be recorded."""
+        return self._due_step is not None
+
     def recorded(self, step: Callable) -> Callable:
         """Returns a training step that is recorded, for a loop of your own.
+
+        It records the batches that are due and no others. A loop that runs its plain step while
+        `due` is false spares the others what little asking costs.
 
         Args:
             step: A function that computes one replica's gradients and calls
@@ -171,6 +178,8 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def _write(self, step):
         of_blocks, of_weights = self._taps.read()
+        if not any(np.any(sums) for sums in (*of_blocks.values(), *of_weights.values())):
+            return  # The data ran out before the step, in the middle of an execution.
         with np.errstate(invalid="ignore"):
             sums = {
                 **of_blocks,
@@ -225,10 +234,14 @@ class GradientRecorder(keras.callbacks.Callback):
         attributes = vars(model)
         for name in ("train_step", "make_train_function"):
             self._put_aside[name] = attributes.get(name)
-        attributes["train_step"] = self._taps.recorded(model.train_step)
         make_train_function = model.make_train_function
+        # Two functions, each traced when it is first needed: a step that is not due is the plain
+        # one, which under XLA is measurably quicker than one that asks whether it is due.
         make_train_function(force=True)
-        model.train_function = self._closing_on_failure(model.train_function)
+        plain = model.train_function
+        attributes["train_step"] = self._taps.recorded(model.train_step)
+        make_train_function(force=True)
+        model.train_function = self._train_function(plain, model.train_function)
 
         def make_train_function_anew(force=False):
             # Training was interrupted outside a step, so on_train_end was not called.
@@ -237,11 +250,13 @@ class GradientRecorder(keras.callbacks.Callback):
 
         attributes["make_train_function"] = make_train_function_anew
 
-    def _closing_on_failure(self, train_function):
-        @functools.wraps(train_function)
+    def _train_function(self, plain, recorded):
+        """Returns the function that `fit` calls for every execution."""
+
+        @functools.wraps(recorded)
         def run(iterator):
             try:
-                return train_function(iterator)
+                return (recorded if self.due else plain)(iterator)
             except _END_OF_DATA:
                 raise
             except BaseException:
