@@ -1,10 +1,18 @@
-"""ResNet-18 on scikit-learn's scanned digits; needs no network."""
+"""ResNet-18 on scikit-learn's scanned digits; needs no network.
+
+    python train.py --config=configs/digits_resnet18.py --workdir=runs/digits
+
+Measured with TensorFlow 2.21 on 2 CPU cores, gradients recorded every 10 steps, with
+`--config.seed=0`, `1` and `2`: 99.44%, 99.44% and 99.72% of the 360 test images right, 99.54% in
+the mean. A run took 64 to 67 seconds of CPU time, start-up included; by the clock 82 to 129
+seconds, on a machine that other work kept busy (load 4 to 9).
+"""
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the configuration."""
+    """Returns the configuration of the run."""
     config = ConfigDict()
 
     config.data = ConfigDict()

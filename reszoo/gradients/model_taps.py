@@ -2,15 +2,18 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.blocks import find_blocks
-from reszoo.gradients.statistics import FORK_SUMS, MERGE_SUMS, WEIGHT_SUMS
-from reszoo.gradients.taps import Accumulator, ForkTap, MergeTap, Switch, UpdateTap
+from reszoo.gradients.measures import measures_of
+from reszoo.gradients.scale import accumulation_steps
+from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
+from reszoo.gradients.taps import Accumulator, BlockTaps, Switch
+from reszoo.gradients.update_tap import UpdateTap
 
 
 class ModelTaps:
@@ -22,12 +25,13 @@ class ModelTaps:
 
     Args:
         model: A built and compiled model.
+        groups: Names of the sets of statistics to take sums for.
 
     Raises:
         ValueError: If the model has no residual block, or is not compiled.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, groups: Iterable[str]):
         if model.optimizer is None:
             raise ValueError(
                 f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
@@ -36,19 +40,31 @@ class ModelTaps:
         self.model = model
         self.blocks = find_blocks(model)
         self.variables = list(model.trainable_variables)
+        measures = measures_of(groups)
         with model.distribute_strategy.scope():
             if not model.optimizer.built:
                 model.optimizer.build(self.variables)
             self.switch = Switch()
             self._anchor = tf.Variable(0.0, trainable=True)
-            self._forks = [Accumulator([len(FORK_SUMS)]) for _ in self.blocks]
-            self._merges = [Accumulator([len(MERGE_SUMS)]) for _ in self.blocks]
-            self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
-        self._accumulators = [*self._forks, *self._merges, self._updates]
+            self._of_blocks = {
+                name: [(m, Accumulator([len(m.powers)], m.maximum)) for m in measures]
+                for name in self.blocks
+            }
+            self._updates = self._noise = None
+            if {"weights", "noise_scale", "variables"} & set(groups):
+                self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
+            if "noise_scale" in groups:
+                self._noise = Accumulator([len(self.variables), len(NOISE_SUMS)])
         self._read_and_clear = tf.function(self._read_and_clear)
         self._users = 0
         self._replica = threading.local()
         self._put_aside = []
+
+    @property
+    def parts(self) -> int:
+        """How many parts a batch is made of: replicas, times accumulated batches."""
+        replicas = self.model.distribute_strategy.num_replicas_in_sync
+        return replicas * accumulation_steps(self.model.optimizer)
 
     def recorded(self, step: Callable) -> Callable:
         """Returns a step that is recorded whenever the switch says so.
@@ -74,24 +90,36 @@ class ModelTaps:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
             shape `(weights,)`, float64, by name.
         """
-        sums = self._read_and_clear().numpy().astype(np.float64)
-        shapes = [accumulator.variable.shape for accumulator in self._accumulators]
+        flat = self._read_and_clear().numpy().astype(np.float64)
+        shapes = [accumulator.variable.shape for accumulator in self._accumulators()]
         ends = np.cumsum([shape.num_elements() for shape in shapes])
-        parts = [
+        parts = (
             part.reshape(shape)
-            for part, shape in zip(np.split(sums, ends[:-1]), shapes, strict=True)
-        ]
-        blocks = len(self.blocks)
-        forks, merges, updates = parts[:blocks], parts[blocks : 2 * blocks], parts[-1]
-        of_blocks = np.concatenate([np.stack(forks), np.stack(merges)], axis=1)
-        of_weights = dict(zip(WEIGHT_SUMS, updates.T, strict=True))
-        return dict(zip((*FORK_SUMS, *MERGE_SUMS), of_blocks.T, strict=True)), of_weights
+            for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
+        )
+        of_blocks = {}
+        for pairs in self._of_blocks.values():
+            for measure, _ in pairs:
+                part = next(parts)
+                values = part.max(axis=0) if measure.maximum else part
+                for name, value in zip(measure.powers, values, strict=True):
+                    of_blocks.setdefault(name, []).append(value)
+        of_weights = {}
+        # None are left where the weights are not observed.
+        for names, part in zip((WEIGHT_SUMS, NOISE_SUMS), parts, strict=False):
+            of_weights |= zip(names, part.T, strict=True)
+        return {name: np.array(values) for name, values in of_blocks.items()}, of_weights
+
+    def _accumulators(self):
+        of_blocks = [accumulator for pairs in self._of_blocks.values() for _, accumulator in pairs]
+        return [*of_blocks, *filter(None, (self._updates, self._noise))]
 
     def _read_and_clear(self):
-        sums = [tf.reshape(a.variable, [-1]) for a in self._accumulators]
-        for accumulator in self._accumulators:
-            accumulator.variable.assign(tf.zeros(accumulator.variable.shape))
-        return tf.concat(sums, axis=0)
+        variables = [accumulator.variable for accumulator in self._accumulators()]
+        sums = tf.concat([tf.reshape(variable, [-1]) for variable in variables], axis=0)
+        for variable in variables:
+            variable.assign(tf.zeros(variable.shape))
+        return sums
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -115,13 +143,18 @@ class ModelTaps:
 
     def _put_in_place(self):
         optimizer = self.model.optimizer
-        for block, fork, merge in zip(self.blocks.values(), self._forks, self._merges, strict=True):
-            self._replace(block, "fork", ForkTap(fork, self.switch, self._anchor, optimizer))
-            self._replace(block, "merge", MergeTap(block.merge, merge, self.switch, optimizer))
+        for name, block in self.blocks.items():
+            accumulators = self._of_blocks[name]
+            taps = BlockTaps(block, accumulators, self.switch, self._anchor, optimizer)
+            for attribute, replacement in taps.replacements().items():
+                self._replace(block, attribute, replacement)
+        if self._updates is None:
+            return
         update = UpdateTap(
             optimizer,
             self.variables,
             self._updates,
+            self._noise,
             self.switch,
             fixed_shapes=bool(self.model.jit_compile),
         )

@@ -1,17 +1,27 @@
 """The callback that records gradients while a model trains."""
 
 import functools
+import json
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
-from reszoo.gradients.log import LogWriter
+from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps
-from reszoo.gradients.statistics import DEFAULT_GROUPS, derive, ratio, statistics_of
+from reszoo.gradients.statistics import (
+    DEFAULT_GROUPS,
+    HISTOGRAM_COUNTS,
+    derive,
+    ratio,
+    statistics_of,
+)
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -22,7 +32,11 @@ class GradientRecorder(keras.callbacks.Callback):
 
     Give it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
     event file; `reszoo.gradients.load` reads it. The numbers are of the very step that trains:
-    there is no second backward pass, and the weights come out bit for bit as without it.
+    there is no second backward pass, and nothing that trains is changed. Eagerly, under XLA and in
+    `reszoo.training` the weights come out bit for bit as without it. In a `tf.function` they do too
+    once `tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})` has been
+    called: that optimization reorders products whose parts nobody else reads, so that looking at a
+    gradient can change the last bit of an update.
 
     In a training loop of your own, drive it with `keras.callbacks.CallbackList`, wrap the step of
     one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
@@ -39,7 +53,12 @@ class GradientRecorder(keras.callbacks.Callback):
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
             the one large batch that they stand for.
-        statistics: Names of the sets of statistics to record.
+        statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
+            `"distribution"`, `"noise_scale"`, `"variables"` (read with
+            `reszoo.gradients.load_variables`), `"histograms"` (`load_histograms`);
+            `docs/statistics.md` says what they cost.
+        alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
+            printed, and written to `alarms.jsonl` and to TensorBoard.
 
     Raises:
         ValueError: If `every_steps` is not a positive integer or a set is unknown; when training
@@ -60,7 +79,11 @@ class GradientRecorder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str, every_steps: int = 100, statistics: Iterable[str] = DEFAULT_GROUPS
+        self,
+        log_dir: str,
+        every_steps: int = 100,
+        statistics: Iterable[str] = DEFAULT_GROUPS,
+        alarms: Iterable[Alarm] = (),
     ):
         super().__init__()
         if not isinstance(every_steps, int) or isinstance(every_steps, bool) or every_steps < 1:
@@ -70,7 +93,9 @@ class GradientRecorder(keras.callbacks.Callback):
             )
         self.log_dir = str(log_dir)
         self.every_steps = every_steps
-        self.statistics = statistics_of(statistics)
+        self.groups = tuple(statistics)
+        self.statistics = statistics_of(self.groups)
+        self.alarms = check_alarms(alarms, self.groups)
         self._taps = None
         self._writer = None
         self._due_step = None
@@ -78,7 +103,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.close()
-        self._taps = ModelTaps(self.model)
+        self._taps = ModelTaps(self.model, self.groups)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
@@ -87,6 +112,7 @@ class GradientRecorder(keras.callbacks.Callback):
         names = [statistic.name for statistic in self.statistics]
         self._writer = LogWriter(self.log_dir, described, names, first_step)
         self._membership = _membership(self._taps)
+        self._watch = AlarmWatch(self.alarms, self.log_dir, first_step)
         self._tap_fit()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -149,12 +175,42 @@ class GradientRecorder(keras.callbacks.Callback):
             sums = {
                 **of_blocks,
                 **{name: self._membership @ values for name, values in of_weights.items()},
+                "parts": np.full(len(self._membership), float(self._taps.parts)),
             }
             values = derive(self.statistics, sums)
         self._writer.write(step, values, self._scalars(of_weights))
+        self._write_tables(step, of_blocks, of_weights)
+        self._raise_alarms(step, values)
+
+    def _write_tables(self, step, of_blocks, of_weights):
+        if "variables" in self.groups:
+            of_variables = statistics_of(["weights"])
+            header = {
+                "rows": [variable.path for variable in self._taps.variables],
+                "columns": [statistic.name for statistic in of_variables],
+            }
+            values = derive(of_variables, of_weights)
+            self._writer.write_table(step, VARIABLES_TAG, values, header)
+        if "histograms" in self.groups:
+            header = {"rows": list(self._taps.blocks), "columns": list(HISTOGRAM_COUNTS)}
+            values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
+            self._writer.write_table(step, HISTOGRAMS_TAG, values, header)
+
+    def _raise_alarms(self, step, values):
+        names = [statistic.name for statistic in self.statistics]
+        statistics = dict(zip(names, values.T, strict=True))
+        found = self._watch.look(RecordedStep(step, self._taps.blocks, statistics))
+        for alarm, finding in found:
+            logging.warning("%s", finding.text)
+            self.model.stop_training |= alarm.stop_training
+        if found:
+            self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
+            self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
 
     def _scalars(self, of_weights):
         """Returns the numbers about the whole model."""
+        if not of_weights:
+            return {}
         total = {name: values.sum() for name, values in of_weights.items()}
         return {
             "weight_gradient_norm": np.sqrt(total["weight_gradient_squares"]),

@@ -15,8 +15,8 @@ import numpy as np
 
 Sums = Mapping[str, np.ndarray]
 
-# The sums of each set, in the order in which they lie in an accumulator, with the power of the
-# gradient's unit that each has: a loss scale is taken out by dividing by it to that power.
+# The sums in the order in which they lie in an accumulator, with the power of the gradient's unit
+# that each has: a loss scale is taken out by dividing by it to that power.
 FORK_SUMS = {
     "skip_gradient_squares": 2,
     "branch_gradient_squares": 2,
@@ -32,12 +32,47 @@ MERGE_SUMS = {
     "output_elements": 0,
     "output_gradient_nonfinite": 0,
 }
+DISTRIBUTION_SUMS = {
+    "skip_gradient_zeros": 0,
+    "branch_gradient_zeros": 0,
+    "skip_gradient_fourth_powers": 4,
+    "branch_gradient_fourth_powers": 4,
+}
+DISTRIBUTION_MAXIMA = {
+    "skip_gradient_largest": 1,
+    "branch_gradient_largest": 1,
+}
+FORWARD_SUMS = {
+    "skip_output_sum": 0,
+    "branch_output_sum": 0,
+    "skip_output_squares": 0,
+    "branch_output_squares": 0,
+    "sum_squares": 0,
+    "forward_elements": 0,
+}
+ACTIVATION_SUMS = {
+    "activation_sum": 0,
+    "activation_zeros": 0,
+    "activation_elements": 0,
+}
+# The lower edges of the bins: exact zeros, then one for every power of two. The first and the last
+# take what lies beyond them.
+HISTOGRAM_EXPONENTS = tuple(range(-48, 16))
+HISTOGRAM_COUNTS = {
+    f"{path} {edge!r}": 0
+    for path in ("skip", "branch")
+    for edge in (0.0, *(2.0**exponent for exponent in HISTOGRAM_EXPONENTS))
+}
 WEIGHT_SUMS = {
     "weight_gradient_squares": 2,
     "weight_squares": 0,
     "update_squares": 0,
     "weight_gradient_nonfinite": 0,
 }
+NOISE_SUMS = {"part_gradient_squares": 2}
+
+# Fourth powers of gradients leave float32 at both ends, so they are taken of multiples.
+FOURTH_POWER_MULTIPLE = 2.0**16
 
 
 @dataclass(frozen=True)
@@ -118,6 +153,68 @@ def skip_share(sums: Sums) -> np.ndarray:
     """
     skip = np.sqrt(sums["skip_gradient_squares"])
     return ratio(skip, skip + np.sqrt(sums["branch_gradient_squares"]))
+
+
+def _fraction(part: str, elements: str) -> Callable[[Sums], np.ndarray]:
+    return lambda sums: ratio(sums[part], sums[elements])
+
+
+def _kurtosis(path: str) -> Callable[[Sums], np.ndarray]:
+    def kurtosis(sums):
+        fourth = sums[f"{path}_gradient_fourth_powers"] / FOURTH_POWER_MULTIPLE**4
+        squares = sums[f"{path}_gradient_squares"]
+        return ratio(fourth * sums["input_elements"], squares**2)
+
+    return kurtosis
+
+
+def _variance(sums, path):
+    mean = ratio(sums[f"{path}_output_sum"], sums["forward_elements"])
+    mean_square = ratio(sums[f"{path}_output_squares"], sums["forward_elements"])
+    return np.maximum(mean_square - mean**2, 0)
+
+
+def branch_to_skip_variance(sums: Sums) -> np.ndarray:
+    """Returns the variance of the branch's output over that of the skip's.
+
+    Args:
+        sums: The sums of `FORWARD_SUMS`, each of shape `(blocks,)`.
+
+    Returns:
+        Shape `(blocks,)`.
+
+    Reference:
+        De and Smith 2020, "Batch normalization biases residual blocks towards the identity
+        function in deep networks", section 3.
+    """
+    return ratio(_variance(sums, "branch"), _variance(sums, "skip"))
+
+
+def gradient_noise_scale(sums: Sums) -> np.ndarray:
+    """Returns the batch size at which the gradient's noise is as large as the gradient.
+
+    Estimated from the gradients of the parts of a batch (of each replica, or each accumulated
+    batch) and of the whole.
+
+    Args:
+        sums: The sums of `WEIGHT_SUMS` and `NOISE_SUMS`, with `examples` and `parts`, the number
+            of parts, each of shape `(blocks,)`.
+
+    Returns:
+        In examples, of shape `(blocks,)`; NaN where the batch has a single part. A single step's
+        value is noisy and may be negative; average numerator and denominator over steps.
+
+    Reference:
+        McCandlish et al. 2018, "An empirical model of large-batch training", appendix A.1.
+    """
+    parts = sums["parts"]
+    whole, part = sums["examples"], ratio(sums["examples"], parts)
+    of_whole = sums["weight_gradient_squares"]
+    # The gradient of a part is recorded as its share of the whole one.
+    of_part = sums["part_gradient_squares"] * parts
+    signal = ratio(whole * of_whole - part * of_part, whole - part)
+    noise = ratio(of_part - of_whole, ratio(np.ones_like(part), part) - 1 / whole)
+    return ratio(noise, signal)
 
 
 STATISTICS = (
@@ -254,8 +351,109 @@ STATISTICS = (
         _sum("weight_gradient_nonfinite"),
         "weights",
     ),
+    Statistic(
+        "skip_gradient_zero_fraction",
+        "share of exact zeros in g_skip",
+        "none, 0 to 1",
+        _fraction("skip_gradient_zeros", "input_elements"),
+        "distribution",
+    ),
+    Statistic(
+        "branch_gradient_zero_fraction",
+        "share of exact zeros in g_branch",
+        "none, 0 to 1",
+        _fraction("branch_gradient_zeros", "input_elements"),
+        "distribution",
+    ),
+    Statistic(
+        "skip_gradient_kurtosis",
+        "mean(g_skip^4) / mean(g_skip^2)^2, about zero; 3 for a normal distribution",
+        "none",
+        _kurtosis("skip"),
+        "distribution",
+    ),
+    Statistic(
+        "branch_gradient_kurtosis",
+        "mean(g_branch^4) / mean(g_branch^2)^2, about zero",
+        "none",
+        _kurtosis("branch"),
+        "distribution",
+    ),
+    Statistic(
+        "skip_gradient_max",
+        "max |g_skip|, over single values",
+        "loss per unit of x",
+        _sum("skip_gradient_largest"),
+        "distribution",
+    ),
+    Statistic(
+        "branch_gradient_max",
+        "max |g_branch|, over single values",
+        "loss per unit of x",
+        _sum("branch_gradient_largest"),
+        "distribution",
+    ),
+    Statistic(
+        "skip_output_rms",
+        "|s(x)| / sqrt(number of elements)",
+        "units of y",
+        _rms("skip_output_squares", "forward_elements"),
+        "forward",
+    ),
+    Statistic(
+        "branch_output_rms",
+        "|f(x)| / sqrt(number of elements)",
+        "units of y",
+        _rms("branch_output_squares", "forward_elements"),
+        "forward",
+    ),
+    Statistic(
+        "sum_rms",
+        "|s(x) + f(x)| / sqrt(number of elements), before the activation",
+        "units of y",
+        _rms("sum_squares", "forward_elements"),
+        "forward",
+    ),
+    Statistic(
+        "branch_to_skip_variance",
+        "var(f(x)) / var(s(x)), over all elements (De and Smith 2020)",
+        "none",
+        branch_to_skip_variance,
+        "forward",
+    ),
+    Statistic(
+        "activation_mean",
+        "mean(y), after the activation",
+        "units of y",
+        _fraction("activation_sum", "activation_elements"),
+        "forward",
+    ),
+    Statistic(
+        "activation_zero_fraction",
+        "share of exact zeros in y, after the activation",
+        "none, 0 to 1",
+        _fraction("activation_zeros", "activation_elements"),
+        "forward",
+    ),
+    Statistic(
+        "gradient_noise_scale",
+        "tr(covariance of dL/dw over examples) / |dL/dw|^2 (McCandlish et al. 2018)",
+        "examples",
+        gradient_noise_scale,
+        "noise_scale",
+    ),
 )
 
+# Sets by name, and what each costs on a recorded step.
+GROUPS = {
+    "paths": "one pass over g_skip, g_branch and their sum, and one over g_y; no copy",
+    "weights": "one pass over the weights' gradients, two over the weights; a copy of the weights",
+    "forward": "one pass over s(x), f(x), their sum and y, and one more over each for its mean",
+    "distribution": "three passes over g_skip and g_branch, with copies",
+    "noise_scale": "one more pass over the weights' gradients",
+    "variables": "as weights; one more row in the log for every trainable variable",
+    "histograms": "several passes over g_skip and g_branch, with copies; the dearest",
+}
 DEFAULT_GROUPS = ("paths", "weights")
 
 
@@ -277,13 +475,17 @@ def statistics_of(groups: Iterable[str]) -> tuple[Statistic, ...]:
     ['weight_gradient_norm', 'weight_norm']
     """
     groups = tuple(groups)
-    known = tuple(dict.fromkeys(statistic.group for statistic in STATISTICS))
     for group in groups:
-        if group not in known:
+        if group not in GROUPS:
             raise ValueError(
-                f"There is no set of statistics {group!r}. Choose from {', '.join(known)}."
+                f"There is no set of statistics {group!r}. Choose from {', '.join(GROUPS)}."
             )
-    return tuple(statistic for statistic in STATISTICS if statistic.group in groups)
+    chosen = tuple(statistic for statistic in STATISTICS if statistic.group in groups)
+    if not chosen:
+        raise ValueError(
+            f"statistics={groups!r} has no statistic of blocks. Add a set with some, as 'paths'."
+        )
+    return chosen
 
 
 def derive(statistics: Iterable[Statistic], sums: Sums) -> np.ndarray:

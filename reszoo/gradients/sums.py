@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from reszoo.gradients.statistics import FOURTH_POWER_MULTIPLE, HISTOGRAM_EXPONENTS
+
 
 def fork_sums(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `FORK_SUMS`.
@@ -41,6 +43,93 @@ def merge_sums(gradient: tf.Tensor) -> tf.Tensor:
     """
     sums, nonfinite = _finite(lambda gradient: [squares(gradient)], [gradient])
     return tf.concat([sums, [tf.cast(tf.size(gradient), tf.float32)], nonfinite], axis=0)
+
+
+def distribution_sums(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of `DISTRIBUTION_SUMS`.
+
+    Args:
+        skip: The gradient that came back through the skip, of any shape.
+        branch: The gradient that came back through the branch, of the same shape.
+        total: Their sum, not used.
+
+    Returns:
+        Shape `(4,)`, float32.
+    """
+    del total
+    paths = [_kept(path) for path in (skip, branch)]
+    zeros = [tf.reduce_sum(tf.cast(path == 0, tf.float32)) for path in (skip, branch)]
+    return tf.stack([*zeros, *(squares(tf.square(path * FOURTH_POWER_MULTIPLE)) for path in paths)])
+
+
+def distribution_maxima(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Returns the maxima of `DISTRIBUTION_MAXIMA`.
+
+    Args:
+        skip: The gradient that came back through the skip, of any shape.
+        branch: The gradient that came back through the branch, of the same shape.
+        total: Their sum, not used.
+
+    Returns:
+        Shape `(2,)`, float32.
+    """
+    del total
+    return tf.stack([tf.reduce_max(tf.abs(_kept(path))) for path in (skip, branch)])
+
+
+def histogram_counts(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Returns how many values of each path lie in each bin of `HISTOGRAM_COUNTS`.
+
+    Args:
+        skip: The gradient that came back through the skip, of any shape.
+        branch: The gradient that came back through the branch, of the same shape.
+        total: Their sum, not used.
+
+    Returns:
+        Shape `(2 * bins,)`, float32. Values that are not finite are in no bin.
+    """
+    del total
+    return tf.concat([_counts(path) for path in (skip, branch)], axis=0)
+
+
+def _counts(x):
+    x = tf.reshape(tf.cast(x, tf.float32), [-1])
+    first, bins = HISTOGRAM_EXPONENTS[0], len(HISTOGRAM_EXPONENTS)
+    # The exponent by its bits, exactly, where a logarithm would round.
+    exponent = tf.bitwise.right_shift(tf.bitcast(tf.abs(x), tf.int32), 23) - 127
+    position = tf.where(x == 0, 0, 1 + tf.clip_by_value(exponent - first, 0, bins - 1))
+    counted = tf.cast(tf.math.is_finite(x), tf.float32)
+    return tf.math.unsorted_segment_sum(counted, position, bins + 1)
+
+
+def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of `FORWARD_SUMS`.
+
+    Args:
+        skip: The shortcut's output, of any shape.
+        branch: The branch's output, of the same shape.
+        y: Their sum.
+
+    Returns:
+        Shape `(6,)`, float32.
+    """
+    skip, branch, y = (_kept(tensor) for tensor in (skip, branch, y))
+    means = [tf.reduce_sum(skip), tf.reduce_sum(branch)]
+    elements = tf.cast(tf.size(y), tf.float32)
+    return tf.stack([*means, squares(skip), squares(branch), squares(y), elements])
+
+
+def activation_sums(y: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of `ACTIVATION_SUMS`.
+
+    Args:
+        y: The block's output, of any shape.
+
+    Returns:
+        Shape `(3,)`, float32.
+    """
+    zeros = tf.reduce_sum(tf.cast(y == 0, tf.float32))
+    return tf.stack([tf.reduce_sum(_kept(y)), zeros, tf.cast(tf.size(y), tf.float32)])
 
 
 def gradient_sums(gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]) -> tf.Tensor:
@@ -81,6 +170,12 @@ def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """
     x, y = (tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in (x, y))
     return tf.tensordot(x, y, axes=1)
+
+
+def _kept(x):
+    """Returns a tensor in float32, with zero for what is not finite."""
+    x = tf.cast(x, tf.float32)
+    return tf.where(tf.math.is_finite(x), x, 0.0)
 
 
 def _finite(sums: Callable, tensors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

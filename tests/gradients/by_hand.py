@@ -63,3 +63,39 @@ def expected_statistics(skip, branch, output):
         "skip_gradient_rms": norms["skip_gradient_norm"] / np.sqrt(skip.size),
         "output_gradient_rms": norms["output_gradient_norm"] / np.sqrt(output.size),
     }
+
+
+def training_by_hand(model, optimizer, batches, loss_of):
+    """Trains a model eagerly, and returns the statistics of each step: step, block, name, value."""
+    steps = []
+    for x, labels in batches:
+        gradients = path_gradients(model, x, lambda logits, labels=labels: loss_of(labels, logits))
+        variables = model.trainable_variables
+        before = [variable.numpy() for variable in variables]
+        with tf.GradientTape() as tape:
+            loss = loss_of(labels, model(x, training=True))
+        of_weights = tape.gradient(loss, variables)
+        optimizer.apply(of_weights, variables)
+        weights = {
+            id(variable): (old, gradient.numpy(), variable.numpy() - old)
+            for variable, old, gradient in zip(variables, before, of_weights, strict=True)
+        }
+        steps.append(
+            {
+                name: {
+                    **expected_statistics(*gradients[name]),
+                    **_expected_weight_statistics(model.get_layer(name), weights),
+                }
+                for name in gradients
+            }
+        )
+    return steps
+
+
+def _expected_weight_statistics(block, weights):
+    of_block = [weights[id(variable)] for variable in block.trainable_variables]
+    norms = [
+        np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays))
+        for arrays in zip(*of_block, strict=True)
+    ]
+    return dict(zip(("weight_norm", "weight_gradient_norm", "update_norm"), norms, strict=True))

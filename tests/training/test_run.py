@@ -64,6 +64,17 @@ def test_the_gradients_of_every_block_are_recorded(whole):
     assert (log[log.statistic == "output_gradient_norm"].value > 0).all()
 
 
+def test_recording_changes_nothing(whole, tmp_path):
+    prepare(tiny_config(**{"recording.every_steps": 0}), tmp_path / "run").train()
+    assert lines(tmp_path / "run") == lines(whole)
+    plain, recorded = (
+        keras.models.load_model(workdir / "model.keras").get_weights()
+        for workdir in (tmp_path / "run", whole)
+    )
+    for of_plain, of_recorded in zip(plain, recorded, strict=True):
+        np.testing.assert_array_equal(of_plain, of_recorded)
+
+
 def test_the_saved_model_is_the_one_that_was_tested(whole):
     model = keras.models.load_model(whole / "model.keras")
     pipeline = prepare(tiny_config(), whole).pipeline
@@ -93,14 +104,12 @@ def test_a_run_killed_before_its_second_checkpoint_goes_on_bit_for_bit(
         save(self, epoch, logs)
 
     monkeypatch.setattr(Checkpoints, "on_epoch_end", killed)
-    # Without recording, which must change nothing either.
-    config = tiny_config(**{"recording.every_steps": 0})
     with pytest.raises(KeyboardInterrupt):
-        prepare(config, tmp_path).train()
+        prepare(tiny_config(), tmp_path).train()
     assert not (tmp_path / "model.keras").exists()
     monkeypatch.undo()
     keras.utils.set_random_seed(123)
-    prepare(config, tmp_path).train()
+    prepare(tiny_config(), tmp_path).train()
 
     assert "Going on after epoch 1" in capsys.readouterr().out
     assert lines(tmp_path) == lines(whole)

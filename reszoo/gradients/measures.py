@@ -1,0 +1,72 @@
+"""Which sums are taken where in a block, for which sets of statistics."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from reszoo.gradients import statistics, sums
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Sums that are taken of the same tensors, at one place of a block.
+
+    Attributes:
+        place: `"fork"` (sees `g_skip`, `g_branch` and their sum on the way back), `"merge"` (sees
+            `g_y` on the way back), `"forward"` (sees `s(x)`, `f(x)` and their sum) or
+            `"activation"` (sees what leaves the block).
+        function: Takes the place's tensors and returns the sums, of shape `(sums,)`.
+        powers: The power of the gradient that each of the sums has, by name.
+        groups: The sets of statistics that need it.
+        maximum: Whether the largest value over calls and replicas is kept, instead of the sum.
+        unscaled: Whether the function needs the gradients themselves, without a loss scale.
+    """
+
+    place: str
+    function: Callable[..., tf.Tensor]
+    powers: Mapping[str, int]
+    groups: tuple[str, ...]
+    maximum: bool = False
+    unscaled: bool = False
+
+
+MEASURES = (
+    Measure("fork", sums.fork_sums, statistics.FORK_SUMS, ("paths", "distribution", "noise_scale")),
+    Measure("merge", sums.merge_sums, statistics.MERGE_SUMS, ("paths",)),
+    Measure("forward", sums.forward_sums, statistics.FORWARD_SUMS, ("forward",)),
+    Measure("activation", sums.activation_sums, statistics.ACTIVATION_SUMS, ("forward",)),
+    Measure("fork", sums.distribution_sums, statistics.DISTRIBUTION_SUMS, ("distribution",)),
+    Measure(
+        "fork",
+        sums.distribution_maxima,
+        statistics.DISTRIBUTION_MAXIMA,
+        ("distribution",),
+        maximum=True,
+    ),
+    Measure(
+        "fork",
+        sums.histogram_counts,
+        statistics.HISTOGRAM_COUNTS,
+        ("histograms",),
+        unscaled=True,
+    ),
+)
+
+
+def measures_of(groups: Iterable[str]) -> tuple[Measure, ...]:
+    """Returns what has to be measured for some sets of statistics.
+
+    Args:
+        groups: Names of sets.
+
+    Returns:
+        The measures.
+
+    Example:
+
+    >>> [measure.place for measure in measures_of(["paths"])]
+    ['fork', 'merge']
+    """
+    groups = set(groups)
+    return tuple(measure for measure in MEASURES if groups & set(measure.groups))

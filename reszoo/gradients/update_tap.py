@@ -1,0 +1,140 @@
+"""What is put in the place of the optimizer's update."""
+
+from collections.abc import Iterable, Sequence
+
+import keras
+import tensorflow as tf
+
+from reszoo.gradients.scale import (
+    accumulation_steps,
+    loss_scale,
+    unscaled,
+    updating_optimizer,
+)
+from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
+from reszoo.gradients.sums import gradient_sums, squares
+from reszoo.gradients.taps import Accumulator, Switch, when
+
+
+class UpdateTap:
+    """Takes the place of `optimizer.apply`, and sees each weight, its gradient and its update.
+
+    Args:
+        optimizer: The optimizer, whose own `apply` still does the updating.
+        variables: The weights to observe.
+        accumulator: Where the sums of `WEIGHT_SUMS` are added, of shape `(weights, sums)`.
+        noise_accumulator: Where those of `NOISE_SUMS` are added, of the same form, or `None`.
+        switch: Whether they are.
+        fixed_shapes: Whether the step is compiled by XLA, whose branches agree in shapes.
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[keras.Variable],
+        accumulator: Accumulator,
+        noise_accumulator: Accumulator | None,
+        switch: Switch,
+        fixed_shapes: bool,
+    ):
+        self.optimizer = optimizer
+        self.apply = optimizer.apply
+        self.row_of = {id(variable): row for row, variable in enumerate(variables)}
+        self.accumulator = accumulator
+        self.noise_accumulator = noise_accumulator
+        self.switch = switch
+        self.fixed_shapes = fixed_shapes
+
+    def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
+        if trainable_variables is None:
+            trainable_variables = self.optimizer._trainable_variables
+        grads, variables = list(grads), list(trainable_variables)
+        pairs = zip(grads, variables, strict=True)
+        observed = [(g, variable) for g, variable in pairs if id(variable) in self.row_of]
+        rows = [[self.row_of[id(variable)]] for _, variable in observed]
+        weights = [variable.value for _, variable in observed]
+        dense = [tf.zeros(1) if g is None else tf.convert_to_tensor(g) for g, _ in observed]
+        self._add_noise(rows, dense)
+        due = self.switch.on_last()
+        gradient_parts = self._gradient_parts(due, dense, [variable for _, variable in observed])
+        before = self._copies(due, weights)
+        self.apply(grads, variables)
+        when(
+            due,
+            lambda: self.accumulator.add(self._sums(rows, gradient_parts, before, weights)),
+        )
+
+    def _add_noise(self, rows, gradients):
+        """Adds the sums of this part of the batch alone: of this replica, of this batch."""
+        if self.noise_accumulator is None:
+            return
+
+        def add():
+            sums = unscaled(gradient_sums(gradients)[:, :1], NOISE_SUMS.values(), self.optimizer)
+            self.noise_accumulator.add(
+                tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
+            )
+
+        when(self.switch.on(), add)
+
+    def _gradient_parts(self, due, gradients, variables):
+        """Returns the sums of each weight's gradient, of all replicas' sum; zeros if not due."""
+        strategy = tf.distribute.get_strategy()
+        if strategy.num_replicas_in_sync == 1:
+            return self._parts(due, gradients, lambda: self._of_all_batches(gradients, variables))
+        context = tf.distribute.get_replica_context()
+        if tf.__internal__.distribute.strategy_supports_no_merge_call():
+            add = tf.distribute.ReduceOp.SUM
+            return self._parts(due, gradients, lambda: context.all_reduce(add, gradients))
+        # Where replicas are threads, communication under a condition is asked for outside them.
+        return context.merge_call(self._parts_of_replicas, args=(due, gradients))
+
+    def _of_all_batches(self, gradients, variables):
+        """Returns the scaled gradients with those of the batches accumulated before this one."""
+        optimizer = updating_optimizer(self.optimizer)
+        if accumulation_steps(optimizer) == 1:
+            return gradients
+        # Keras has no public way to them; it keeps them without the loss scale.
+        accumulated = [
+            optimizer._accumulated_gradients[optimizer._get_variable_index(variable)].value
+            for variable in variables
+        ]
+        scale = loss_scale(self.optimizer)
+        return [g + scale * a for g, a in zip(gradients, accumulated, strict=True)]
+
+    def _parts_of_replicas(self, strategy, due, gradients):
+        def summed():
+            return [strategy.reduce(tf.distribute.ReduceOp.SUM, g, axis=None) for g in gradients]
+
+        # All replicas are due together.
+        return self._parts(strategy.experimental_local_results(due)[0], gradients, summed)
+
+    def _parts(self, due, gradients, summed):
+        parts = ("weight_gradient_squares", "weight_gradient_nonfinite")
+        powers = [WEIGHT_SUMS[name] for name in parts]
+        return tf.cond(
+            due,
+            lambda: unscaled(gradient_sums(summed()), powers, self.optimizer),
+            lambda: tf.zeros((len(gradients), len(parts))),
+        )
+
+    def _copies(self, due, weights):
+        """Returns the weights as they are now; nothing if not due."""
+        if self.fixed_shapes:
+            return [tf.identity(weight) for weight in weights]
+        return tf.cond(
+            due,
+            lambda: [tf.identity(weight) for weight in weights],
+            lambda: [tf.zeros(0, weight.dtype) for weight in weights],
+        )
+
+    def _sums(self, rows, gradient_parts, before, weights):
+        before = [tf.reshape(old, w.shape) for old, w in zip(before, weights, strict=True)]
+        weight_squares = tf.stack([squares(old) for old in before])
+        updates = [w - old for old, w in zip(before, weights, strict=True)]
+        update_squares = tf.stack([squares(update) for update in updates])
+        gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
+        sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
+        # Every replica has all of it, and the accumulators of all are added up.
+        sums = tf.stack(sums, axis=1) / tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.scatter_nd(rows, sums, self.accumulator.variable.shape)
