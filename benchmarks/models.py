@@ -357,11 +357,11 @@ def main():
         print(own_peak_memory())
         return
     print(
-        f"{options.image_size}x{options.image_size}, batch {options.batch}, {options.rounds} "
-        f"rounds, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+        f"{options.image_size}x{options.image_size}, {options.rounds} rounds, {os.cpu_count()} "
+        f"cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
     )
     if options.smoke or not (options.small or options.grouped):
-        print(f"{options.model}, {'XLA' if options.jit else 'no XLA'}")
+        print(f"{options.model}, batch {options.batch}, {'XLA' if options.jit else 'no XLA'}")
         compare(options)
     if options.smoke or options.grouped:
         grouped(options)

@@ -5,6 +5,8 @@ from numbers import Integral
 import keras
 from keras import ops
 
+from reszoo.layers.turned_convolution import can_turn, turned_convolution
+
 _AXES = {1: "steps", 2: "height, width", 3: "depth, height, width"}
 
 
@@ -170,12 +172,14 @@ class Convolution(keras.layers.Layer):
 
     def _convolve(self, x, kernel, padding):
         def convolve(x, kernel):
+            if can_turn(x, self.strides, self.dilation_rate):
+                return turned_convolution(x, kernel)
             return ops.conv(x, kernel, self.strides, padding, "channels_last", self.dilation_rate)
 
         if self.groups == 1 or keras.distribution.list_devices("gpu"):
             return convolve(x, kernel)
-        # On CPU, Keras hands grouped convolutions to XLA, which is a hundred times slower than
-        # one convolution for each group (benchmarks/models.py).
+        # On CPU, Keras hands grouped convolutions to XLA, which is many times slower than one
+        # convolution for each group (benchmarks/models.py --grouped).
         parts = zip(ops.split(x, self.groups, -1), ops.split(kernel, self.groups, -1), strict=True)
         return ops.concatenate([convolve(*part) for part in parts], -1)
 

@@ -50,8 +50,9 @@ def create_model(name: str, **options: Any) -> keras.Model:
     'resnet18'
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS) or list(list_models())
-        raise ValueError(f"There is no model {name!r}. The nearest: {', '.join(near)}.")
+        near = [*list_models(f"{name}*"), *difflib.get_close_matches(name, MODELS)]
+        names = dict.fromkeys(near or list_models())
+        raise ValueError(f"There is no model {name!r}. The nearest: {', '.join(names)}.")
     return MODELS[name](**options)
 
 
