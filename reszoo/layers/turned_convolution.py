@@ -28,7 +28,7 @@ def can_turn(x, strides: int, dilation_rate: int) -> bool:
     # TensorFlow's gradient to the kernel knows no dilation on CPU.
     if strides != 1 or dilation_rate != 1:
         return False
-    return not keras.distribution.list_devices("gpu")
+    return not any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
 
 
 def turned_convolution(x, kernel):
