@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Not at the top: a mistyped flag should not have to wait for TensorFlow.
-    from reszoo.training import prepare
+    from reszoo.training import RunError, prepare
 
     try:
         run = prepare(_CONFIG.value, _WORKDIR.value)
@@ -27,6 +27,8 @@ def main(argv: list[str]) -> None:
         _fail(error)
     try:
         run.train()
+    except RunError as error:
+        _fail(error)
     except KeyboardInterrupt:
         _fail("stopped; run the same command again to go on.")
 

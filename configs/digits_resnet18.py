@@ -37,6 +37,19 @@ def get_config() -> ConfigDict:
     config.recording = ConfigDict()
     config.recording.every_steps = 10  # 0: off
 
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 0  # beside one after every epoch; 0: none
+    config.checkpoint.keep = 2
+
+    config.best = ConfigDict()
+    config.best.figure = "val_accuracy"  # or "val_loss"
+    config.best.patience = 0  # epochs without a better one before the run ends; 0: never
+
+    config.nonfinite = ConfigDict()  # when the loss is not a finite number
+    config.nonfinite.action = "stop"  # or "roll_back" to the last checkpoint
+    config.nonfinite.rate_factor = 0.5  # of the learning rate, after a roll-back
+    config.nonfinite.roll_backs = 3  # then stop
+
     config.epochs = 12
     config.batch_size = 64
     config.seed = 0

@@ -16,7 +16,7 @@ class Pipeline:
     """Makes a source's examples into batches for training and testing.
 
     The batches of an epoch depend on the seed and the epoch alone, not on the epochs before, so
-    that a run can be resumed at any epoch.
+    that a run can be resumed at any batch.
 
     Args:
         source: The data set.
@@ -82,14 +82,23 @@ class Pipeline:
         """Number of test batches; the last one may be padded."""
         return -(-self.source.test_examples // self.batch_size)
 
-    def train_batches(self, epoch: int) -> tf.data.Dataset:
+    def train_batches(
+        self,
+        epoch: int,
+        first_batch: int = 0,
+        context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
         """Returns the training batches `(images, labels)` of an epoch, shuffled and augmented.
 
         Args:
             epoch: The epoch, from 0.
+            first_batch: The batch to begin with, from 0; those before it are left out.
+            context: Which part of each batch this process has, and over how many devices it is
+                spread; the whole batch if `None`.
 
         Returns:
-            Batches of `float32` images and `int32` labels, all of the full size.
+            Batches of `float32` images and `int32` labels, all of one size: the batch size, over
+            the number of devices.
         """
         seed = _epoch_seed(self.seed, epoch)
 
@@ -98,16 +107,20 @@ class Pipeline:
             image = self._augment(self._prepare(image), tf.stack([seed, index]))
             return image, tf.cast(label, tf.int32)
 
-        examples = (
-            self._shuffled(seed).enumerate().map(prepare, tf.data.AUTOTUNE, deterministic=True)
-        )
-        return examples.batch(self.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        examples = self._shuffled(seed).enumerate()
+        examples = examples.take(self.steps_per_epoch * self.batch_size)
+        examples = self._own(examples.skip(first_batch * self.batch_size), context)
+        examples = examples.map(prepare, tf.data.AUTOTUNE, deterministic=True)
+        return self._batched(examples, context)
 
-    def test_batches(self) -> tf.data.Dataset:
+    def test_batches(self, context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         """Returns the test batches `(images, labels, weights)`, in a fixed order.
 
         Every test example is in them once, with weight 1. The last batch is filled up with empty
         images of weight 0, so that all batches have one shape.
+
+        Args:
+            context: As for `train_batches`.
 
         Returns:
             Batches of `float32` images, `int32` labels and `float32` weights.
@@ -120,7 +133,22 @@ class Pipeline:
         empty = (tf.zeros(self.image_shape), tf.constant(0, tf.int32), tf.constant(0.0))
         examples = self.source.test.map(prepare, tf.data.AUTOTUNE, deterministic=True)
         examples = examples.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
-        return examples.batch(self.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        examples = self._own(examples.enumerate(), context).map(lambda _, example: example)
+        return self._batched(examples, context)
+
+    def _own(self, numbered, context):
+        """Returns those of numbered examples that are this process's part of each batch."""
+        if context is None or context.num_input_pipelines == 1:
+            return numbered
+        part = self.batch_size // context.num_input_pipelines
+        return numbered.filter(
+            lambda index, _: index % self.batch_size // part == context.input_pipeline_id
+        )
+
+    def _batched(self, examples, context):
+        replicas = context.num_replicas_in_sync if context else 1
+        size = self.batch_size // replicas
+        return examples.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
     def _prepare(self, image):
         image = tf.image.convert_image_dtype(image, tf.float32)

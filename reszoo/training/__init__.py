@@ -2,3 +2,5 @@
 
 from reszoo.training.loop import fit as fit
 from reszoo.training.run import prepare as prepare
+from reszoo.training.state import RunError as RunError
+from reszoo.training.state import TrainingState as TrainingState

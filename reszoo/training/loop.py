@@ -1,5 +1,6 @@
 """The training loop: a gradient tape inside a distribution strategy, with Keras callbacks."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.data import Pipeline
+from reszoo.training.state import TrainingState
 
 Step = Callable[..., tf.Tensor]
 
@@ -17,7 +19,7 @@ def fit(
     pipeline: Pipeline,
     *,
     epochs: int,
-    first_epoch: int = 0,
+    state: TrainingState | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     strategy: tf.distribute.Strategy | None = None,
     jit_compile: bool = False,
@@ -37,7 +39,8 @@ def fit(
         model: A model of logits, compiled with an optimizer that is built, under `strategy`.
         pipeline: The batches.
         epochs: Number of all epochs.
-        first_epoch: The epoch to start with, from 0; the epochs before it count as done.
+        state: Where to begin, the very start if `None`; it is kept up to date, so that callbacks
+            can save it.
         callbacks: Keras callbacks.
         strategy: Where to run; TensorFlow's default strategy if `None`.
         jit_compile: Whether to compile the steps with XLA.
@@ -60,6 +63,7 @@ def fit(
     ['accuracy', 'images_per_second', 'learning_rate', 'loss', 'val_accuracy', 'val_loss']
     """
     strategy = strategy or tf.distribute.get_strategy()
+    state = state or TrainingState()
     _check_ready(model, pipeline.batch_size, strategy, jit_compile)
     callback_list = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=pipeline.steps_per_epoch
@@ -71,13 +75,16 @@ def fit(
         step = _with_recorders(train_step(model, pipeline.batch_size), callbacks)
         run_train_step = _distributed(step, strategy, jit_compile)
         run_test_step = _distributed(test_step(model), strategy, jit_compile)
-        for epoch in range(first_epoch, epochs):
+        for epoch in range(state.epoch, epochs):
             callback_list.on_epoch_begin(epoch)
-            batches = strategy.experimental_distribute_dataset(pipeline.train_batches(epoch))
-            logs = _train(run_train_step, batches, callback_list)
-            batches = strategy.experimental_distribute_dataset(pipeline.test_batches())
+            batches = strategy.distribute_datasets_from_function(
+                functools.partial(pipeline.train_batches, epoch, state.batch)
+            )
+            logs = _train(run_train_step, batches, callback_list, state)
+            batches = strategy.distribute_datasets_from_function(pipeline.test_batches)
             logs |= _test(run_test_step, batches, callback_list)
             logs["learning_rate"] = float(model.optimizer.learning_rate)
+            state.epoch, state.batch, state.totals = epoch + 1, 0, (0.0, 0.0, 0.0)
             callback_list.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
@@ -179,14 +186,15 @@ def _distributed(step, strategy, jit_compile):
     return run
 
 
-def _train(run_step, batches, callback_list):
-    totals = tf.zeros(3, tf.float64)
-    start = time.perf_counter()
-    for index, batch in enumerate(batches):
-        callback_list.on_train_batch_begin(index)
+def _train(run_step, batches, callback_list, state):
+    totals = tf.constant(state.totals, tf.float64)
+    start, images_before = time.perf_counter(), state.totals[2]
+    for batch in batches:
+        callback_list.on_train_batch_begin(state.batch)
         totals += tf.cast(run_step(*batch), tf.float64)
-        callback_list.on_train_batch_end(index, _means(totals))
-    rate = float(totals[2]) / (time.perf_counter() - start)
+        state.batch, state.totals = state.batch + 1, tuple(totals.numpy().tolist())
+        callback_list.on_train_batch_end(state.batch - 1, _means(totals))
+    rate = (state.totals[2] - images_before) / (time.perf_counter() - start)
     return _means(totals) | {"images_per_second": rate}
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from reszoo.training.state import TrainingState
+
 # What the loop calls a figure, and what it is called in the file.
 FIGURES = {
     "loss": "train_loss",
@@ -32,17 +34,18 @@ class MetricsLog(keras.callbacks.Callback):
 
     Args:
         path: The file.
-        epochs_done: Lines of epochs beyond this number are dropped: they were written by a run
-            that was interrupted before it saved its checkpoint, and will be written again.
+        state: Where the training is. Lines of epochs beyond are dropped when training begins: they
+            were written by a run that was interrupted before it saved its checkpoint, and will be
+            written again.
     """
 
-    def __init__(self, path: str | Path, epochs_done: int = 0):
+    def __init__(self, path: str | Path, state: TrainingState):
         super().__init__()
         self._path = Path(path)
-        self._epochs_done = epochs_done
+        self._state = state
 
     def on_train_begin(self, logs=None):
-        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._epochs_done]
+        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._state.epoch]
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):

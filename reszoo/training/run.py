@@ -14,14 +14,18 @@ from reszoo.data import Pipeline, load_source
 from reszoo.gradients import GradientRecorder
 from reszoo.models import create_model
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.defaults import complete
+from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
+from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.progress import Progress
+from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import create_strategy
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
-MAY_CHANGE = ("epochs", "jit_compile", "recording")
+MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Run:
         strategy: Where it runs.
         model: The compiled model, with the weights of the last checkpoint.
         callbacks: What shows, records and saves it.
-        epochs_done: Number of epochs done before.
+        checkpoints: What saves it; the last of the callbacks.
+        state: Where the training is.
+        lock: Keeps other runs out of the work directory.
     """
 
     config: ConfigDict
@@ -44,7 +50,9 @@ class Run:
     strategy: tf.distribute.Strategy
     model: keras.Model
     callbacks: list[keras.callbacks.Callback]
-    epochs_done: int
+    checkpoints: Checkpoints
+    state: TrainingState
+    lock: WorkdirLock
 
     @property
     def model_file(self) -> Path:
@@ -52,26 +60,68 @@ class Run:
         return self.workdir / "model.keras"
 
     def train(self) -> None:
-        """Trains for the epochs that are left, and saves the model."""
-        if self.epochs_done >= self.config.epochs and self.model_file.exists():
-            print(
-                f"All {self.epochs_done} epochs are done; the model is {self.model_file}. "
-                "Give a larger --config.epochs to go on, or another --workdir to start afresh."
-            )
-            return
-        if self.epochs_done:
-            print(f"Going on after epoch {self.epochs_done}, from {self.workdir}.")
+        """Trains for the epochs that are left, and saves the model.
+
+        Raises:
+            RunError: If the run has to stop before its end; the text says why.
+        """
+        try:
+            if self._is_done() and self.model_file.exists():
+                print(
+                    f"All {self.state.epoch} epochs are done; the model is {self.model_file}. "
+                    "Give a larger --config.epochs to go on, or another --workdir to start afresh."
+                )
+                return
+            self._train()
+            self._save_model()
+            print(f"The model is {self.model_file}.")
+        finally:
+            self.lock.release()
+
+    def _is_done(self):
+        return self.state.stopped or self.state.epoch >= self.config.epochs
+
+    def _train(self):
+        while not self._is_done():
+            self._say_where_it_goes_on()
+            try:
+                self._fit()
+            except NonFiniteError as error:
+                self._roll_back(error)
+
+    def _fit(self):
+        rate_factor = self.config.nonfinite.rate_factor**self.state.roll_backs
+        self.model.optimizer.learning_rate = _learning_rate(
+            self.config, self.pipeline.steps_per_epoch, rate_factor
+        )
         fit(
             self.model,
             self.pipeline,
             epochs=self.config.epochs,
-            first_epoch=self.epochs_done,
+            state=self.state,
             callbacks=self.callbacks,
             strategy=self.strategy,
             jit_compile=self.config.jit_compile,
         )
-        self._save_model()
-        print(f"The model is {self.model_file}.")
+
+    def _say_where_it_goes_on(self):
+        if self.state.epoch or self.state.batch:
+            batches = f", batch {self.state.batch}" if self.state.batch else ""
+            print(f"Going on after epoch {self.state.epoch}{batches}, from {self.workdir}.")
+
+    def _roll_back(self, error):
+        """Goes back to the last checkpoint, to go on at a lower rate; or ends the run."""
+        options, roll_backs = self.config.nonfinite, self.state.roll_backs
+        if options.action == "stop" or roll_backs >= options.roll_backs:
+            after = f" after {roll_backs} roll-backs" if roll_backs else ""
+            raise RunError(
+                f"{error} Stopped{after}; the last checkpoint, {self.checkpoints.files[-1]}, is "
+                "good. Lower optimizer.learning_rate in a new workdir, or set nonfinite.action to "
+                '"roll_back".'
+            ) from error
+        self.checkpoints.restore()
+        self.state.roll_backs = roll_backs + 1
+        print(f"{error} Back to the last checkpoint, at {options.rate_factor} of the rate.")
 
     def _save_model(self):
         partial = self.workdir / "model.partial.keras"
@@ -93,26 +143,45 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         ValueError: If the configuration does not fit together, or the work directory holds a run
             of another configuration or cannot be written.
     """
-    if config.epochs < 1:
-        raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
+    config = complete(config)
+    _check(config)
     workdir = _writable(Path(workdir).absolute())
+    lock = WorkdirLock(workdir)
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = _create_pipeline(config)
     strategy = create_strategy()
+    state = TrainingState()
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
-        checkpoints = Checkpoints(workdir / "checkpoints", model)
-        epochs_done = checkpoints.restore()
+        checkpoints = Checkpoints(
+            workdir / "checkpoints", model, state, **config.checkpoint.to_dict()
+        )
+        checkpoints.restore()
     callbacks = [
-        Progress(config.batch_size, epochs_done),
-        MetricsLog(workdir / "metrics.jsonl", epochs_done),
+        FiniteLoss(state),
+        BestEpoch(state, **config.best.to_dict()),
+        Progress(config.batch_size, state),
+        MetricsLog(workdir / "metrics.jsonl", state),
         TensorBoardScalars(workdir),
         *_recorders(config.recording, workdir / "gradients"),
-        checkpoints,  # last: what is in a checkpoint is in the logs already
+        checkpoints,  # after the logs: what is in a checkpoint is in them already
+        StopOnSignal(checkpoints),
     ]
     write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    return Run(config, workdir, pipeline, strategy, model, callbacks, epochs_done)
+    return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
+
+
+def _check(config):
+    if config.epochs < 1:
+        raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
+    options = config.nonfinite
+    if options.action not in ("stop", "roll_back"):
+        raise ValueError(f'nonfinite.action is "stop" or "roll_back", but got {options.action!r}.')
+    if not 0 < options.rate_factor <= 1:
+        raise ValueError(
+            f"nonfinite.rate_factor is above 0 and at most 1, but got {options.rate_factor}."
+        )
 
 
 def _make_reproducible(config):
@@ -163,12 +232,17 @@ def _create_compiled_model(config, pipeline):
 
 def _create_optimizer(config, steps_per_epoch, variables):
     options = config.optimizer.to_dict()
-    learning_rate = create_learning_rate(
-        options.pop("learning_rate"),
-        warmup_steps=round(options.pop("warmup_epochs") * steps_per_epoch),
+    del options["warmup_epochs"], options["learning_rate"]
+    rate = _learning_rate(config, steps_per_epoch)
+    return create_optimizer(options.pop("name"), rate, variables=variables, **options)
+
+
+def _learning_rate(config, steps_per_epoch, factor=1.0):
+    return create_learning_rate(
+        config.optimizer.learning_rate * factor,
+        warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
         total_steps=config.epochs * steps_per_epoch,
     )
-    return create_optimizer(options.pop("name"), learning_rate, variables=variables, **options)
 
 
 def _recorders(config, log_dir):
@@ -181,7 +255,8 @@ def _recorders(config, log_dir):
 def _check_same_run(config, path):
     if not path.exists():
         return
-    before, now = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(config.to_dict())
+    before = complete(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    before, now = _flat(before.to_dict()), _flat(config.to_dict())
     for field in sorted(before.keys() | now.keys()):
         if before.get(field) != now.get(field) and field.split(".")[0] not in MAY_CHANGE:
             raise ValueError(

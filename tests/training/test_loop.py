@@ -6,6 +6,7 @@ from keras import layers
 from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
+from reszoo.training.state import TrainingState
 
 PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
 
@@ -91,7 +92,7 @@ def test_it_is_keras_own_training_on_the_same_batches():
 
 def test_callbacks_hear_everything_in_order():
     logs = Logs()
-    fit(small_model(), PIPELINE, epochs=3, first_epoch=2, callbacks=[logs])
+    fit(small_model(), PIPELINE, epochs=3, state=TrainingState(epoch=2), callbacks=[logs])
     batches = [f"batch {i}" for i in range(7)]
     assert logs.events == ["train", "epoch 2", *batches, "test", "end", "close"]
     assert logs.params == {"epochs": 3, "steps": 7}
