@@ -49,7 +49,7 @@ class MetricsLog(keras.callbacks.Callback):
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         figures = {name: logs[key] for key, name in FIGURES.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
@@ -83,7 +83,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         }
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         self._write("train", step, logs, {"loss", "accuracy", "learning_rate"})
         self._write("test", step, logs, {"val_loss", "val_accuracy"})
 

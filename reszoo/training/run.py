@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline, load_source
 from reszoo.gradients import GradientRecorder
+from reszoo.gradients.chief import is_chief
 from reszoo.models import create_model
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
@@ -22,10 +23,19 @@ from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomic
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.progress import Progress
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
-from reszoo.training.strategy import create_strategy
+from reszoo.training.strategy import check_same_place, create_strategy
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
 MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
+
+SIGNS_OF_A_LOST_WORKER = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Run:
         callbacks: What shows, records and saves it.
         checkpoints: What saves it; the last of the callbacks.
         state: Where the training is.
-        lock: Keeps other runs out of the work directory.
+        lock: Keeps other runs out of the work directory; the chief has it.
     """
 
     config: ConfigDict
@@ -52,7 +62,7 @@ class Run:
     callbacks: list[keras.callbacks.Callback]
     checkpoints: Checkpoints
     state: TrainingState
-    lock: WorkdirLock
+    lock: WorkdirLock | None
 
     @property
     def model_file(self) -> Path:
@@ -67,16 +77,32 @@ class Run:
         """
         try:
             if self._is_done() and self.model_file.exists():
-                print(
+                self._say(
                     f"All {self.state.epoch} epochs are done; the model is {self.model_file}. "
                     "Give a larger --config.epochs to go on, or another --workdir to start afresh."
                 )
                 return
             self._train()
-            self._save_model()
-            print(f"The model is {self.model_file}.")
+            if is_chief(self.strategy):
+                self._save_model()
+            self._say(f"The model is {self.model_file}.")
+        except tf.errors.OpError as error:
+            self._explain_if_a_worker_was_lost(error)
+            raise
         finally:
-            self.lock.release()
+            if self.lock:
+                self.lock.release()
+
+    def _say(self, text):
+        if is_chief(self.strategy):
+            print(text, flush=True)
+
+    def _explain_if_a_worker_was_lost(self, error):
+        if isinstance(error, SIGNS_OF_A_LOST_WORKER) and _has_several_workers(self.strategy):
+            raise RunError(
+                f"another worker was lost ({type(error).__name__}). Start all workers again with "
+                "the same commands to go on from the last checkpoint."
+            ) from error
 
     def _is_done(self):
         return self.state.stopped or self.state.epoch >= self.config.epochs
@@ -107,7 +133,7 @@ class Run:
     def _say_where_it_goes_on(self):
         if self.state.epoch or self.state.batch:
             batches = f", batch {self.state.batch}" if self.state.batch else ""
-            print(f"Going on after epoch {self.state.epoch}{batches}, from {self.workdir}.")
+            self._say(f"Going on after epoch {self.state.epoch}{batches}, from {self.workdir}.")
 
     def _roll_back(self, error):
         """Goes back to the last checkpoint, to go on at a lower rate; or ends the run."""
@@ -121,7 +147,7 @@ class Run:
             ) from error
         self.checkpoints.restore()
         self.state.roll_backs = roll_backs + 1
-        print(f"{error} Back to the last checkpoint, at {options.rate_factor} of the rate.")
+        self._say(f"{error} Back to the last checkpoint, at {options.rate_factor} of the rate.")
 
     def _save_model(self):
         partial = self.workdir / "model.partial.keras"
@@ -145,31 +171,44 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     """
     config = complete(config)
     _check(config)
+    strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
     workdir = _writable(Path(workdir).absolute())
-    lock = WorkdirLock(workdir)
+    lock = WorkdirLock(workdir) if is_chief(strategy) else None
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = _create_pipeline(config)
-    strategy = create_strategy()
     state = TrainingState()
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
         checkpoints = Checkpoints(
-            workdir / "checkpoints", model, state, **config.checkpoint.to_dict()
+            workdir / "checkpoints",
+            model,
+            state,
+            writes=is_chief(strategy),
+            **config.checkpoint.to_dict(),
         )
         checkpoints.restore()
-    callbacks = [
-        FiniteLoss(state),
-        BestEpoch(state, **config.best.to_dict()),
+    check_same_place(strategy, [state.epoch, state.batch])
+    if is_chief(strategy):
+        write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
+    return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
+
+
+def _create_callbacks(config, workdir, state, checkpoints, strategy):
+    shown = [
         Progress(config.batch_size, state),
         MetricsLog(workdir / "metrics.jsonl", state),
         TensorBoardScalars(workdir),
+    ]
+    return [
+        FiniteLoss(state),
+        BestEpoch(state, **config.best.to_dict()),
+        *(shown if is_chief(strategy) else []),
         *_recorders(config.recording, workdir / "gradients"),
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints),
     ]
-    write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
 
 
 def _check(config):
@@ -190,6 +229,11 @@ def _make_reproducible(config):
     # It reorders products whose parts nobody else reads, so that looking at a gradient would change
     # the last bit of an update. Without it no step was measured slower.
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+
+
+def _has_several_workers(strategy):
+    resolver = strategy.cluster_resolver
+    return resolver is not None and resolver.cluster_spec().as_dict() != {}
 
 
 def _writable(workdir):
