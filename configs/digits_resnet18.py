@@ -21,6 +21,15 @@ def get_config() -> ConfigDict:
     config.data.shift_pixels = 1
     config.data.flip = False  # a mirrored digit is no digit
 
+    config.data.corrupt_images = 0  # images of a folder that may be unreadable
+
+    config.augmentation = ConfigDict()  # of the training images; 0: none
+    config.augmentation.label_smoothing = 0.0
+    config.augmentation.mixup = 0.0
+    config.augmentation.cutmix = 0.0
+    config.augmentation.rand_augment = 0
+    config.augmentation.random_erasing = 0.0
+
     config.model = ConfigDict()
     config.model.name = "resnet18"
     config.model.stem = "cifar"
@@ -28,11 +37,20 @@ def get_config() -> ConfigDict:
     config.model.shortcut = "projection"
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"
+    config.optimizer.name = "sgd"  # or "adamw", "lamb", "muon"
     config.optimizer.learning_rate = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-3
     config.optimizer.warmup_epochs = 1.0
+    config.optimizer.clip_norm = 0.0  # 0: never
+    config.optimizer.ema_momentum = 0.0  # of the averaged weights; 0: none
+    config.optimizer.accumulation_steps = 1  # batches an update
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "cosine"  # or "polynomial", "step"
+    config.schedule.boundaries = ()  # steps, for "step"
+    config.schedule.factor = 0.1  # at each of them
+    config.schedule.power = 1.0  # for "polynomial"
 
     config.recording = ConfigDict()
     config.recording.every_steps = 10  # 0: off

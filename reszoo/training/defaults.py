@@ -7,6 +7,23 @@ from ml_collections import ConfigDict
 
 DEFAULTS = {
     "strategy": "auto",
+    "data": {"corrupt_images": 0},
+    "augmentation": {
+        "label_smoothing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "rand_augment": 0,
+        "random_erasing": 0.0,
+    },
+    "optimizer": {
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "warmup_epochs": 0.0,
+        "clip_norm": 0.0,
+        "ema_momentum": 0.0,
+        "accumulation_steps": 1,
+    },
+    "schedule": {"name": "cosine", "boundaries": (), "factor": 0.1, "power": 1.0},
     "checkpoint": {"every_steps": 0, "keep": 2},
     "best": {"figure": "val_accuracy", "patience": 0},
     "nonfinite": {"action": "stop", "rate_factor": 0.5, "roll_backs": 3},

@@ -42,6 +42,7 @@ class StopOnSignal(keras.callbacks.Callback):
         super().__init__()
         self._checkpoints = checkpoints
         self._received = False
+        self._stopping = False
         self._before = None
 
     def on_train_begin(self, logs=None):
@@ -56,7 +57,11 @@ class StopOnSignal(keras.callbacks.Callback):
         self._stop_if_received()
 
     def close(self):
-        """Handles the signal as before."""
+        """Saves if told to stop, and handles the signal as before."""
+        # Not within a test: there the model may have the averages of its weights.
+        if self._stopping:
+            self._checkpoints.save()
+        self._stopping = False
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
         self._before = None
@@ -66,7 +71,7 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def _stop_if_received(self):
         if self._received:
-            self._checkpoints.save()
+            self._stopping = True
             raise RunError(
                 "told to stop (SIGTERM); everything is saved. Run the same command again to go on."
             )

@@ -9,9 +9,13 @@ import keras
 import tensorflow as tf
 
 from reszoo.data import Pipeline
+from reszoo.training.averages import averaged_weights
 from reszoo.training.state import TrainingState
 
 Step = Callable[..., tf.Tensor]
+
+# An answer is right among the best so many.
+TOP = 5
 
 
 def fit(
@@ -29,10 +33,11 @@ def fit(
     The loss is the cross entropy of the logits plus the model's own losses (regularization). It
     is divided by the size of the whole batch, so any number of devices gives the same gradients.
 
-    Callbacks get what Keras's own `fit` gives them: `loss` and `accuracy` of the epoch so far
-    after each batch, and after an epoch `val_loss` and `val_accuracy` on the test examples too,
-    with `learning_rate` and `images_per_second`. Two things are more: a callback with a method
-    `recorded(step)` may wrap the step before it is traced, and a callback with a method `close()`
+    Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
+    epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
+    `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. Two
+    things are more: a callback with a method `recorded(step)` may wrap the step before it is
+    traced, and a callback with a method `close()`
     is closed at the end, also when training raises.
 
     Args:
@@ -60,7 +65,8 @@ def fit(
     >>> model.compile(keras.optimizers.SGD(0.01))
     >>> model.optimizer.build(model.trainable_variables)
     >>> sorted(fit(model, pipeline, epochs=1))
-    ['accuracy', 'images_per_second', 'learning_rate', 'loss', 'val_accuracy', 'val_loss']
+    ['accuracy', 'images_per_second', 'learning_rate', 'loss', 'top5_accuracy', 'val_accuracy',
+     'val_loss', 'val_top5_accuracy']
     """
     strategy = strategy or tf.distribute.get_strategy()
     state = state or TrainingState()
@@ -82,9 +88,10 @@ def fit(
             )
             logs = _train(run_train_step, batches, callback_list, state)
             batches = strategy.distribute_datasets_from_function(pipeline.test_batches)
-            logs |= _test(run_test_step, batches, callback_list)
+            with averaged_weights(model):
+                logs |= _test(run_test_step, batches, callback_list)
             logs["learning_rate"] = float(model.optimizer.learning_rate)
-            state.epoch, state.batch, state.totals = epoch + 1, 0, (0.0, 0.0, 0.0)
+            state.epoch, state.batch, state.totals = epoch + 1, 0, (0.0,) * 4
             callback_list.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
@@ -103,7 +110,7 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
 
     Returns:
         A function of `(images, labels)` that updates the model once and returns the sums
-        `[loss, correct answers, images]` over this replica's images.
+        `[loss, correct answers, images, right among the best five]` over this replica's images.
     """
 
     def step(images, labels):
@@ -117,8 +124,8 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
         # A variable that no gradient reaches (behind a stopped gradient) stays as it is.
         reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
         model.optimizer.apply(*map(list, zip(*reached, strict=True)))
-        ones = tf.ones(tf.shape(labels))
-        return _sums(loss * global_batch_size, _correct(labels, logits), ones)
+        ones = tf.ones(tf.shape(labels)[:1])
+        return _sums(loss * global_batch_size, labels, logits, ones)
 
     return step
 
@@ -131,7 +138,7 @@ def test_step(model: keras.Model) -> Step:
 
     Returns:
         A function of `(images, labels, weights)` that returns the weighted sums
-        `[loss, correct answers, images]` over this replica's images.
+        `[loss, correct answers, images, right among the best five]` over this replica's images.
     """
 
     def step(images, labels, weights):
@@ -140,13 +147,15 @@ def test_step(model: keras.Model) -> Step:
         # The model's own losses count once for each image, as in training.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         loss += tf.reduce_sum(weights) * _own_losses(model) * replicas
-        return _sums(loss, _correct(labels, logits), weights)
+        return _sums(loss, labels, logits, weights)
 
     return step
 
 
 def _cross_entropy(labels, logits):
     logits = tf.cast(logits, tf.float32)
+    if labels.shape.rank == 2:  # a distribution over the classes, mixed or smoothed
+        return keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
@@ -156,12 +165,15 @@ def _own_losses(model):
     return tf.add_n([tf.constant(0.0), *(tf.cast(x, tf.float32) for x in model.losses)]) / replicas
 
 
-def _correct(labels, logits):
-    return tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
-
-
-def _sums(loss, correct, weights):
-    return tf.stack([loss, tf.reduce_sum(correct * weights), tf.reduce_sum(weights)])
+def _sums(loss, labels, logits, weights):
+    """Returns the sums `[loss, correct answers, images, right among the best five]`."""
+    if labels.shape.rank == 2:
+        labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    first = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
+    five = min(TOP, logits.shape[-1])
+    among_five = tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), five), tf.float32)
+    correct = tf.reduce_sum(first * weights)
+    return tf.stack([loss, correct, tf.reduce_sum(weights), tf.reduce_sum(among_five * weights)])
 
 
 def _with_recorders(step, callbacks):
@@ -199,7 +211,7 @@ def _train(run_step, batches, callback_list, state):
 
 
 def _test(run_step, batches, callback_list):
-    totals = tf.zeros(3, tf.float64)
+    totals = tf.zeros(4, tf.float64)
     callback_list.on_test_begin()
     for index, batch in enumerate(batches):
         callback_list.on_test_batch_begin(index)
@@ -211,8 +223,12 @@ def _test(run_step, batches, callback_list):
 
 
 def _means(totals: tf.Tensor) -> dict[str, Any]:
-    loss, correct, images = totals.numpy()
-    return {"loss": float(loss / images), "accuracy": float(correct / images)}
+    loss, correct, images, among_five = totals.numpy()
+    return {
+        "loss": float(loss / images),
+        "accuracy": float(correct / images),
+        "top5_accuracy": float(among_five / images),
+    }
 
 
 def _check_ready(model, batch_size, strategy, jit_compile):

@@ -15,6 +15,7 @@ FIGURES = {
     "accuracy": "train_accuracy",
     "val_loss": "test_loss",
     "val_accuracy": "test_accuracy",
+    "val_top5_accuracy": "test_top5_accuracy",
     "learning_rate": "learning_rate",
     "images_per_second": "images_per_second",
 }
@@ -29,6 +30,7 @@ class MetricsLog(keras.callbacks.Callback):
     | `step` | optimizer steps done |
     | `train_loss`, `train_accuracy` | means over the epoch's training images, as they were seen |
     | `test_loss`, `test_accuracy` | means over all test images, after the epoch |
+    | `test_top5_accuracy` | share of them whose class is among the five best answers |
     | `learning_rate` | that of the next step |
     | `images_per_second` | training images, over the epoch's training time |
 

@@ -10,17 +10,18 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.data import Pipeline, load_source
+from reszoo.data import Augmentation, Pipeline, load_source
 from reszoo.gradients import GradientRecorder
 from reszoo.gradients.chief import is_chief
 from reszoo.models import create_model
+from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
-from reszoo.training.optimizers import create_learning_rate, create_optimizer
+from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
 from reszoo.training.progress import Progress
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
@@ -151,7 +152,8 @@ class Run:
 
     def _save_model(self):
         partial = self.workdir / "model.partial.keras"
-        self.model.save(partial)
+        with averaged_weights(self.model):
+            self.model.save(partial)
         os.replace(partial, self.model_file)
 
 
@@ -251,8 +253,16 @@ def _writable(workdir):
 
 def _create_pipeline(config):
     options = config.data.to_dict()
-    source = load_source(options.pop("name"))
-    return Pipeline(source, batch_size=config.batch_size, seed=config.seed, **options)
+    source = load_source(options.pop("name"), options.pop("corrupt_images"))
+    augmentation = Augmentation(**config.augmentation.to_dict())
+    return Pipeline(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augmentation=augmentation,
+        batches_per_update=config.optimizer.accumulation_steps,
+        **options,
+    )
 
 
 def _create_compiled_model(config, pipeline):
@@ -275,17 +285,25 @@ def _create_compiled_model(config, pipeline):
 
 
 def _create_optimizer(config, steps_per_epoch, variables):
-    options = config.optimizer.to_dict()
-    del options["warmup_epochs"], options["learning_rate"]
-    rate = _learning_rate(config, steps_per_epoch)
-    return create_optimizer(options.pop("name"), rate, variables=variables, **options)
+    options = config.optimizer
+    rule = UpdateRule(options.clip_norm, options.ema_momentum, options.accumulation_steps)
+    return create_optimizer(
+        options.name,
+        _learning_rate(config, steps_per_epoch),
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
+        rule=rule,
+        variables=variables,
+    )
 
 
 def _learning_rate(config, steps_per_epoch, factor=1.0):
+    options = config.schedule.to_dict()
     return create_learning_rate(
         config.optimizer.learning_rate * factor,
         warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
         total_steps=config.epochs * steps_per_epoch,
+        **options,
     )
 
 

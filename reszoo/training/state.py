@@ -12,7 +12,8 @@ class TrainingState:
     Args:
         epoch: Epochs done.
         batch: Batches done of the epoch that comes next.
-        totals: Sums over those batches: loss, correct answers, and images.
+        totals: Sums over those batches: loss, correct answers, images, and right answers
+            among the best five.
         best: The best value so far of the figure that is watched, or `None`.
         best_epoch: The number of epochs done when it was reached.
         roll_backs: How often a loss that was not finite sent the run back.
@@ -26,7 +27,7 @@ class TrainingState:
 
     epoch: int = 0
     batch: int = 0
-    totals: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    totals: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     best: float | None = None
     best_epoch: int = 0
     roll_backs: int = 0

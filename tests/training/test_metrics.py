@@ -13,6 +13,7 @@ LOGS = {
     "accuracy": 0.5,
     "val_loss": 2.0,
     "val_accuracy": 0.25,
+    "val_top5_accuracy": 0.75,
     "learning_rate": 0.125,
     "images_per_second": 100.0,
 }
@@ -44,6 +45,7 @@ def test_one_line_an_epoch(tmp_path, model):
         "train_accuracy": 0.5,
         "test_loss": 2.0,
         "test_accuracy": 0.25,
+        "test_top5_accuracy": 0.75,
         "learning_rate": 0.125,
         "images_per_second": 100.0,
     }
