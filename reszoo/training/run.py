@@ -23,11 +23,14 @@ from reszoo.training.loop import fit
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
 from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
 from reszoo.training.progress import Progress
+from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
 MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
+
+MODEL_FILE = "model.keras"
 
 SIGNS_OF_A_LOST_WORKER = (
     tf.errors.AbortedError,
@@ -68,7 +71,7 @@ class Run:
     @property
     def model_file(self) -> Path:
         """Where the trained model is saved."""
-        return self.workdir / "model.keras"
+        return self.workdir / MODEL_FILE
 
     def train(self) -> None:
         """Trains for the epochs that are left, and saves the model.
@@ -178,7 +181,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     lock = WorkdirLock(workdir) if is_chief(strategy) else None
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
-    pipeline = _create_pipeline(config)
+    pipeline = create_pipeline(config)
     state = TrainingState()
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
@@ -193,6 +196,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     check_same_place(strategy, [state.epoch, state.batch])
     if is_chief(strategy):
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        write_provenance(workdir / "provenance.jsonl", config.seed)
     callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
     return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
 
@@ -251,7 +255,16 @@ def _writable(workdir):
     )
 
 
-def _create_pipeline(config):
+def create_pipeline(config: ConfigDict) -> Pipeline:
+    """Returns the batches of a run.
+
+    Args:
+        config: The configuration; what it leaves out gets its default.
+
+    Raises:
+        ValueError: If there is no such data set, or the options do not fit it.
+    """
+    config = complete(config)
     options = config.data.to_dict()
     source = load_source(options.pop("name"), options.pop("corrupt_images"))
     augmentation = Augmentation(**config.augmentation.to_dict())
@@ -318,7 +331,9 @@ def _check_same_run(config, path):
     if not path.exists():
         return
     before = complete(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
-    before, now = _flat(before.to_dict()), _flat(config.to_dict())
+    # Through JSON, as what was before: it has no tuples.
+    now = json.loads(json.dumps(config.to_dict()))
+    before, now = _flat(json.loads(json.dumps(before.to_dict()))), _flat(now)
     for field in sorted(before.keys() | now.keys()):
         if before.get(field) != now.get(field) and field.split(".")[0] not in MAY_CHANGE:
             raise ValueError(
