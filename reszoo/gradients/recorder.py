@@ -1,17 +1,19 @@
 """The callback that records gradients while a model trains."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.blocks import describe_blocks
+from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.log import LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.gradients.statistics import DEFAULT_GROUPS, derive, ratio, statistics_of
+from reszoo.layers import ResidualBlock
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -40,10 +42,12 @@ class GradientRecorder(keras.callbacks.Callback):
             execution; with accumulated gradients, a step is all batches of an update, recorded as
             the one large batch that they stand for.
         statistics: Names of the sets of statistics to record.
+        blocks: The blocks to record, by name: what `reszoo.gradients.instrument(model)` found in a
+            model built elsewhere. By default every `ResidualBlock` of the model.
 
     Raises:
         ValueError: If `every_steps` is not a positive integer or a set is unknown; when training
-            begins, if the model has no residual block or is not compiled.
+            begins, if the model has no residual block, is not compiled, or has not these blocks.
 
     Example:
 
@@ -60,7 +64,11 @@ class GradientRecorder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str, every_steps: int = 100, statistics: Iterable[str] = DEFAULT_GROUPS
+        self,
+        log_dir: str,
+        every_steps: int = 100,
+        statistics: Iterable[str] = DEFAULT_GROUPS,
+        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
         super().__init__()
         if not isinstance(every_steps, int) or isinstance(every_steps, bool) or every_steps < 1:
@@ -72,6 +80,7 @@ class GradientRecorder(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.groups = tuple(statistics)
         self.statistics = statistics_of(self.groups)
+        self.blocks = blocks
         self._taps = None
         self._writer = None
         self._due_step = None
@@ -79,7 +88,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.close()
-        self._taps = ModelTaps(self.model, self.groups)
+        self._taps = ModelTaps(self.model, self.groups, self.blocks)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
