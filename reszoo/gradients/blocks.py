@@ -33,8 +33,9 @@ def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
     if not paths:
         raise ValueError(
             f"The model {model.name!r} has no residual block, so there is no gradient to record. "
-            "Build it from reszoo.ResidualBlock, take one of reszoo.models, or have the additions of "
-            "a functional model found by GradientRecorder(blocks=reszoo.gradients.instrument(model))."
+            "Build it from reszoo.ResidualBlock, take one of reszoo.models, or have "
+            "the additions of a functional model recorded: "
+            "GradientRecorder(..., blocks=reszoo.gradients.instrument(model))."
         )
     names = [path[-1] for path, _ in paths.values()]
     return {

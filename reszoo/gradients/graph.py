@@ -1,7 +1,7 @@
 """The residual merges in the graph of a functional model, and how to look at their paths.
 
-The graph is that of `keras.Function`: symbolic tensors joined by nodes, each of which is one call of
-an operation. Keras keeps it for the life of the model; nothing is added to it here.
+The graph is that of `keras.Function`: symbolic tensors joined by nodes, each of which is one call
+of an operation. Keras keeps it for the life of the model; nothing is added to it here.
 """
 
 import functools
