@@ -27,8 +27,8 @@ def instrument(model: keras.Model) -> dict[str, GraphBlock]:
         its addition; a name that occurs twice is led by its nested models' names.
 
     Raises:
-        ValueError: If there is no graph to search, or no such addition in it. DenseNet, which
-            concatenates its paths, has none.
+        ValueError: If it is no Keras model, there is no graph to search, or no such addition in
+            it. DenseNet, which concatenates its paths, has none.
 
     Example:
 
@@ -38,10 +38,14 @@ def instrument(model: keras.Model) -> dict[str, GraphBlock]:
     >>> blocks = instrument(model)
     >>> list(blocks)
     ['block1']
-    >>> recorder = keras.callbacks.CallbackList([])
-    >>> import reszoo, tempfile
-    >>> recorder = reszoo.GradientRecorder(tempfile.mkdtemp(), blocks=blocks)
+    >>> import reszoo
+    >>> recorder = reszoo.GradientRecorder("runs/mine", blocks=blocks)  # for model.fit
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"instrument takes a Keras model, but got {model!r} of type {type(model).__name__}. "
+            "For example: instrument(keras.applications.ResNet50(weights=None))."
+        )
     graphs, found = [], []
     _walk(model, (), graphs, found)
     if not graphs:
