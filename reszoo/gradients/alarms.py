@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reszoo.gradients.blocks import layers_of
+
 ALARMS_FILE = "alarms.jsonl"
 
 
@@ -195,7 +197,7 @@ class SaturatedScale(Alarm):
 
     def look(self, recorded):
         for name, block in recorded.blocks.items():
-            for layer in block._flatten_layers(include_self=False):
+            for layer in layers_of(block):
                 if not isinstance(layer, keras.layers.BatchNormalization) or not layer.scale:
                     continue
                 off = np.mean(np.abs(layer.gamma.numpy()) < self.below)

@@ -2,9 +2,11 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 import keras
 
+from reszoo.gradients.graph import Graph, GraphBlock
 from reszoo.layers import ResidualBlock, StopGradSkip
 
 
@@ -31,7 +33,9 @@ def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
     if not paths:
         raise ValueError(
             f"The model {model.name!r} has no residual block, so there is no gradient to record. "
-            "Build it from reszoo.ResidualBlock or take one of reszoo.models."
+            "Build it from reszoo.ResidualBlock, take one of reszoo.models, or have "
+            "the additions of a functional model recorded: "
+            "GradientRecorder(..., blocks=reszoo.gradients.instrument(model))."
         )
     names = [path[-1] for path, _ in paths.values()]
     return {
@@ -48,7 +52,36 @@ def _walk(layer, path, found):
         _walk(child, child_path, found)
 
 
-def describe_blocks(blocks: dict[str, ResidualBlock]) -> list[dict]:
+def graphs_of(model: keras.Model, blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[Graph]:
+    """Returns the graphs in which some of a model's blocks were found.
+
+    Args:
+        model: A model, or any layer.
+        blocks: Blocks by name.
+
+    Returns:
+        Each graph once; none for the blocks that are layers.
+
+    Raises:
+        ValueError: If there is no block, or one is not of this model.
+    """
+    if not blocks:
+        raise ValueError("There is no block to record: blocks is empty. Leave it out to have all.")
+    layers = {id(layer) for layer in model._flatten_layers()}
+    graphs = {}
+    for name, block in blocks.items():
+        owner = block.graph.function if isinstance(block, GraphBlock) else block
+        if id(owner) not in layers:
+            raise ValueError(
+                f"The block {name!r} is not of the model {model.name!r} that is trained, but of "
+                "another one. Give blocks=reszoo.gradients.instrument(model) of the very model."
+            )
+        if isinstance(block, GraphBlock):
+            graphs[id(block.graph)] = block.graph
+    return list(graphs.values())
+
+
+def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[dict]:
     """Returns what the log says about each block: enough to draw the network.
 
     Args:
@@ -61,23 +94,60 @@ def describe_blocks(blocks: dict[str, ResidualBlock]) -> list[dict]:
         block that it lies in, or `None`;
         `trainable_weights`, their number.
     """
-    inside = {
-        id(inner): name
-        for name, block in blocks.items()
-        for inner in block._flatten_layers(include_self=False)
-        if isinstance(inner, ResidualBlock)
-    }
+    inside = {name: {id(part) for part in _parts(block)} for name, block in blocks.items()}
     return [
         {
             "name": name,
-            "shortcut": _shortcut_in_words(block.shortcut),
-            "strides": getattr(block.branch, "strides", 1),
-            "stops_gradient": isinstance(block.shortcut, StopGradSkip),
-            "parent": inside.get(id(block)),
-            "trainable_weights": sum(math.prod(w.shape) for w in block.trainable_weights),
+            **(_described_in_graph(block) if isinstance(block, GraphBlock) else _described(block)),
+            "parent": _innermost(block, inside),
+            "trainable_weights": sum(math.prod(w.shape) for w in block.trainable_variables),
         }
         for name, block in blocks.items()
     ]
+
+
+def _described(block):
+    return {
+        "shortcut": _shortcut_in_words(block.shortcut),
+        "strides": getattr(block.branch, "strides", 1),
+        "stops_gradient": isinstance(block.shortcut, StopGradSkip),
+    }
+
+
+def _described_in_graph(block):
+    return {
+        "shortcut": block.shortcut_in_words,
+        "strides": block.strides,
+        "stops_gradient": False,
+    }
+
+
+def layers_of(block: ResidualBlock | GraphBlock) -> list[keras.layers.Layer]:
+    """Returns the layers in a block, those inside of others too.
+
+    Args:
+        block: A block.
+
+    Returns:
+        The layers.
+    """
+    if not isinstance(block, GraphBlock):
+        return list(block._flatten_layers(include_self=False))
+    layers = [part for part in block.operations if isinstance(part, keras.layers.Layer)]
+    return [part for layer in layers for part in layer._flatten_layers()]
+
+
+def _parts(block):
+    """Returns the layers in a block, and the nodes of a block that is found in a graph."""
+    nodes = [*block.shortcut_nodes, *block.branch_nodes] if isinstance(block, GraphBlock) else []
+    return [*layers_of(block), *nodes]
+
+
+def _innermost(block, inside):
+    """Returns the name of the smallest block that a block lies in, or `None`."""
+    places = [block.node, block.graph.function] if isinstance(block, GraphBlock) else [block]
+    around = [name for name, parts in inside.items() if any(id(place) in parts for place in places)]
+    return min(around, key=lambda name: len(inside[name]), default=None)
 
 
 def _shortcut_in_words(shortcut):

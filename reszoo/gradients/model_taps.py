@@ -2,18 +2,20 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from reszoo.gradients.blocks import find_blocks
+from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.measures import measures_of
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.taps import Accumulator, BlockTaps, Switch
 from reszoo.gradients.update_tap import UpdateTap
+from reszoo.layers import ResidualBlock
 
 
 class ModelTaps:
@@ -26,19 +28,26 @@ class ModelTaps:
     Args:
         model: A built and compiled model.
         groups: Names of the sets of statistics to take sums for.
+        blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
 
     Raises:
-        ValueError: If the model has no residual block, or is not compiled.
+        ValueError: If the model has no residual block, is not compiled, or has not these blocks.
     """
 
-    def __init__(self, model: keras.Model, groups: Iterable[str]):
+    def __init__(
+        self,
+        model: keras.Model,
+        groups: Iterable[str],
+        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
+    ):
         if model.optimizer is None:
             raise ValueError(
                 f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
                 "before recording its gradients."
             )
         self.model = model
-        self.blocks = find_blocks(model)
+        self.blocks = find_blocks(model) if blocks is None else dict(blocks)
+        self._graphs = graphs_of(model, self.blocks)
         self.variables = list(model.trainable_variables)
         measures = measures_of(groups)
         with model.distribute_strategy.scope():
@@ -148,6 +157,8 @@ class ModelTaps:
             taps = BlockTaps(block, accumulators, self.switch, self._anchor, optimizer)
             for attribute, replacement in taps.replacements().items():
                 self._replace(block, attribute, replacement)
+        for graph in self._graphs:
+            self._replace(graph.function, "_run_through_graph", graph.run)
         if self._updates is None:
             return
         update = UpdateTap(

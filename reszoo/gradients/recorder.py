@@ -3,7 +3,7 @@
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 import keras
@@ -14,6 +14,7 @@ from absl import logging
 from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.chief import is_chief
+from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps
@@ -24,6 +25,7 @@ from reszoo.gradients.statistics import (
     ratio,
     statistics_of,
 )
+from reszoo.layers import ResidualBlock
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -61,10 +63,12 @@ class GradientRecorder(keras.callbacks.Callback):
             `docs/statistics.md` says what they cost.
         alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
             printed, and written to `alarms.jsonl` and to TensorBoard.
+        blocks: The blocks to record, by name: what `reszoo.gradients.instrument(model)` found in a
+            model built elsewhere. By default every `ResidualBlock` of the model.
 
     Raises:
         ValueError: If `every_steps` is not a positive integer or a set is unknown; when training
-            begins, if the model has no residual block or is not compiled.
+            begins, if the model has no residual block, is not compiled, or has not these blocks.
 
     Example:
 
@@ -86,6 +90,7 @@ class GradientRecorder(keras.callbacks.Callback):
         every_steps: int = 100,
         statistics: Iterable[str] = DEFAULT_GROUPS,
         alarms: Iterable[Alarm] = (),
+        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
         super().__init__()
         if not isinstance(every_steps, int) or isinstance(every_steps, bool) or every_steps < 1:
@@ -98,6 +103,7 @@ class GradientRecorder(keras.callbacks.Callback):
         self.groups = tuple(statistics)
         self.statistics = statistics_of(self.groups)
         self.alarms = check_alarms(alarms, self.groups)
+        self.blocks = blocks
         self._taps = None
         self._writer = None
         self._scratch = None
@@ -106,7 +112,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.close()
-        self._taps = ModelTaps(self.model, self.groups)
+        self._taps = ModelTaps(self.model, self.groups, self.blocks)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step

@@ -144,7 +144,7 @@ class BlockTaps:
 
             return (tf.identity(x), tf.identity(x)), backward
 
-        return fork(x, self.anchor.value())
+        return tuple(_masked_as(x, path) for path in fork(x, self.anchor.value()))
 
     def merge(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         """Takes the place of `ResidualBlock.merge`, and sees `s(x)`, `f(x)` and `g_y`."""
@@ -159,7 +159,8 @@ class BlockTaps:
             self._observe("forward", shortcut, branch, y)
             return tf.identity(y), backward
 
-        return observed(self.own_merge(shortcut, branch))
+        y = self.own_merge(shortcut, branch)
+        return _masked_as(y, observed(y))
 
     def activation(self, y: tf.Tensor) -> tf.Tensor:
         """Takes the place of the block's activation, and sees what leaves the block."""
@@ -169,7 +170,8 @@ class BlockTaps:
             self._observe("activation", y)
             return tf.identity(y), lambda gradient: gradient
 
-        return observed(self.own_activation(y))
+        y = self.own_activation(y)
+        return _masked_as(y, observed(y))
 
     def _measures(self, place):
         return [pair for pair in self.accumulators if pair[0].place == place]
@@ -189,6 +191,14 @@ class BlockTaps:
         if not measure.unscaled:
             return tensors
         return [unscaled(tf.cast(tensor, tf.float32), [1], self.optimizer) for tensor in tensors]
+
+
+def _masked_as(x, same):
+    """Returns the same tensor with the mask, if any, that Keras hung on another."""
+    mask = getattr(x, "_keras_mask", None)
+    if mask is not None:
+        same._keras_mask = mask
+    return same
 
 
 def when(condition: tf.Tensor, action: Callable[[], None]) -> None:

@@ -1,0 +1,326 @@
+"""The residual merges in the graph of a functional model, and how to look at their paths.
+
+The graph is that of `keras.Function`: symbolic tensors joined by nodes, each of which is one call
+of an operation. Keras keeps it for the life of the model; nothing is added to it here.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import keras
+
+# What may stand between a merge and the next block, and belongs to the block.
+_ACTIVATIONS = (
+    keras.layers.Activation,
+    keras.layers.ELU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ReLU,
+)
+
+
+class GraphBlock:
+    """A residual block of a functional model: two paths from one tensor to one addition.
+
+    Has the places of a `ResidualBlock`, so that the same taps can be put there.
+
+    Args:
+        graph: The graph that it lies in.
+        node: The call of the addition.
+        fork: The symbolic tensor at which the paths part.
+        shortcut: The symbolic tensor in which the shortcut ends.
+        branch: The symbolic tensor in which the branch ends.
+    """
+
+    def __init__(self, graph: "Graph", node, fork, shortcut, branch):
+        self.graph = graph
+        self.node = node
+        self.fork_tensor = fork
+        self.shortcut_tensor = shortcut
+        self.branch_tensor = branch
+        self.shortcut_nodes = graph.nodes_between(fork, shortcut)
+        self.branch_nodes = graph.nodes_between(fork, branch)
+        self.activation_node = graph.activation_after(node)
+
+    def fork(self, x):
+        """Returns `x` for the shortcut and `x` for the branch."""
+        return x, x
+
+    def merge(self, shortcut, branch):
+        """Returns the sum of the two paths, by the model's own addition."""
+        tensors = {id(self.shortcut_tensor): shortcut, id(self.branch_tensor): branch}
+        args, kwargs = self.node.arguments.fill_in(tensors)
+        return self.node.operation(*args, **kwargs)
+
+    def activation(self, y):
+        """Returns what the model makes of the sum before anything else reads it."""
+        return y if self.activation_node is None else self.activation_node.operation(y)
+
+    @property
+    def operations(self) -> list[keras.Operation]:
+        """The operations on the two paths."""
+        return [node.operation for node in (*self.shortcut_nodes, *self.branch_nodes)]
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The trainable weights of the operations on the two paths."""
+        variables = itertools.chain.from_iterable(
+            getattr(operation, "trainable_variables", ()) for operation in self.operations
+        )
+        return list({id(variable): variable for variable in variables}.values())
+
+    @property
+    def shortcut_in_words(self) -> str:
+        """What the shortcut is: `"identity"`, `"projection"`, or the names of its operations."""
+        operations = [node.operation for node in self.shortcut_nodes]
+        if not operations:
+            return "identity"
+        if any(getattr(operation, "weights", ()) for operation in operations):
+            return "projection"
+        return ", ".join(type(operation).__name__.lower() for operation in operations)
+
+    @property
+    def strides(self) -> int:
+        """By how much an image shrinks from the fork to the merge."""
+        before, after = self.fork_tensor.shape, self.branch_tensor.shape
+        sides = range(1, min(len(before), len(after)))
+        if len(before) > 2 and keras.config.image_data_format() == "channels_last":
+            sides = sides[:-1]
+        elif len(before) > 2:
+            sides = sides[1:]
+        else:
+            return 1
+        known = [round(before[i] / after[i]) for i in sides if before[i] and after[i]]
+        if known:
+            return max(1, *known)
+        return math.prod(_strides(node.operation) for node in self.branch_nodes)
+
+    def readers_of_fork(self) -> tuple[set[int], set[int]]:
+        """Returns the ids of the nodes that read the fork for the shortcut, and for the branch."""
+
+        def readers(nodes, end):
+            if end is self.fork_tensor:
+                return {id(self.node)}
+            fork = self.fork_tensor
+            return {id(n) for n in nodes if any(x is fork for x in n.input_tensors)}
+
+        return (
+            readers(self.shortcut_nodes, self.shortcut_tensor),
+            readers(self.branch_nodes, self.branch_tensor),
+        )
+
+
+class Graph:
+    """The graph of a functional model, and the residual blocks in it.
+
+    Args:
+        function: A functional model. A nested model counts as one operation; it has a graph of its
+            own.
+
+    Attributes:
+        blocks: The residual blocks, in the order in which the model reaches their merges.
+        left_out: The names of the merges whose paths cross those of a block from the same fork.
+        concatenation: The name of the first concatenation whose inputs have a common origin, or
+            `None`.
+    """
+
+    def __init__(self, function: keras.Function):
+        self.function = function
+        self.nodes = list(_in_order(function))
+        outputs = itertools.chain.from_iterable(node.outputs for node in self.nodes)
+        self._tensors = [*function.inputs, *outputs]
+        self._position = {id(x): i for i, x in enumerate(self._tensors)}
+        # Which tensors each depends on, itself among them: bit i stands for that at position i.
+        self._origins = {key: 1 << i for key, i in self._position.items()}
+        self._readers = {}
+        for node in self.nodes:
+            origins = 0
+            for x in node.input_tensors:
+                self._readers.setdefault(id(x), []).append(node)
+                origins |= self._origins[id(x)]
+            for y in node.outputs:
+                self._origins[id(y)] |= origins
+        self.concatenation = self._first_concatenation()
+        self.left_out = []
+        self.blocks = self._compatible(filter(None, map(self._block_at, self.nodes)))
+
+    def nodes_between(self, start, end) -> list:
+        """Returns the nodes on the way from one tensor to another, in the model's order.
+
+        Args:
+            start: A symbolic tensor.
+            end: A symbolic tensor.
+
+        Returns:
+            The nodes; none if the tensors are the same or there is no way.
+        """
+        from_start = 1 << self._position[id(start)]
+        return [
+            node
+            for node in self.nodes
+            if any(self._is_between(y, from_start, end) for y in node.outputs)
+            and not any(y is start for y in node.outputs)
+        ]
+
+    def activation_after(self, node):
+        """Returns the node of the activation that alone reads a node's output, or `None`."""
+        y = node.outputs[0]
+        readers = self._readers.get(id(y), [])
+        is_output = any(y is output for output in self.function.outputs)
+        if len(readers) == 1 and not is_output and isinstance(readers[0].operation, _ACTIVATIONS):
+            return readers[0]
+        return None
+
+    def run(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
+        """Takes the place of `keras.Function._run_through_graph`: goes by the blocks' places."""
+        run = functools.partial(keras.Function._run_through_graph, self.function, inputs)
+        symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
+        if symbolic or call_fn is not None:
+            return run(operation_fn, call_fn)
+        return run(_Run(self, operation_fn).operation)
+
+    def _is_between(self, y, from_start, end):
+        origins_of_end = self._origins[id(end)]
+        return bool(
+            self._origins[id(y)] & from_start and origins_of_end >> self._position[id(y)] & 1
+        )
+
+    def _common_origin(self, tensors):
+        """Returns the one nearest tensor that all depend on, or `None`."""
+        common = functools.reduce(int.__and__, (self._origins[id(x)] for x in tensors))
+        if not common:
+            return None
+        nearest = self._tensors[common.bit_length() - 1]
+        # If there are two, neither depends on the other.
+        return nearest if self._origins[id(nearest)] == common else None
+
+    def _block_at(self, node):
+        """Returns the block that ends in a node, or `None`."""
+        ends = node.input_tensors
+        if not _is_addition(node.operation) or len(ends) != 2 or ends[0] is ends[1]:
+            return None
+        if ends[0].shape != ends[1].shape:
+            return None
+        fork = self._common_origin(ends)
+        if fork is None or not keras.backend.is_float_dtype(fork.dtype):
+            return None
+        # The shorter path is the shortcut; of equal ones the first.
+        shortcut, branch = sorted(ends, key=lambda end: len(self.nodes_between(fork, end)))
+        return GraphBlock(self, node, fork, shortcut, branch)
+
+    def _compatible(self, blocks):
+        """Returns the blocks whose forks can all be taken apart at once."""
+        kept = []
+        # A skip around another from the same fork ends later, and its fork comes first.
+        for block in reversed(list(blocks)):
+            same_fork = [other for other in kept if other.fork_tensor is block.fork_tensor]
+            if any(_cross(block, other) for other in same_fork):
+                self.left_out.insert(0, block.node.operation.name)
+            else:
+                kept.append(block)
+        return kept[::-1]
+
+    def _first_concatenation(self):
+        for node in self.nodes:
+            tensors = node.input_tensors
+            # Of the layer and of `keras.ops.concatenate`.
+            joins = type(node.operation).__name__ == "Concatenate" and len(tensors) > 1
+            if joins and self._common_origin(tensors) is not None:
+                return node.operation.name
+        return None
+
+
+class _Run:
+    """One run of a graph, each block of which goes by its `fork`, `merge` and `activation`.
+
+    Args:
+        graph: The graph.
+        operation_fn: What Keras makes of an operation before it calls it.
+    """
+
+    def __init__(self, graph: Graph, operation_fn: Callable):
+        self._operation_fn = operation_fn
+        self._nodes = iter(graph.nodes)
+        self._merges = {id(block.node): block for block in graph.blocks}
+        self._activations = {
+            id(block.activation_node): block for block in graph.blocks if block.activation_node
+        }
+        self._forks = {}
+        for block in reversed(graph.blocks):
+            self._forks.setdefault(id(block.fork_tensor), []).append(block)
+        self._versions = {}
+
+    def operation(self, operation: keras.Operation) -> Callable:
+        """Returns what is called for the next node. Keras asks node by node, in its order."""
+        node = next(node for node in self._nodes if node.operation is operation)
+        call = self._operation_fn(operation)
+        reads_a_fork = any(id(x) in self._forks for x in node.input_tensors)
+        if reads_a_fork or id(node) in self._merges or id(node) in self._activations:
+            return functools.partial(self._call, node, call)
+        return call
+
+    def _call(self, node, call, *args, **kwargs):
+        symbols = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+        values = keras.tree.flatten((args, kwargs))
+        tensors = {
+            id(x): self._read(node, x, value)
+            for x, value in zip(symbols, values, strict=True)
+            if isinstance(x, keras.KerasTensor)
+        }
+        if block := self._merges.get(id(node)):
+            ends = (block.shortcut_tensor, block.branch_tensor)
+            y = block.merge(*(tensors[id(end)] for end in ends))
+            return block.activation(y) if block.activation_node is None else y
+        if block := self._activations.get(id(node)):
+            return block.activation(*tensors.values())
+        args, kwargs = node.arguments.fill_in(tensors)
+        return call(*args, **kwargs)
+
+    def _read(self, node, x, value):
+        """Returns a tensor's value as a node reads it: for the shortcut, the branch or neither."""
+        if id(x) in self._forks and id(x) not in self._versions:
+            self._versions[id(x)] = _forked(self._forks[id(x)], value)
+        return self._versions.get(id(x), {}).get(id(node), value)
+
+
+def _forked(blocks: Iterable[GraphBlock], value) -> dict:
+    """Returns what each node reads that is on a path from a fork, by the node's id.
+
+    Args:
+        blocks: The blocks that fork there, outer ones first.
+        value: The tensor's value.
+    """
+    versions = {}
+    for block in blocks:
+        for_shortcut, for_branch = block.readers_of_fork()
+        shared = versions.get(next(iter(for_branch)), value)
+        shortcut, branch = block.fork(shared)
+        versions |= dict.fromkeys(for_shortcut, shortcut) | dict.fromkeys(for_branch, branch)
+    return versions
+
+
+def _cross(block, later):
+    """Returns whether a block's readers are of several minds where a later block's paths part."""
+    readers = set.union(*block.readers_of_fork())
+    parts = [readers & of_path for of_path in later.readers_of_fork()]
+    return any(parts) and readers not in parts
+
+
+def _in_order(function: keras.Function) -> Iterator:
+    """Yields the nodes of a model in the order in which Keras runs them."""
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        yield from (node for node in function._nodes_by_depth[depth] if not node.is_input)
+
+
+def _is_addition(operation):
+    if isinstance(operation, keras.layers.Layer):
+        return isinstance(operation, keras.layers.Add)
+    # `keras.ops.add` and `+`, whose operation has no public name.
+    return type(operation).__name__ == "Add"
+
+
+def _strides(operation):
+    strides = getattr(operation, "strides", 1)
+    return max(strides) if isinstance(strides, tuple | list) else strides

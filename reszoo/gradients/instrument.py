@@ -1,0 +1,110 @@
+"""The residual blocks of a model that was built elsewhere."""
+
+import warnings
+
+import keras
+
+from reszoo.gradients.graph import Graph, GraphBlock
+
+
+def instrument(model: keras.Model) -> dict[str, GraphBlock]:
+    """Finds the residual blocks in the graph of a functional model, for `GradientRecorder`.
+
+    A block is an addition (`keras.layers.Add`, `keras.ops.add` or `+`) of two tensors of one shape
+    whose paths fork from one tensor, the nearest that both depend on. The shorter path is its
+    shortcut, the other its branch. Nested functional models are searched too. The model is not
+    changed: while a recorded step runs or is traced, and only then, the forks and additions are
+    observed; outputs, weights and saved files are as without.
+
+    What comes back to the fork counts to the path through which it came. An operation outside the
+    block that reads the fork too, such as an auxiliary head, counts to neither.
+
+    Args:
+        model: A functional model, or one that contains functional models.
+
+    Returns:
+        The blocks by name, in the order in which the model reaches them. A block has the name of
+        its addition; a name that occurs twice is led by its nested models' names.
+
+    Raises:
+        ValueError: If it is no Keras model, there is no graph to search, or no such addition in
+            it. DenseNet, which concatenates its paths, has none.
+
+    Example:
+
+    >>> inputs = keras.Input((4,))
+    >>> branch = keras.layers.Dense(4)(inputs)
+    >>> model = keras.Model(inputs, keras.layers.Add(name="block1")([inputs, branch]))
+    >>> blocks = instrument(model)
+    >>> list(blocks)
+    ['block1']
+    >>> import reszoo
+    >>> recorder = reszoo.GradientRecorder("runs/mine", blocks=blocks)  # for model.fit
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"instrument takes a Keras model, but got {model!r} of type {type(model).__name__}. "
+            "For example: instrument(keras.applications.ResNet50(weights=None))."
+        )
+    graphs, found = [], []
+    _walk(model, (), graphs, found)
+    if not graphs:
+        raise ValueError(
+            f"The model {model.name!r} is not a functional model and contains none, so its graph "
+            "cannot be searched for residual blocks. Build it as keras.Model(inputs, outputs), or "
+            "build its blocks from reszoo.ResidualBlock, which need no instrument()."
+        )
+    if not found:
+        raise ValueError(_why_no_block(model, graphs))
+    left_out = [name for graph in graphs for name in graph.left_out]
+    if left_out:
+        warnings.warn(
+            f"The paths of {', '.join(left_out)} cross those of another addition from the same "
+            "tensor, so they are not recorded.",
+            stacklevel=2,
+        )
+    names = _unique([path[-1] for path, _ in found], ["/".join(path) for path, _ in found])
+    return dict(zip(names, (block for _, block in found), strict=True))
+
+
+def _walk(layer, path, graphs, found):
+    """Adds the graphs in a layer, and the blocks with their paths, in the order of the model."""
+    if any(layer is graph.function for graph in graphs):
+        return
+    if not isinstance(layer, keras.Function):
+        for child in getattr(layer, "_layers", ()):
+            _walk(child, (*path, child.name), graphs, found)
+        return
+    graph = Graph(layer)
+    graphs.append(graph)
+    block_at = {id(block.node): block for block in graph.blocks}
+    for node in graph.nodes:
+        if id(node) in block_at:
+            found.append(((*path, node.operation.name), block_at[id(node)]))
+        else:
+            _walk(node.operation, (*path, node.operation.name), graphs, found)
+
+
+def _unique(short, long):
+    """Returns short names where they are the only ones, else long ones; numbered if need be."""
+    names = [s if short.count(s) == 1 else full for s, full in zip(short, long, strict=True)]
+    # One addition called several times.
+    return [
+        name if names.count(name) == 1 else f"{name}.{names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
+    ]
+
+
+def _why_no_block(model, graphs):
+    concatenations = [graph.concatenation for graph in graphs if graph.concatenation]
+    reason = (
+        f"The model {model.name!r} has no residual block: nowhere are two tensors of one shape "
+        "added whose paths fork from one tensor."
+    )
+    if not concatenations:
+        return f"{reason} There is no gradient of a skip to record."
+    return (
+        f"{reason} It joins its paths by concatenation, first in {concatenations[0]!r}: there each "
+        "path is handed its own part of the gradient, so there is no skip beside a branch to "
+        "compare. Only additions can be recorded."
+    )

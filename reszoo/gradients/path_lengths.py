@@ -1,0 +1,233 @@
+"""How much of the gradient comes back by paths of which length."""
+
+import contextlib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reszoo.gradients.blocks import describe_blocks, find_blocks, graphs_of
+from reszoo.gradients.graph import GraphBlock
+from reszoo.layers import ResidualBlock
+
+if TYPE_CHECKING:
+    import pandas
+
+Blocks = Mapping[str, ResidualBlock | GraphBlock]
+
+
+def gradient_by_path_length(
+    model: keras.Model,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    loss: Callable,
+    samples: int = 10,
+    seed: int = 0,
+    blocks: Blocks | None = None,
+) -> "pandas.DataFrame":
+    """Measures the gradient at the input of the first block, by the length of the path it came.
+
+    A residual network of `n` blocks in series is a sum over `2**n` paths: each goes through the
+    branch of some blocks, as many as it is long, and through the skip of the others. For every
+    length some sets of blocks are drawn, and the gradient of one batch is taken back through the
+    branches of these blocks and the skips of all others. The forward pass is always the whole one,
+    and made once, as in training; the averages of normalizations and the seeds are put back, so
+    the model comes out as it was.
+
+    The share of all paths of a length is the mean of `gradient_norm` times `number_of_paths`.
+
+    Args:
+        model: A built model whose blocks are in series, one after the other.
+        x: A batch of inputs.
+        y: Its targets.
+        loss: Takes `(y, model(x))` and returns a scalar or a loss per example, which is averaged.
+        samples: How many sets to draw for a length, without repetition; where there are no more
+            than that, each is taken.
+        seed: Seed of the draws.
+        blocks: The blocks by name, in order, as `reszoo.gradients.instrument` gives them. By
+            default every `ResidualBlock` of the model.
+
+    Returns:
+        A table with the columns `length` (branches on the path), `sample`, `gradient_norm` (loss
+        per unit of the block's input) and `number_of_paths` of this length, a float.
+
+    Raises:
+        ValueError: If `samples` is less than 1, the model has no residual block, a block lies in
+            another, or does not run exactly once.
+
+    Reference:
+        Veit et al. 2016, "Residual networks behave like ensembles of relatively shallow networks",
+        section 4.2.
+
+    Example:
+
+    >>> import reszoo
+    >>> layers = [reszoo.ResidualBlock([keras.layers.Dense(4)], name=f"b{i}") for i in range(3)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
+    >>> table = gradient_by_path_length(
+    ...     model, tf.ones((2, 4)), tf.zeros((2, 4)), keras.losses.MeanSquaredError()
+    ... )
+    >>> table.groupby("length").number_of_paths.first().tolist()
+    [1.0, 3.0, 3.0, 1.0]
+    """
+    import pandas
+
+    if samples < 1:
+        raise ValueError(f"gradient_by_path_length got samples={samples}; give at least 1.")
+    blocks = find_blocks(model) if blocks is None else blocks
+    drawn = list(_drawn_sets(len(blocks), samples, seed))
+    sets = [taken for _, _, taken in drawn]
+    gradients = path_gradients(model, x, y, loss, sets, blocks)
+    rows = [
+        (length, sample, np.linalg.norm(gradient), float(math.comb(len(blocks), length)))
+        for (length, sample, _), gradient in zip(drawn, gradients, strict=True)
+    ]
+    return pandas.DataFrame(rows, columns=["length", "sample", "gradient_norm", "number_of_paths"])
+
+
+def path_gradients(
+    model: keras.Model,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    loss: Callable,
+    sets: Iterable[Iterable[int]],
+    blocks: Blocks,
+) -> Iterator[np.ndarray]:
+    """Yields the gradient at the input of the first block by one path at a time.
+
+    Args:
+        model: A built model whose blocks are in series.
+        x: A batch of inputs.
+        y: Its targets.
+        loss: Takes `(y, model(x))`.
+        sets: For each path, the positions of the blocks whose branch it takes.
+        blocks: The blocks by name, in order.
+
+    Yields:
+        The gradient, float64, of the shape of the block's input.
+
+    Raises:
+        ValueError: If a block lies in another, or does not run exactly once.
+    """
+    _check_series(blocks)
+    paths = _Paths(blocks)
+    graphs = [(g.function, "_run_through_graph", g.run) for g in graphs_of(model, blocks)]
+    with _in_place([*paths.forks(), *graphs]), _restored(model.non_trainable_variables):
+        with tf.GradientTape(persistent=True) as tape:
+            paths.tape = tape
+            total = tf.reduce_mean(loss(y, model(x, training=True)))
+        paths.check_calls()
+    zero = tf.UnconnectedGradients.ZERO
+    for taken in sets:
+        paths.taken = frozenset(taken)
+        gradient = tape.gradient(total, paths.start, unconnected_gradients=zero)
+        yield tf.convert_to_tensor(gradient).numpy().astype(np.float64)
+
+
+class _Paths:
+    """Forks that send the gradient back from one of the two paths only.
+
+    Args:
+        blocks: The blocks by name, in order.
+
+    Attributes:
+        taken: The positions of the blocks whose branch is taken; it may change between one backward
+            pass and the next.
+        tape: Records the forward pass.
+        start: What the first block got.
+    """
+
+    def __init__(self, blocks: Blocks):
+        self.blocks = blocks
+        self.taken = frozenset()
+        self.tape = self.start = None
+        self._calls = Counter()
+
+    def forks(self) -> list[tuple]:
+        """Returns what takes the place of the blocks' forks: owner, attribute, replacement."""
+        return [
+            (block, "fork", self._fork(position, name))
+            for position, (name, block) in enumerate(self.blocks.items())
+        ]
+
+    def check_calls(self) -> None:
+        """Raises an error if a block did not run exactly once."""
+        for name in self.blocks:
+            if self._calls[name] != 1:
+                raise ValueError(
+                    f"The block {name!r} runs {self._calls[name]} times in one forward pass. The "
+                    "length of a path is defined for blocks in series that run once each."
+                )
+
+    def _fork(self, position, name):
+        @tf.custom_gradient
+        def fork(x):
+            def backward(skip, branch):
+                return branch if position in self.taken else skip
+
+            return (tf.identity(x), tf.identity(x)), backward
+
+        def counted(x):
+            self._calls[name] += 1
+            if position == 0:
+                self.start = x = tf.identity(x)
+                self.tape.watch(x)
+            return fork(x)
+
+        return counted
+
+
+def _drawn_sets(blocks, samples, seed):
+    """Yields lengths, numbers of samples and sets of positions."""
+    random = np.random.default_rng(seed)
+    for length in range(blocks + 1):
+        if math.comb(blocks, length) <= samples:
+            sets = itertools.combinations(range(blocks), length)
+        else:
+            sets = {}
+            while len(sets) < samples:
+                drawn = random.choice(blocks, length, replace=False)
+                sets[tuple(sorted(drawn.tolist()))] = None
+        for sample, taken in enumerate(sets):
+            yield length, sample, taken
+
+
+def _check_series(blocks):
+    for block in describe_blocks(blocks):
+        if block["parent"] is not None:
+            raise ValueError(
+                f"The block {block['name']!r} lies in {block['parent']!r}. The length of a path is "
+                "defined for blocks in series; give blocks without those that lie in others."
+            )
+
+
+@contextlib.contextmanager
+def _in_place(replacements):
+    """Replaces attributes of instances for a while, past Keras's tracking of what is set."""
+    before = [(vars(owner), name, vars(owner).get(name)) for owner, name, _ in replacements]
+    try:
+        for owner, name, replacement in replacements:
+            vars(owner)[name] = replacement
+        yield
+    finally:
+        for attributes, name, original in before:
+            if original is None:
+                attributes.pop(name, None)
+            else:
+                attributes[name] = original
+
+
+@contextlib.contextmanager
+def _restored(variables):
+    """Gives variables their values back."""
+    before = [tf.identity(variable.value) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
