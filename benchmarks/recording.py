@@ -52,8 +52,9 @@ def without(options):
 
 
 def recorded(options, every_steps):
-    """A step with the recorder, the callback's calls included."""
+    """A step with the recorder, the callback's calls included, as `fit` runs it."""
     model = new_model(options)
+    plain = tf.function(plain_step(model), jit_compile=options.jit)
     recorder = GradientRecorder(tempfile.mkdtemp(), every_steps)
     callbacks = keras.callbacks.CallbackList([recorder], model=model)
     callbacks.on_train_begin()
@@ -61,7 +62,7 @@ def recorded(options, every_steps):
 
     def run(images, labels):
         callbacks.on_train_batch_begin(0)
-        loss = step(images, labels)
+        loss = (step if recorder.due else plain)(images, labels)
         callbacks.on_train_batch_end(0)
         return loss
 

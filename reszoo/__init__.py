@@ -3,12 +3,27 @@
 import importlib
 from typing import Any
 
+from reszoo.layers import AveragePool as AveragePool
 from reszoo.layers import BasicBranch as BasicBranch
 from reszoo.layers import BottleneckBranch as BottleneckBranch
+from reszoo.layers import Chain as Chain
+from reszoo.layers import ConstantScale as ConstantScale
+from reszoo.layers import Convolution as Convolution
+from reszoo.layers import DropPath as DropPath
+from reszoo.layers import ExclusiveGatedBlock as ExclusiveGatedBlock
+from reszoo.layers import Gate as Gate
+from reszoo.layers import GatedShortcut as GatedShortcut
+from reszoo.layers import GradientScale as GradientScale
+from reszoo.layers import GroupNorm as GroupNorm
+from reszoo.layers import LearnedScale as LearnedScale
+from reszoo.layers import MaxPool as MaxPool
 from reszoo.layers import ProjectionShortcut as ProjectionShortcut
 from reszoo.layers import ResidualBlock as ResidualBlock
+from reszoo.layers import SqueezeExcitation as SqueezeExcitation
+from reszoo.layers import StopGradient as StopGradient
 from reszoo.layers import StopGradSkip as StopGradSkip
 from reszoo.layers import ZeroPadShortcut as ZeroPadShortcut
+from reszoo.layers import ZeroShortcut as ZeroShortcut
 from reszoo.version import __version__ as __version__
 
 
@@ -18,4 +33,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("reszoo.gradients").GradientRecorder
     if name in ("gradients", "models"):
         return importlib.import_module(f"reszoo.{name}")
+    models = importlib.import_module("reszoo.models")
+    if not name.startswith("_") and hasattr(models, name):
+        return getattr(models, name)
     raise AttributeError(f"module 'reszoo' has no attribute {name!r}")

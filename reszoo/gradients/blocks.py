@@ -122,13 +122,25 @@ def _described_in_graph(block):
     }
 
 
+def layers_of(block: ResidualBlock | GraphBlock) -> list[keras.layers.Layer]:
+    """Returns the layers in a block, those inside of others too.
+
+    Args:
+        block: A block.
+
+    Returns:
+        The layers.
+    """
+    if not isinstance(block, GraphBlock):
+        return list(block._flatten_layers(include_self=False))
+    layers = [part for part in block.operations if isinstance(part, keras.layers.Layer)]
+    return [part for layer in layers for part in layer._flatten_layers()]
+
+
 def _parts(block):
     """Returns the layers in a block, and the nodes of a block that is found in a graph."""
-    if not isinstance(block, GraphBlock):
-        return block._flatten_layers(include_self=False)
-    layers = [part for part in block.operations if isinstance(part, keras.layers.Layer)]
-    nested = [part for layer in layers for part in layer._flatten_layers()]
-    return [*nested, *block.shortcut_nodes, *block.branch_nodes]
+    nodes = [*block.shortcut_nodes, *block.branch_nodes] if isinstance(block, GraphBlock) else []
+    return [*layers_of(block), *nodes]
 
 
 def _innermost(block, inside):

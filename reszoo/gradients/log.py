@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 PLUGIN_NAME = "gradient_flow"
 TAG = "gradient_flow"
+VARIABLES_TAG = "gradient_flow_variables"
+HISTOGRAMS_TAG = "gradient_flow_histograms"
+_TABLES_PLUGIN = "gradient_flow_tables"
+ALARMS_TAG = "gradient_flow/alarms"
+FINDINGS_TAG = "gradient_flow/findings"
 FORMAT_VERSION = 1
 _FILE_PREFIX = "events.out.tfevents."
 _files_opened = itertools.count()
@@ -112,12 +117,54 @@ class LogWriter:
         self._write_event(event_pb2.Event(step=step, summary=summary))
         self._file.flush()
 
+    def write_table(self, step: int, tag: str, values: np.ndarray, header: Mapping) -> None:
+        """Writes another table of a recorded step.
+
+        Args:
+            step: The training step, counted from 0.
+            tag: `VARIABLES_TAG` or `HISTOGRAMS_TAG`.
+            values: Shape `(rows, columns)`.
+            header: JSON values: the names of the `rows` and the `columns`.
+        """
+        summary = summary_pb2.Summary()
+        kind = summary_pb2.DATA_CLASS_TENSOR
+        self._add(summary, tag, values, _TABLES_PLUGIN, kind, json.dumps(header))
+        self._write_event(event_pb2.Event(step=step, summary=summary))
+        self._file.flush()
+
+    def write_text(self, step: int, text: str) -> None:
+        """Writes what alarms found, for TensorBoard's page of texts.
+
+        Args:
+            step: The training step, counted from 0.
+            text: Markdown.
+        """
+        summary = summary_pb2.Summary()
+        kind = summary_pb2.DATA_CLASS_TENSOR
+        self._add(summary, ALARMS_TAG, np.array([text], object), "text", kind, "")
+        self._write_event(event_pb2.Event(step=step, summary=summary))
+        self._file.flush()
+
+    def write_findings(self, step: int, findings: Sequence[str]) -> None:
+        """Writes what alarms found, for the plugin's marks on the time axis.
+
+        Args:
+            step: The training step, counted from 0.
+            findings: A JSON object each, as `alarms.jsonl` has them.
+        """
+        summary = summary_pb2.Summary()
+        kind = summary_pb2.DATA_CLASS_TENSOR
+        self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, kind, "")
+        self._write_event(event_pb2.Event(step=step, summary=summary))
+        self._file.flush()
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
     def _add(self, summary, tag, values, plugin, data_class, content):
-        tensor = tf.make_tensor_proto(np.asarray(values, np.float32))
+        values = np.asarray(values)
+        tensor = tf.make_tensor_proto(values if values.dtype == object else np.float32(values))
         value = summary.value.add(tag=tag, tensor=tensor)
         # TensorBoard keeps the metadata of a tag's first event, so later ones go without.
         if tag not in self._described:
@@ -155,11 +202,8 @@ def records(log_dir: str) -> Iterator[Record]:
     Raises:
         ValueError: If there is no log.
     """
-    files = _event_files(log_dir)
-    first_steps = [_first_step(path) for path in files]
-    for index, path in enumerate(files):
-        end = min(first_steps[index + 1 :], default=np.inf)
-        yield from _file_records(path, end)
+    for event, header, values in _tensors(log_dir, TAG):
+        yield Record(event.step, event.wall_time, header["blocks"], header["statistics"], values)
 
 
 def load(log_dir: str) -> "pd.DataFrame":
@@ -186,28 +230,96 @@ def load(log_dir: str) -> "pd.DataFrame":
        step   block   statistic  value
     0     0  block1  skip_share    0.5
     """
+    return _long_table(
+        [
+            (
+                record.step,
+                [block["name"] for block in record.blocks],
+                record.statistics,
+                record.values,
+            )
+            for record in records(log_dir)
+        ],
+        ("block", "statistic", "value"),
+    )
+
+
+def load_variables(log_dir: str) -> "pd.DataFrame":
+    """Reads what was recorded of each trainable variable, with the set `"variables"`.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step`, `variable`, `statistic` (those of the set
+        `"weights"`) and `value`, by step; empty if none were recorded.
+
+    Raises:
+        ValueError: If there is no log.
+    """
+    return _long_table(
+        [
+            (event.step, header["rows"], header["columns"], values)
+            for event, header, values in _tensors(log_dir, VARIABLES_TAG)
+        ],
+        ("variable", "statistic", "value"),
+    )
+
+
+def load_histograms(log_dir: str) -> "pd.DataFrame":
+    """Reads how the magnitudes of the gradients' values are distributed.
+
+    They are recorded with the set `"histograms"`.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step`, `block`, `path` (`"skip"` or `"branch"`),
+        `magnitude` and `count`: how many values are from `magnitude` up to twice it; those of
+        magnitude 0 are exactly zero. The lowest and the highest bin hold what lies beyond, too.
+        Empty if none were recorded.
+
+    Raises:
+        ValueError: If there is no log.
+    """
+    table = _long_table(
+        [
+            (event.step, header["rows"], header["columns"], values)
+            for event, header, values in _tensors(log_dir, HISTOGRAMS_TAG)
+        ],
+        ("block", "column", "count"),
+    )
+    columns = list(table.column.cat.categories)
+    codes = table.column.cat.codes.to_numpy()
+    table.insert(2, "path", np.array([name.split(" ")[0] for name in columns], object)[codes])
+    edges = np.array([float(name.split(" ")[1]) for name in columns])
+    table.insert(3, "magnitude", edges[codes])
+    return table.drop(columns="column")
+
+
+def _long_table(recorded, names):
+    """Returns one number a row, given `(step, row names, column names, values)` of each step."""
     import pandas as pd  # Here, since importing the layers must stay quick.
 
-    recorded = list(records(log_dir))
-    blocks = _positions(block["name"] for record in recorded for block in record.blocks)
-    statistics = _positions(name for record in recorded for name in record.statistics)
-    steps, block_codes, statistic_codes = [], [], []
-    for record in recorded:
-        rows, columns = record.values.shape
-        steps.append(np.full(rows * columns, record.step))
-        codes = np.array([blocks[block["name"]] for block in record.blocks], np.int32)
-        block_codes.append(np.repeat(codes, columns))
-        codes = np.array([statistics[name] for name in record.statistics], np.int32)
-        statistic_codes.append(np.tile(codes, rows))
-    values = [record.values.ravel() for record in recorded]
+    row_name, column_name, value_name = names
+    rows = _positions(name for _, of_step, _, _ in recorded for name in of_step)
+    columns = _positions(name for _, _, of_step, _ in recorded for name in of_step)
+    steps, row_codes, column_codes, numbers = [], [], [], []
+    for step, of_rows, of_columns, values in recorded:
+        steps.append(np.full(values.size, step))
+        codes = np.array([rows[name] for name in of_rows], np.int32)
+        row_codes.append(np.repeat(codes, len(of_columns)))
+        codes = np.array([columns[name] for name in of_columns], np.int32)
+        column_codes.append(np.tile(codes, len(of_rows)))
+        numbers.append(values.ravel())
+    categorical = pd.Categorical.from_codes
     return pd.DataFrame(
         {
             "step": _joined(steps, np.int64),
-            "block": pd.Categorical.from_codes(_joined(block_codes, np.int32), list(blocks)),
-            "statistic": pd.Categorical.from_codes(
-                _joined(statistic_codes, np.int32), list(statistics)
-            ),
-            "value": _joined(values, np.float32),
+            row_name: categorical(_joined(row_codes, np.int32), list(rows)),
+            column_name: categorical(_joined(column_codes, np.int32), list(columns)),
+            value_name: _joined(numbers, np.float32),
         }
     )
 
@@ -220,23 +332,24 @@ def _joined(arrays, dtype):
     return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype)
 
 
-def _file_records(path, end):
-    """Yields the records of one file up to, and without, the step `end`."""
+def _tensors(log_dir, tag):
+    """Yields event, header and values of a tag, without what a restart undid."""
+    files = _event_files(log_dir)
+    first_steps = [_first_step(path) for path in files]
+    for index, path in enumerate(files):
+        yield from _tensors_of_file(path, tag, min(first_steps[index + 1 :], default=np.inf))
+
+
+def _tensors_of_file(path, tag, end):
     header = None
     for event in _events(path):
         for value in event.summary.value:
-            if value.tag != TAG:
+            if value.tag != tag:
                 continue
             if value.metadata.plugin_data.content:
                 header = json.loads(value.metadata.plugin_data.content)
             if event.step < end and header is not None:
-                yield Record(
-                    event.step,
-                    event.wall_time,
-                    header["blocks"],
-                    header["statistics"],
-                    tf.make_ndarray(value.tensor),
-                )
+                yield event, header, tf.make_ndarray(value.tensor)
 
 
 def _event_files(log_dir):

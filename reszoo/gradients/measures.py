@@ -20,6 +20,7 @@ class Measure:
         powers: The power of the gradient that each of the sums has, by name.
         groups: The sets of statistics that need it.
         maximum: Whether the largest value over calls and replicas is kept, instead of the sum.
+        unscaled: Whether the function needs the gradients themselves, without a loss scale.
     """
 
     place: str
@@ -27,6 +28,7 @@ class Measure:
     powers: Mapping[str, int]
     groups: tuple[str, ...]
     maximum: bool = False
+    unscaled: bool = False
 
 
 MEASURES = (
@@ -41,6 +43,13 @@ MEASURES = (
         statistics.DISTRIBUTION_MAXIMA,
         ("distribution",),
         maximum=True,
+    ),
+    Measure(
+        "fork",
+        sums.histogram_counts,
+        statistics.HISTOGRAM_COUNTS,
+        ("histograms",),
+        unscaled=True,
     ),
 )
 

@@ -60,7 +60,7 @@ class ModelTaps:
                 for name in self.blocks
             }
             self._updates = self._noise = None
-            if {"weights", "noise_scale"} & set(groups):
+            if {"weights", "noise_scale", "variables"} & set(groups):
                 self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
             if "noise_scale" in groups:
                 self._noise = Accumulator([len(self.variables), len(NOISE_SUMS)])

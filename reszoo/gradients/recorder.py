@@ -1,18 +1,30 @@
 """The callback that records gradients while a model trains."""
 
 import functools
+import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from reszoo.gradients.alarms import Alarm, AlarmWatch, RecordedStep, check_alarms
 from reszoo.gradients.blocks import describe_blocks
+from reszoo.gradients.chief import is_chief
 from reszoo.gradients.graph import GraphBlock
-from reszoo.gradients.log import LogWriter
+from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps
-from reszoo.gradients.statistics import DEFAULT_GROUPS, derive, ratio, statistics_of
+from reszoo.gradients.statistics import (
+    DEFAULT_GROUPS,
+    HISTOGRAM_COUNTS,
+    derive,
+    ratio,
+    statistics_of,
+)
 from reszoo.layers import ResidualBlock
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
@@ -24,7 +36,11 @@ class GradientRecorder(keras.callbacks.Callback):
 
     Give it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
     event file; `reszoo.gradients.load` reads it. The numbers are of the very step that trains:
-    there is no second backward pass, and the weights come out bit for bit as without it.
+    there is no second backward pass, and nothing that trains is changed. Eagerly, under XLA and in
+    `reszoo.training` the weights come out bit for bit as without it. In a `tf.function` they do too
+    once `tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})` has been
+    called: that optimization reorders products whose parts nobody else reads, so that looking at a
+    gradient can change the last bit of an update.
 
     In a training loop of your own, drive it with `keras.callbacks.CallbackList`, wrap the step of
     one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
@@ -36,12 +52,17 @@ class GradientRecorder(keras.callbacks.Callback):
     gain; of the set `"weights"`, the norms of the block's weights, their gradient and update.
 
     Args:
-        log_dir: Directory of the log, local or `gs://`.
+        log_dir: Directory of the log, local or `gs://`. Of several processes the chief writes.
         every_steps: Records the steps that are multiples of it, counted from 0 as
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
             the one large batch that they stand for.
-        statistics: Names of the sets of statistics to record.
+        statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
+            `"distribution"`, `"noise_scale"`, `"variables"` (read with
+            `reszoo.gradients.load_variables`), `"histograms"` (`load_histograms`);
+            `docs/statistics.md` says what they cost.
+        alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
+            printed, and written to `alarms.jsonl` and to TensorBoard.
         blocks: The blocks to record, by name: what `reszoo.gradients.instrument(model)` found in a
             model built elsewhere. By default every `ResidualBlock` of the model.
 
@@ -68,6 +89,7 @@ class GradientRecorder(keras.callbacks.Callback):
         log_dir: str,
         every_steps: int = 100,
         statistics: Iterable[str] = DEFAULT_GROUPS,
+        alarms: Iterable[Alarm] = (),
         blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
         super().__init__()
@@ -80,9 +102,11 @@ class GradientRecorder(keras.callbacks.Callback):
         self.every_steps = every_steps
         self.groups = tuple(statistics)
         self.statistics = statistics_of(self.groups)
+        self.alarms = check_alarms(alarms, self.groups)
         self.blocks = blocks
         self._taps = None
         self._writer = None
+        self._scratch = None
         self._due_step = None
         self._put_aside = {}
 
@@ -92,11 +116,16 @@ class GradientRecorder(keras.callbacks.Callback):
         self._batches_per_step = accumulation_steps(self.model.optimizer)
         first_step = int(self.model.optimizer.iterations.numpy())
         self._batches = first_step * self._batches_per_step
-        self._taps.switch.set_count(self._batches)
+        # Every process reads what it counted, but one writes it down.
+        log_dir = self.log_dir
+        if not is_chief(self.model.distribute_strategy):
+            self._scratch = tempfile.TemporaryDirectory()
+            log_dir = self._scratch.name
         described = describe_blocks(self._taps.blocks)
         names = [statistic.name for statistic in self.statistics]
-        self._writer = LogWriter(self.log_dir, described, names, first_step)
+        self._writer = LogWriter(log_dir, described, names, first_step)
         self._membership = _membership(self._taps)
+        self._watch = AlarmWatch(self.alarms, log_dir, first_step)
         self._tap_fit()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -108,7 +137,7 @@ class GradientRecorder(keras.callbacks.Callback):
         step = -(-step // self.every_steps) * self.every_steps
         first = step * self._batches_per_step
         if first < self._batches + self.model.steps_per_execution:
-            self._taps.switch.set_window(first, first + self._batches_per_step - 1)
+            self._taps.switch.set(self._batches, first, first + self._batches_per_step - 1)
             self._due_step = step
 
     def on_train_batch_end(self, batch, logs=None):
@@ -122,8 +151,16 @@ class GradientRecorder(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.close()
 
+    @property
+    def due(self) -> bool:
+        """Whether the batch that is about to run, or runs, is to be recorded."""
+        return self._due_step is not None
+
     def recorded(self, step: Callable) -> Callable:
         """Returns a training step that is recorded, for a loop of your own.
+
+        It records the batches that are due and no others. A loop that runs its plain step while
+        `due` is false spares the others what little asking costs.
 
         Args:
             step: A function that computes one replica's gradients and calls
@@ -148,6 +185,9 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.close()
         self._writer = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        self._scratch = None
         if self._taps is not None:
             self._untap_fit(self._taps.model)
         self._taps = None
@@ -155,6 +195,8 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def _write(self, step):
         of_blocks, of_weights = self._taps.read()
+        if not any(np.any(sums) for sums in (*of_blocks.values(), *of_weights.values())):
+            return  # The data ran out before the step, in the middle of an execution.
         with np.errstate(invalid="ignore"):
             sums = {
                 **of_blocks,
@@ -163,6 +205,33 @@ class GradientRecorder(keras.callbacks.Callback):
             }
             values = derive(self.statistics, sums)
         self._writer.write(step, values, self._scalars(of_weights))
+        self._write_tables(step, of_blocks, of_weights)
+        self._raise_alarms(step, values)
+
+    def _write_tables(self, step, of_blocks, of_weights):
+        if "variables" in self.groups:
+            of_variables = statistics_of(["weights"])
+            header = {
+                "rows": [variable.path for variable in self._taps.variables],
+                "columns": [statistic.name for statistic in of_variables],
+            }
+            values = derive(of_variables, of_weights)
+            self._writer.write_table(step, VARIABLES_TAG, values, header)
+        if "histograms" in self.groups:
+            header = {"rows": list(self._taps.blocks), "columns": list(HISTOGRAM_COUNTS)}
+            values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
+            self._writer.write_table(step, HISTOGRAMS_TAG, values, header)
+
+    def _raise_alarms(self, step, values):
+        names = [statistic.name for statistic in self.statistics]
+        statistics = dict(zip(names, values.T, strict=True))
+        found = self._watch.look(RecordedStep(step, self._taps.blocks, statistics))
+        for alarm, finding in found:
+            logging.warning("%s", finding.text)
+            self.model.stop_training |= alarm.stop_training
+        if found:
+            self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
+            self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
 
     def _scalars(self, of_weights):
         """Returns the numbers about the whole model."""
@@ -182,10 +251,14 @@ class GradientRecorder(keras.callbacks.Callback):
         attributes = vars(model)
         for name in ("train_step", "make_train_function"):
             self._put_aside[name] = attributes.get(name)
-        attributes["train_step"] = self._taps.recorded(model.train_step)
         make_train_function = model.make_train_function
+        # Two functions, each traced when it is first needed: a step that is not due is the plain
+        # one, which under XLA is measurably quicker than one that asks whether it is due.
         make_train_function(force=True)
-        model.train_function = self._closing_on_failure(model.train_function)
+        plain = model.train_function
+        attributes["train_step"] = self._taps.recorded(model.train_step)
+        make_train_function(force=True)
+        model.train_function = self._train_function(plain, model.train_function)
 
         def make_train_function_anew(force=False):
             # Training was interrupted outside a step, so on_train_end was not called.
@@ -194,11 +267,13 @@ class GradientRecorder(keras.callbacks.Callback):
 
         attributes["make_train_function"] = make_train_function_anew
 
-    def _closing_on_failure(self, train_function):
-        @functools.wraps(train_function)
+    def _train_function(self, plain, recorded):
+        """Returns the function that `fit` calls for every execution."""
+
+        @functools.wraps(recorded)
         def run(iterator):
             try:
-                return train_function(iterator)
+                return (recorded if self.due else plain)(iterator)
             except _END_OF_DATA:
                 raise
             except BaseException:

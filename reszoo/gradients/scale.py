@@ -1,6 +1,6 @@
 """How the gradients on a tape differ from those of the loss: loss scaling and accumulation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
@@ -45,7 +45,7 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
 
 
 def unscaled(
-    sums: tf.Tensor, powers: Mapping[str, int], optimizer: keras.optimizers.Optimizer
+    sums: tf.Tensor, powers: Iterable[int], optimizer: keras.optimizers.Optimizer
 ) -> tf.Tensor:
     """Returns sums of the gradients of the mean loss, given sums of the gradients on the tape.
 
@@ -54,7 +54,7 @@ def unscaled(
 
     Args:
         sums: Shape `(..., sums)`.
-        powers: The power of the gradient that each of the sums has, by name.
+        powers: The power of the gradient that each of the sums has.
         optimizer: A built optimizer.
 
     Returns:
@@ -63,4 +63,4 @@ def unscaled(
     scale = loss_scale(optimizer) * accumulation_steps(optimizer)
     if isinstance(scale, int | float) and scale == 1:
         return sums
-    return sums * (1.0 / scale) ** tf.constant(list(powers.values()), tf.float32)
+    return sums * (1.0 / scale) ** tf.constant(list(powers), tf.float32)

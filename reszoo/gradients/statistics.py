@@ -55,6 +55,14 @@ ACTIVATION_SUMS = {
     "activation_zeros": 0,
     "activation_elements": 0,
 }
+# The lower edges of the bins: exact zeros, then one for every power of two. The first and the last
+# take what lies beyond them.
+HISTOGRAM_EXPONENTS = tuple(range(-48, 16))
+HISTOGRAM_COUNTS = {
+    f"{path} {edge!r}": 0
+    for path in ("skip", "branch")
+    for edge in (0.0, *(2.0**exponent for exponent in HISTOGRAM_EXPONENTS))
+}
 WEIGHT_SUMS = {
     "weight_gradient_squares": 2,
     "weight_squares": 0,
@@ -443,6 +451,8 @@ GROUPS = {
     "forward": "one pass over s(x), f(x), their sum and y, and one more over each for its mean",
     "distribution": "three passes over g_skip and g_branch, with copies",
     "noise_scale": "one more pass over the weights' gradients",
+    "variables": "as weights; one more row in the log for every trainable variable",
+    "histograms": "several passes over g_skip and g_branch, with copies; the dearest",
 }
 DEFAULT_GROUPS = ("paths", "weights")
 
@@ -470,7 +480,12 @@ def statistics_of(groups: Iterable[str]) -> tuple[Statistic, ...]:
             raise ValueError(
                 f"There is no set of statistics {group!r}. Choose from {', '.join(GROUPS)}."
             )
-    return tuple(statistic for statistic in STATISTICS if statistic.group in groups)
+    chosen = tuple(statistic for statistic in STATISTICS if statistic.group in groups)
+    if not chosen:
+        raise ValueError(
+            f"statistics={groups!r} has no statistic of blocks. Add a set with some, as 'paths'."
+        )
+    return chosen
 
 
 def derive(statistics: Iterable[Statistic], sums: Sums) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from reszoo.gradients.statistics import FOURTH_POWER_MULTIPLE
+from reszoo.gradients.statistics import FOURTH_POWER_MULTIPLE, HISTOGRAM_EXPONENTS
 
 
 def fork_sums(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
@@ -75,6 +75,31 @@ def distribution_maxima(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) ->
     """
     del total
     return tf.stack([tf.reduce_max(tf.abs(_kept(path))) for path in (skip, branch)])
+
+
+def histogram_counts(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Returns how many values of each path lie in each bin of `HISTOGRAM_COUNTS`.
+
+    Args:
+        skip: The gradient that came back through the skip, of any shape.
+        branch: The gradient that came back through the branch, of the same shape.
+        total: Their sum, not used.
+
+    Returns:
+        Shape `(2 * bins,)`, float32. Values that are not finite are in no bin.
+    """
+    del total
+    return tf.concat([_counts(path) for path in (skip, branch)], axis=0)
+
+
+def _counts(x):
+    x = tf.reshape(tf.cast(x, tf.float32), [-1])
+    first, bins = HISTOGRAM_EXPONENTS[0], len(HISTOGRAM_EXPONENTS)
+    # The exponent by its bits, exactly, where a logarithm would round.
+    exponent = tf.bitwise.right_shift(tf.bitcast(tf.abs(x), tf.int32), 23) - 127
+    position = tf.where(x == 0, 0, 1 + tf.clip_by_value(exponent - first, 0, bins - 1))
+    counted = tf.cast(tf.math.is_finite(x), tf.float32)
+    return tf.math.unsorted_segment_sum(counted, position, bins + 1)
 
 
 def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

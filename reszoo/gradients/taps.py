@@ -61,12 +61,15 @@ class Switch:
         self._first = tf.Variable(-1, dtype=tf.int64, trainable=False)
         self._last = tf.Variable(-1, dtype=tf.int64, trainable=False)
 
-    def set_count(self, batches: int) -> None:
-        """Sets how many batches have been seen. Called by the host."""
-        self._counted.assign(batches)
+    def set(self, counted: int, first: int, last: int) -> None:
+        """Sets which batches to record. Called by the host.
 
-    def set_window(self, first: int, last: int) -> None:
-        """Sets the batches to record, from `first` to `last`. Called by the host."""
+        Args:
+            counted: How many batches have been seen.
+            first: The first to record, counted from 0.
+            last: The last to record together with it.
+        """
+        self._counted.assign(counted)
         self._first.assign(first)
         self._last.assign(last)
 
@@ -178,11 +181,16 @@ class BlockTaps:
 
         def add():
             for measure, accumulator in measures:
-                sums = measure.function(*tensors)
-                accumulator.add(unscaled(sums, measure.powers, self.optimizer))
+                sums = measure.function(*self._seen_by(measure, tensors))
+                accumulator.add(unscaled(sums, measure.powers.values(), self.optimizer))
 
         if measures:
             when(self.switch.on(), add)
+
+    def _seen_by(self, measure, tensors):
+        if not measure.unscaled:
+            return tensors
+        return [unscaled(tf.cast(tensor, tf.float32), [1], self.optimizer) for tensor in tensors]
 
 
 def _masked_as(x, same):

@@ -70,7 +70,7 @@ class UpdateTap:
             return
 
         def add():
-            sums = unscaled(gradient_sums(gradients)[:, :1], NOISE_SUMS, self.optimizer)
+            sums = unscaled(gradient_sums(gradients)[:, :1], NOISE_SUMS.values(), self.optimizer)
             self.noise_accumulator.add(
                 tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
             )
@@ -111,7 +111,7 @@ class UpdateTap:
 
     def _parts(self, due, gradients, summed):
         parts = ("weight_gradient_squares", "weight_gradient_nonfinite")
-        powers = {name: WEIGHT_SUMS[name] for name in parts}
+        powers = [WEIGHT_SUMS[name] for name in parts]
         return tf.cond(
             due,
             lambda: unscaled(gradient_sums(summed()), powers, self.optimizer),

@@ -1,5 +1,6 @@
 """Layers applied one after the other, as one layer."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -44,6 +45,12 @@ class Chain(keras.layers.Layer):
                 )
         self.layers = list(layers)
         self.supports_masking = True
+
+    @property
+    def strides(self) -> int:
+        """The stride of the whole chain, in pixels: the product of its layers' strides."""
+        strides = [getattr(layer, "strides", 1) for layer in self.layers]
+        return math.prod(stride for stride in strides if isinstance(stride, int))
 
     def build(self, input_shape):
         shape = input_shape

@@ -1,20 +1,13 @@
-"""Convolution and normalization as the residual-network papers and torchvision use them."""
+"""Convolution as the residual-network papers and torchvision use it."""
 
 from numbers import Integral
 
 import keras
+from keras import ops
 
-# He et al. 2015 and torchvision; Keras's own defaults are 1e-3 and 0.99, and converted weights do
-# not reproduce with them.
-BATCH_NORM_EPSILON = 1e-5
-BATCH_NORM_MOMENTUM = 0.9
+from reszoo.layers.turned_convolution import can_turn, turned_convolution
 
-_CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
-_PADDINGS = {
-    1: keras.layers.ZeroPadding1D,
-    2: keras.layers.ZeroPadding2D,
-    3: keras.layers.ZeroPadding3D,
-}
+_AXES = {1: "steps", 2: "height, width", 3: "depth, height, width"}
 
 
 def spatial_rank(input_shape: tuple[int | None, ...], layer_name: str) -> int:
@@ -36,9 +29,9 @@ def spatial_rank(input_shape: tuple[int | None, ...], layer_name: str) -> int:
     2
     """
     rank = len(input_shape) - 2
-    if rank not in _CONVOLUTIONS or input_shape[-1] is None:
+    if rank not in _AXES or input_shape[-1] is None:
         raise ValueError(
-            f"{layer_name} got an input of shape {tuple(input_shape)}, but convolves channels-last "
+            f"{layer_name} got an input of shape {tuple(input_shape)}, but works on channels-last "
             "inputs with a known number of channels: (batch, steps, channels), "
             "(batch, height, width, channels) or (batch, depth, height, width, channels). For "
             "vectors, build the branch from keras.layers.Dense."
@@ -64,70 +57,163 @@ def check_positive_integer(value: int, argument: str, layer_name: str) -> None:
         )
 
 
-def convolution(
-    rank: int,
-    filters: int,
-    kernel_size: int,
-    strides: int = 1,
-    dtype: keras.DTypePolicy | str | None = None,
-) -> list[keras.layers.Layer]:
-    """Returns the layers of a convolution without bias, padded by the same amount on every side.
+def strided_shape(
+    input_shape: tuple[int | None, ...], strides: int, channels: int
+) -> tuple[int | None, ...]:
+    """Returns the shape after every `strides`-th pixel was taken, and the channels replaced.
+
+    Args:
+        input_shape: A channels-last shape.
+        strides: Distance of the pixels taken, along every spatial axis.
+        channels: Number of output channels.
+
+    Returns:
+        The channels-last output shape.
+
+    Example:
+
+    >>> strided_shape((None, 7, 8, 3), 2, 16)
+    (None, 4, 4, 16)
+    """
+    batch, *spatial, _ = input_shape
+    return (batch, *(None if size is None else -(-size // strides) for size in spatial), channels)
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class Convolution(keras.layers.Layer):
+    """A convolution of any number of spatial axes, padded by the same amount on every side.
 
     Keras's `padding="same"` pads a strided convolution of an even-sized image on one side only;
     torchvision, and the networks trained with it, pad both. Weights are drawn from He's normal
     distribution by fan-out (He et al. 2015, "Delving deep into rectifiers", section 2.2).
 
     Args:
-        rank: Number of spatial axes: 1, 2 or 3.
         filters: Number of output channels.
         kernel_size: Size of the kernel along every spatial axis, odd, in pixels.
         strides: Stride along every spatial axis, in pixels.
-        dtype: Dtype policy of the layers.
+        groups: Number of groups that the channels are split into, each convolved by itself.
+        dilation_rate: Distance of the kernel's taps along every spatial axis, in pixels.
+        use_bias: Whether a bias is added; needless before a batch normalization.
+        weight_standardization: Whether each filter is brought to mean 0 and variance 1 before it
+            is used (Qiao et al. 2019); goes with group normalization.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
-    Returns:
-        One convolution, with a zero padding before it where the stride asks for it.
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or the same with one or three spatial axes.
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), filters)`.
+
+    Raises:
+        ValueError: If a size is not a positive integer, `kernel_size` is even, `strides` and
+            `dilation_rate` are both above 1, or `groups` does not divide both numbers of channels.
+
+    Reference:
+        Qiao et al. 2019, "Micro-batch training with batch-channel normalization and weight
+        standardization", section 3.
 
     Example:
 
-    >>> [type(layer).__name__ for layer in convolution(2, 64, 3, strides=2)]
-    ['ZeroPadding2D', 'Conv2D']
+    >>> Convolution(16, 3, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 4, 4, 16])
     """
-    # A stride of 1 pads alike on both sides by itself, and saves a copy of the input.
-    pads_itself = strides == 1 or kernel_size == 1
-    convolve = _CONVOLUTIONS[rank](
+
+    def __init__(
+        self,
         filters,
         kernel_size,
-        strides=strides,
-        padding="same" if pads_itself else "valid",
-        data_format="channels_last",
+        strides=1,
+        groups=1,
+        dilation_rate=1,
         use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-        dtype=dtype,
-    )
-    if pads_itself:
-        return [convolve]
-    return [
-        _PADDINGS[rank](kernel_size // 2, data_format="channels_last", dtype=dtype),
-        convolve,
-    ]
+        weight_standardization=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.groups = groups
+        self.dilation_rate = dilation_rate
+        self.use_bias = use_bias
+        self.weight_standardization = weight_standardization
+        self._check_arguments()
+
+    def build(self, input_shape):
+        rank = spatial_rank(input_shape, type(self).__name__)
+        channels = input_shape[-1]
+        if channels % self.groups or self.filters % self.groups:
+            raise ValueError(
+                f"Convolution {self.name!r} got groups={self.groups}, which does not divide both "
+                f"the {channels} input channels and filters={self.filters}."
+            )
+        self.kernel = self.add_weight(
+            shape=(*[self.kernel_size] * rank, channels // self.groups, self.filters),
+            initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            name="kernel",
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
+
+    def call(self, x):
+        kernel = _standardized(self.kernel) if self.weight_standardization else self.kernel
+        # A stride of 1 pads alike on both sides by itself, and saves a copy of the input.
+        padding = "same"
+        if self.strides > 1 and self.kernel_size > 1:
+            reach = self.kernel_size // 2
+            x = ops.pad(x, [(0, 0), *[(reach, reach)] * (len(x.shape) - 2), (0, 0)])
+            padding = "valid"
+        y = self._convolve(x, kernel, padding)
+        return ops.add(y, self.bias) if self.use_bias else y
+
+    def _convolve(self, x, kernel, padding):
+        def convolve(x, kernel):
+            if can_turn(x, self.strides, self.dilation_rate):
+                return turned_convolution(x, kernel)
+            return ops.conv(x, kernel, self.strides, padding, "channels_last", self.dilation_rate)
+
+        if self.groups == 1 or keras.distribution.list_devices("gpu"):
+            return convolve(x, kernel)
+        # On CPU, Keras hands grouped convolutions to XLA, which is many times slower than one
+        # convolution for each group (benchmarks/models.py --grouped).
+        parts = zip(ops.split(x, self.groups, -1), ops.split(kernel, self.groups, -1), strict=True)
+        return ops.concatenate([convolve(*part) for part in parts], -1)
+
+    def compute_output_shape(self, input_shape):
+        return strided_shape(input_shape, self.strides, self.filters)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "groups": self.groups,
+            "dilation_rate": self.dilation_rate,
+            "use_bias": self.use_bias,
+            "weight_standardization": self.weight_standardization,
+        }
+
+    def _check_arguments(self):
+        for argument in ("filters", "kernel_size", "strides", "groups", "dilation_rate"):
+            check_positive_integer(getattr(self, argument), argument, type(self).__name__)
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"Convolution got kernel_size={self.kernel_size}, which cannot be padded alike on "
+                f"both sides. Give an odd one, for example {self.kernel_size + 1}."
+            )
+        if self.strides > 1 and self.dilation_rate > 1:
+            raise ValueError(
+                f"Convolution got strides={self.strides} and dilation_rate={self.dilation_rate}. "
+                "Give at most one of them above 1."
+            )
 
 
-def batch_norm(
-    dtype: keras.DTypePolicy | str | None = None, zero_scale: bool = False
-) -> keras.layers.BatchNormalization:
-    """Returns a batch normalization over the channels, with the constants of the papers.
-
-    Args:
-        dtype: Dtype policy of the layer.
-        zero_scale: Whether the scale starts at zero instead of one.
-
-    Returns:
-        A `keras.layers.BatchNormalization` with epsilon 1e-5 and momentum 0.9.
-    """
-    return keras.layers.BatchNormalization(
-        axis=-1,
-        momentum=BATCH_NORM_MOMENTUM,
-        epsilon=BATCH_NORM_EPSILON,
-        gamma_initializer="zeros" if zero_scale else "ones",
-        dtype=dtype,
-    )
+def _standardized(kernel):
+    axes = tuple(range(len(kernel.shape) - 1))
+    mean, variance = ops.moments(kernel, axes, keepdims=True)
+    return (kernel - mean) * ops.rsqrt(variance + 1e-8)

@@ -3,18 +3,24 @@
 import keras
 from keras import ops
 
-from reszoo.layers.branches import ConvolutionalChain
+from reszoo.layers.chain import Chain
 from reszoo.layers.convolution import (
-    batch_norm,
+    Convolution,
     check_positive_integer,
-    convolution,
     spatial_rank,
+    strided_shape,
+)
+from reszoo.layers.normalization import (
+    convolution_options,
+    norm_from_config,
+    norm_to_config,
+    normalization,
 )
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ProjectionShortcut(ConvolutionalChain):
-    """A 1x1 convolution and batch normalization, `W_s x`.
+class ProjectionShortcut(Chain):
+    """A 1x1 convolution and a normalization, `W_s x`.
 
     Brings the input to the branch's shape. Backward it is the transpose: the gradient comes back
     through `W_s`, so it is no longer handed down unchanged.
@@ -22,6 +28,8 @@ class ProjectionShortcut(ConvolutionalChain):
     Args:
         filters: Number of output channels.
         strides: Stride of the convolution, in pixels.
+        norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
+            `reszoo.layers.normalization` takes it.
         name: Name of the layer.
         dtype: Dtype or dtype policy.
 
@@ -47,19 +55,25 @@ class ProjectionShortcut(ConvolutionalChain):
     TensorShape([1, 4, 4, 16])
     """
 
-    def __init__(self, filters, strides=1, **kwargs):
-        super().__init__(**kwargs)
-        check_positive_integer(filters, "filters", type(self).__name__)
-        check_positive_integer(strides, "strides", type(self).__name__)
+    def __init__(self, filters, strides=1, norm="batch", *, dtype=None, **kwargs):
+        for argument, value in (("filters", filters), ("strides", strides)):
+            check_positive_integer(value, argument, type(self).__name__)
+        options = convolution_options(norm)
+        convolution = Convolution(filters, 1, strides, name="conv", dtype=dtype, **options)
+        layers = [convolution, *normalization(norm, "norm", dtype=dtype)]
+        super().__init__(layers, dtype=dtype, **kwargs)
         self.filters = filters
-        self.strides = strides
-
-    def make_layers(self, rank):
-        dtype = self.dtype_policy
-        return [*convolution(rank, self.filters, 1, self.strides, dtype), batch_norm(dtype)]
+        self.norm = norm
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
+        config = super().get_config()
+        del config["layers"]
+        norm = norm_to_config(self.norm)
+        return {**config, "filters": self.filters, "strides": self.strides, "norm": norm}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "norm": norm_from_config(config["norm"])})
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -124,9 +138,7 @@ class ZeroPadShortcut(keras.layers.Layer):
         return ops.pad(x, [(0, 0)] * (rank + 1) + [(0, missing)])
 
     def compute_output_shape(self, input_shape):
-        batch, *spatial, _ = input_shape
-        strided = [None if size is None else -(-size // self.strides) for size in spatial]
-        return (batch, *strided, self.filters)
+        return strided_shape(input_shape, self.strides, self.filters)
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "strides": self.strides}
@@ -195,3 +207,56 @@ class StopGradSkip(keras.layers.Layer):
         if config.get("shortcut") is not None:
             config["shortcut"] = keras.saving.deserialize_keras_object(config["shortcut"])
         return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class ZeroShortcut(keras.layers.Layer):
+    """No shortcut: zeros of the branch's shape, so that the block is a plain stack, `y = f(x)`.
+
+    A plain network made with it has the names, the parameters and the plots of the residual one;
+    its gradient through the skip is exactly zero.
+
+    Args:
+        filters: Number of output channels.
+        strides: Stride of the branch, in pixels.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or the same with any number of spatial axes.
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), filters)`.
+
+    Raises:
+        ValueError: If `filters` or `strides` is not a positive integer.
+
+    Reference:
+        He et al. 2015, "Deep residual learning for image recognition", section 3.3, plain network.
+
+    Example:
+
+    >>> ZeroShortcut(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 4, 4, 16])
+    """
+
+    def __init__(self, filters, strides=1, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_integer(filters, "filters", type(self).__name__)
+        check_positive_integer(strides, "strides", type(self).__name__)
+        self.filters = filters
+        self.strides = strides
+
+    def call(self, x):
+        batch, *spatial, _ = ops.shape(x)
+        strided = [-(-size // self.strides) for size in spatial]
+        return ops.zeros((batch, *strided, self.filters), x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return strided_shape(input_shape, self.strides, self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}

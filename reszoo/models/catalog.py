@@ -2,30 +2,33 @@
 
 import difflib
 import fnmatch
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from reszoo.models.resnet import ResNet18, ResNet50
+from reszoo.models.mlp import ResidualMLP
+from reszoo.models.table import RESNETS
 
-MODELS = {"resnet18": ResNet18, "resnet50": ResNet50}
+MODELS: dict[str, Callable[..., keras.Model]] = {**RESNETS, "residual_mlp": ResidualMLP}
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Returns the names that `create_model` takes.
+def list_models(pattern: str = "*") -> dict[str, str]:
+    """Returns the names that `create_model` takes, with what they are.
 
     Args:
         pattern: Shell wildcards to filter the names with.
 
     Returns:
-        The matching names, sorted.
+        The matching names, sorted, each with a description of one line.
 
     Example:
 
-    >>> list_models("resnet*")
-    ['resnet18', 'resnet50']
+    >>> for name, description in list_models("resnet?01").items():
+    ...     print(name, "-", description)
+    resnet101 - ResNet-101 (v1.5), He et al. 2015
     """
-    return fnmatch.filter(sorted(MODELS), pattern)
+    return {name: _description(MODELS[name]) for name in fnmatch.filter(sorted(MODELS), pattern)}
 
 
 def create_model(name: str, **options: Any) -> keras.Model:
@@ -33,7 +36,7 @@ def create_model(name: str, **options: Any) -> keras.Model:
 
     Args:
         name: A name that `list_models` gives.
-        **options: Arguments of the model's own function.
+        **options: Arguments of the model's own function: for a `ResNet`, any of its fields.
 
     Returns:
         A functional `keras.Model`.
@@ -47,6 +50,11 @@ def create_model(name: str, **options: Any) -> keras.Model:
     'resnet18'
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS) or list_models()
-        raise ValueError(f"There is no model {name!r}. The nearest: {', '.join(near)}.")
+        near = [*list_models(f"{name}*"), *difflib.get_close_matches(name, MODELS)]
+        names = dict.fromkeys(near or list_models())
+        raise ValueError(f"There is no model {name!r}. The nearest: {', '.join(names)}.")
     return MODELS[name](**options)
+
+
+def _description(model):
+    return getattr(model, "description", None) or model.__doc__.splitlines()[0]

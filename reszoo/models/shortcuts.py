@@ -4,46 +4,103 @@ from collections.abc import Callable
 
 import keras
 
-from reszoo.layers import ProjectionShortcut, StopGradSkip, ZeroPadShortcut
+from reszoo.layers import (
+    Chain,
+    ConstantScale,
+    Gate,
+    GatedShortcut,
+    StopGradSkip,
+    ZeroPadShortcut,
+    ZeroShortcut,
+)
 
 ShortcutChoice = Callable[[int, int, int], keras.layers.Layer | None]
+Projection = Callable[[int, int], keras.layers.Layer]
 
 
-def projection(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+def projection(project: Projection) -> ShortcutChoice:
     """Identity where the shapes agree, else a projection (He et al. 2015, option B)."""
-    if strides == 1 and input_channels == filters:
-        return None
-    return ProjectionShortcut(filters, strides, name="projection")
+
+    def choose(input_channels, filters, strides):
+        return None if strides == 1 and input_channels == filters else project(filters, strides)
+
+    return choose
 
 
-def zero_pad(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+def always_projection(project: Projection) -> ShortcutChoice:
+    """A projection in every block (He et al. 2015, option C; 2016, "1x1 convolution")."""
+    return lambda input_channels, filters, strides: project(filters, strides)
+
+
+def zero_pad(project: Projection) -> ShortcutChoice:
     """Identity where the shapes agree, else zero padding (He et al. 2015, option A)."""
-    if strides == 1 and input_channels == filters:
-        return None
-    return ZeroPadShortcut(filters, strides, name="zero_pad")
+    return projection(lambda filters, strides: ZeroPadShortcut(filters, strides, name="zero_pad"))
 
 
-def stop_gradient(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+def none(project: Projection) -> ShortcutChoice:
+    """No shortcut: a plain network (He et al. 2015, section 3.3)."""
+    return lambda input_channels, filters, strides: ZeroShortcut(filters, strides, name="none")
+
+
+def stop_gradient(project: Projection) -> ShortcutChoice:
     """The shortcut of `projection` with the gradient stopped: `y = sg(s(x)) + f(x)`."""
-    return StopGradSkip(projection(input_channels, filters, strides), name="stop_gradient")
+    choose = projection(project)
+    return lambda *shape: StopGradSkip(choose(*shape), name="stop_gradient")
 
 
-SHORTCUTS: dict[str, ShortcutChoice] = {
+def constant_scale(project: Projection) -> ShortcutChoice:
+    """The shortcut of `zero_pad` times 0.5 (He et al. 2016, constant scaling)."""
+    return _followed_by(lambda: ConstantScale(0.5, name="scale"), project)
+
+
+def dropout(project: Projection) -> ShortcutChoice:
+    """The shortcut of `zero_pad` with dropout of 0.5 (He et al. 2016, dropout shortcut)."""
+    return _followed_by(lambda: keras.layers.Dropout(0.5, name="dropout"), project)
+
+
+def gated(project: Projection) -> ShortcutChoice:
+    """The shortcut of `zero_pad`, gated, from bias -6 (He et al. 2016, shortcut-only gating)."""
+    base = zero_pad(project)
+
+    def choose(input_channels, filters, strides):
+        gate = Gate(filters, strides, initial_bias=-6.0, name="gate")
+        return GatedShortcut(gate, base(input_channels, filters, strides), name="gated")
+
+    return choose
+
+
+def _followed_by(make_layer, project):
+    base = zero_pad(project)
+
+    def choose(*shape):
+        shortcut = base(*shape)
+        return Chain([*([] if shortcut is None else [shortcut]), make_layer()], name="shortcut")
+
+    return choose
+
+
+SHORTCUTS: dict[str, Callable[[Projection], ShortcutChoice]] = {
     "projection": projection,
+    "always_projection": always_projection,
     "zero_pad": zero_pad,
+    "none": none,
     "stop_gradient": stop_gradient,
+    "constant_scale": constant_scale,
+    "gated": gated,
+    "dropout": dropout,
 }
 
 
-def shortcut_choice(shortcut: str | ShortcutChoice) -> ShortcutChoice:
+def shortcut_choice(shortcut: str | ShortcutChoice, project: Projection) -> ShortcutChoice:
     """Returns the function that makes each block's shortcut.
 
     Args:
-        shortcut: `"projection"`, `"zero_pad"`, `"stop_gradient"`, or a function of
-            `(input_channels, filters, strides)` that returns a Keras layer or `None`.
+        shortcut: A name in `SHORTCUTS`, or a function of `(input_channels, filters, strides)` that
+            returns a Keras layer or `None`.
+        project: Makes the network's projection, from `(filters, strides)`.
 
     Returns:
-        That function.
+        A function of `(input_channels, filters, strides)`.
 
     Raises:
         ValueError: If there is no such name.
@@ -55,4 +112,4 @@ def shortcut_choice(shortcut: str | ShortcutChoice) -> ShortcutChoice:
             f"There is no shortcut {shortcut!r}. Give one of {', '.join(map(repr, SHORTCUTS))}, or "
             "a function of (input_channels, filters, strides) that returns a Keras layer or None."
         )
-    return SHORTCUTS[shortcut]
+    return SHORTCUTS[shortcut](project)

@@ -1,68 +1,254 @@
-"""Saves a run after every epoch, and takes it up again."""
+"""Saves a run now and then, and takes it up again."""
 
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
 from pathlib import Path
 
 import keras
-import tensorflow as tf
+import numpy as np
+from absl import logging
 
-CHECKPOINTS_KEPT = 2
+from reszoo.training.state import NonFiniteError, RunError, TrainingState
+
+STEP_FILES = "step-*.npz"
+BEST_FILE = "best.npz"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class DamagedError(ValueError):
+    """A checkpoint that is not what was written."""
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the model, its optimizer and the number of epochs done after every epoch.
+    """Saves the model, its optimizer and where the training is.
 
-    What is saved is enough to go on as if there had been no interruption, bit for bit. A
-    checkpoint appears under its name only when it is complete.
+    What is saved is enough to go on as if there had been no interruption, bit for bit. It is saved
+    before the first step, after every epoch, and every `every_steps` steps. A checkpoint is one
+    file that ends in the SHA-256 of what it holds; it appears under its name only when it is
+    complete and on the disk. `best.npz` is that of the epoch with the best watched figure.
 
     Args:
-        directory: Where the checkpoints are; the last two are kept.
+        directory: Where the checkpoints are.
         model: A compiled model whose optimizer is built.
+        state: Where the training is; restoring a checkpoint changes it.
+        every_steps: Number of steps between two checkpoints of an epoch; 0: none.
+        keep: How many of the latest checkpoints are kept.
+        writes: Whether to write any; of several processes only the chief does.
+
+    Raises:
+        ValueError: If a number is out of range.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> model.compile("sgd")
     >>> model.optimizer.build(model.trainable_variables)
-    >>> Checkpoints("/tmp/no_checkpoints_here", model).restore()
-    0
+    >>> Checkpoints("/tmp/no_checkpoints_here", model, TrainingState()).restore()
+    False
     """
 
-    def __init__(self, directory: str | Path, model: keras.Model):
+    def __init__(
+        self,
+        directory: str | Path,
+        model: keras.Model,
+        state: TrainingState,
+        *,
+        every_steps: int = 0,
+        keep: int = 2,
+        writes: bool = True,
+    ):
         super().__init__()
-        self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # Plain lists rather than the model itself: nothing that a callback hangs onto a layer
-        # can then get into a checkpoint.
-        checkpoint = tf.train.Checkpoint(
-            epochs_done=self._epochs_done,
-            model=[variable.value for variable in model.variables],
-            optimizer=[variable.value for variable in model.optimizer.variables],
-        )
-        self._manager = tf.train.CheckpointManager(
-            checkpoint, str(directory), max_to_keep=CHECKPOINTS_KEPT
-        )
+        if every_steps < 0:
+            raise ValueError(f"checkpoint.every_steps cannot be negative, but got {every_steps}.")
+        if keep < 1:
+            raise ValueError(f"checkpoint.keep is at least 1, but got {keep}.")
+        self.directory = Path(directory)
+        self._saved_model = model
+        self._state = state
+        self._every_steps = every_steps
+        self._keep = keep
+        self._writes = writes
 
-    def restore(self) -> int:
-        """Loads the last checkpoint, if there is one.
+    @property
+    def files(self) -> list[Path]:
+        """The checkpoints that are there, the oldest first."""
+        return sorted(self.directory.glob(STEP_FILES))
+
+    def restore(self, path: str | Path | None = None) -> bool:
+        """Loads the last checkpoint that is whole, if there is one.
+
+        A damaged one is left aside, and a warning says so.
+
+        Args:
+            path: A checkpoint to load instead of the last.
 
         Returns:
-            The number of epochs done; 0 if there is no checkpoint.
+            Whether there was one.
 
         Raises:
-            ValueError: If the checkpoint is damaged or is that of another model.
+            ValueError: If all checkpoints are damaged, or one is that of another model.
         """
-        latest = self._manager.latest_checkpoint
-        if latest is None:
-            return 0
-        try:
-            self._manager.checkpoint.restore(latest).assert_consumed()
-        except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
+        candidates = [Path(path)] if path else self.files[::-1]
+        for candidate in candidates:
+            try:
+                self._load(candidate)
+                return True
+            except DamagedError as error:
+                logging.warning("%s It is left aside, and the one before it is used.", error)
+        if candidates:
             raise ValueError(
-                f"The checkpoint {latest} cannot be loaded into this model "
-                f"({type(error).__name__}): it is damaged, or was written by another model. "
-                "Use another workdir, or delete this one to start afresh."
-            ) from error
-        return int(self._epochs_done)
+                f"Every checkpoint in {candidates[0].parent} is damaged. Use another workdir, or "
+                "delete this one to start afresh."
+            )
+        return False
+
+    def save(self) -> Path | None:
+        """Saves now.
+
+        Returns:
+            The file; `None` if this process writes none.
+
+        Raises:
+            NonFiniteError: If a weight is not finite; nothing is written then.
+            RunError: If the file cannot be written; what was there before is intact.
+        """
+        arrays = {
+            name: variable.value.numpy() for name, variable in _variables(self._saved_model).items()
+        }
+        _check_finite(arrays)
+        if not self._writes:
+            return None
+        # Not the optimizer's steps: a step that overflowed does not count there.
+        name = f"step-{self._state.epoch:06d}-{self._state.batch:09d}.npz"
+        path = self.directory / name
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _write(path, _packed(arrays, self._state))
+        except OSError as error:
+            raise _cannot_write(path, error, self.files) from error
+        for old in self.files[: -self._keep]:
+            old.unlink()
+        return path
+
+    def on_train_begin(self, logs=None):
+        if not self._writes:
+            return
+        for partial in self.directory.glob("*.partial"):
+            partial.unlink()
+        # An early failure to write is better than a late one, and there is a way back from here.
+        if not self.files:
+            self.save()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._every_steps and (batch + 1) % self._every_steps == 0:
+            self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._epochs_done.assign(epoch + 1)
-        self._manager.save(checkpoint_number=epoch + 1)
+        path = self.save()
+        if path and self._state.best_epoch == self._state.epoch:
+            _replace_by_copy(path, self.directory / BEST_FILE)
+
+    def _load(self, path):
+        arrays = _unpacked(path)
+        state = TrainingState(**json.loads(str(arrays.pop("state"))))
+        state.totals = tuple(state.totals)
+        variables = _variables(self._saved_model)
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != {name: tuple(variable.shape) for name, variable in variables.items()}:
+            raise ValueError(
+                f"The checkpoint {path} was written by another model or optimizer. Use another "
+                "workdir, or delete this one to start afresh."
+            )
+        for name, variable in variables.items():
+            # NumPy keeps bfloat16 as bare bytes.
+            dtype = variable.value.dtype.as_numpy_dtype
+            array = arrays[name]
+            variable.assign(array.view(dtype) if array.dtype.kind == "V" else array)
+        self._state.assign(state)
+
+
+def _variables(model):
+    # Numbered rather than named: names differ between two processes.
+    return {
+        f"{owner}/{index:05d}": variable
+        for owner, variables in (
+            ("model", model.variables),
+            ("optimizer", model.optimizer.variables),
+        )
+        for index, variable in enumerate(variables)
+    }
+
+
+def _check_finite(arrays):
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise NonFiniteError(f"The variable {name} is not finite, so nothing was saved.")
+
+
+def _packed(arrays, state):
+    buffer = io.BytesIO()
+    np.savez(buffer, state=json.dumps(dataclasses.asdict(state)), **arrays)
+    return buffer.getbuffer()
+
+
+def _write(path, data):
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.write(hashlib.sha256(data).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory):
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unpacked(path):
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
+    data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(data).digest() != digest:
+        raise DamagedError(f"The checkpoint {path} is damaged: its checksum is wrong.")
+    try:
+        with np.load(io.BytesIO(data)) as arrays:
+            return dict(arrays)
+    except zipfile.BadZipFile as error:
+        raise DamagedError(f"The checkpoint {path} is damaged: {error}.") from error
+
+
+def _replace_by_copy(source, target):
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+def _cannot_write(path, error, intact):
+    kept = f"The last checkpoint, {intact[-1]}, is intact. " if intact else ""
+    cure = "Free some space" if error.errno == errno.ENOSPC else "Make it writable"
+    return RunError(
+        f"The checkpoint {path} could not be written ({error.strerror}). {kept}{cure}, and run "
+        "the same command again to go on."
+    )

@@ -1,5 +1,6 @@
 """The training loop: a gradient tape inside a distribution strategy, with Keras callbacks."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,8 +9,13 @@ import keras
 import tensorflow as tf
 
 from reszoo.data import Pipeline
+from reszoo.training.averages import averaged_weights
+from reszoo.training.state import TrainingState
 
 Step = Callable[..., tf.Tensor]
+
+# An answer is right among the best so many.
+TOP = 5
 
 
 def fit(
@@ -17,7 +23,7 @@ def fit(
     pipeline: Pipeline,
     *,
     epochs: int,
-    first_epoch: int = 0,
+    state: TrainingState | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     strategy: tf.distribute.Strategy | None = None,
     jit_compile: bool = False,
@@ -27,17 +33,19 @@ def fit(
     The loss is the cross entropy of the logits plus the model's own losses (regularization). It
     is divided by the size of the whole batch, so any number of devices gives the same gradients.
 
-    Callbacks get what Keras's own `fit` gives them: `loss` and `accuracy` of the epoch so far
-    after each batch, and after an epoch `val_loss` and `val_accuracy` on the test examples too,
-    with `learning_rate` and `images_per_second`. Two things are more: a callback with a method
-    `recorded(step)` may wrap the step before it is traced, and a callback with a method `close()`
+    Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
+    epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
+    `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. Two
+    things are more: a callback with a method `recorded(step)` may wrap the step before it is
+    traced, and a callback with a method `close()`
     is closed at the end, also when training raises.
 
     Args:
         model: A model of logits, compiled with an optimizer that is built, under `strategy`.
         pipeline: The batches.
         epochs: Number of all epochs.
-        first_epoch: The epoch to start with, from 0; the epochs before it count as done.
+        state: Where to begin, the very start if `None`; it is kept up to date, so that callbacks
+            can save it.
         callbacks: Keras callbacks.
         strategy: Where to run; TensorFlow's default strategy if `None`.
         jit_compile: Whether to compile the steps with XLA.
@@ -57,9 +65,11 @@ def fit(
     >>> model.compile(keras.optimizers.SGD(0.01))
     >>> model.optimizer.build(model.trainable_variables)
     >>> sorted(fit(model, pipeline, epochs=1))
-    ['accuracy', 'images_per_second', 'learning_rate', 'loss', 'val_accuracy', 'val_loss']
+    ['accuracy', 'images_per_second', 'learning_rate', 'loss', 'top5_accuracy', 'val_accuracy',
+     'val_loss', 'val_top5_accuracy']
     """
     strategy = strategy or tf.distribute.get_strategy()
+    state = state or TrainingState()
     _check_ready(model, pipeline.batch_size, strategy, jit_compile)
     callback_list = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=pipeline.steps_per_epoch
@@ -71,13 +81,17 @@ def fit(
         step = _with_recorders(train_step(model, pipeline.batch_size), callbacks)
         run_train_step = _distributed(step, strategy, jit_compile)
         run_test_step = _distributed(test_step(model), strategy, jit_compile)
-        for epoch in range(first_epoch, epochs):
+        for epoch in range(state.epoch, epochs):
             callback_list.on_epoch_begin(epoch)
-            batches = strategy.experimental_distribute_dataset(pipeline.train_batches(epoch))
-            logs = _train(run_train_step, batches, callback_list)
-            batches = strategy.experimental_distribute_dataset(pipeline.test_batches())
-            logs |= _test(run_test_step, batches, callback_list)
+            batches = strategy.distribute_datasets_from_function(
+                functools.partial(pipeline.train_batches, epoch, state.batch)
+            )
+            logs = _train(run_train_step, batches, callback_list, state)
+            batches = strategy.distribute_datasets_from_function(pipeline.test_batches)
+            with averaged_weights(model):
+                logs |= _test(run_test_step, batches, callback_list)
             logs["learning_rate"] = float(model.optimizer.learning_rate)
+            state.epoch, state.batch, state.totals = epoch + 1, 0, (0.0,) * 4
             callback_list.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
@@ -85,6 +99,22 @@ def fit(
     finally:
         _close(callbacks)
     return logs
+
+
+def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
+    """Tests a classifier on all test examples, on one device.
+
+    Args:
+        model: A model of logits.
+        pipeline: The batches.
+
+    Returns:
+        `loss`, `accuracy` and `top5_accuracy`.
+    """
+    strategy = tf.distribute.get_strategy()
+    run_test_step = _distributed(test_step(model), strategy, jit_compile=False)
+    figures = _test(run_test_step, pipeline.test_batches(), keras.callbacks.CallbackList())
+    return {name.removeprefix("val_"): value for name, value in figures.items()}
 
 
 def train_step(model: keras.Model, global_batch_size: int) -> Step:
@@ -96,7 +126,7 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
 
     Returns:
         A function of `(images, labels)` that updates the model once and returns the sums
-        `[loss, correct answers, images]` over this replica's images.
+        `[loss, correct answers, images, right among the best five]` over this replica's images.
     """
 
     def step(images, labels):
@@ -110,8 +140,8 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
         # A variable that no gradient reaches (behind a stopped gradient) stays as it is.
         reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
         model.optimizer.apply(*map(list, zip(*reached, strict=True)))
-        ones = tf.ones(tf.shape(labels))
-        return _sums(loss * global_batch_size, _correct(labels, logits), ones)
+        ones = tf.ones(tf.shape(labels)[:1])
+        return _sums(loss * global_batch_size, labels, logits, ones)
 
     return step
 
@@ -124,7 +154,7 @@ def test_step(model: keras.Model) -> Step:
 
     Returns:
         A function of `(images, labels, weights)` that returns the weighted sums
-        `[loss, correct answers, images]` over this replica's images.
+        `[loss, correct answers, images, right among the best five]` over this replica's images.
     """
 
     def step(images, labels, weights):
@@ -133,13 +163,15 @@ def test_step(model: keras.Model) -> Step:
         # The model's own losses count once for each image, as in training.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         loss += tf.reduce_sum(weights) * _own_losses(model) * replicas
-        return _sums(loss, _correct(labels, logits), weights)
+        return _sums(loss, labels, logits, weights)
 
     return step
 
 
 def _cross_entropy(labels, logits):
     logits = tf.cast(logits, tf.float32)
+    if labels.shape.rank == 2:  # a distribution over the classes, mixed or smoothed
+        return keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
@@ -149,12 +181,15 @@ def _own_losses(model):
     return tf.add_n([tf.constant(0.0), *(tf.cast(x, tf.float32) for x in model.losses)]) / replicas
 
 
-def _correct(labels, logits):
-    return tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
-
-
-def _sums(loss, correct, weights):
-    return tf.stack([loss, tf.reduce_sum(correct * weights), tf.reduce_sum(weights)])
+def _sums(loss, labels, logits, weights):
+    """Returns the sums `[loss, correct answers, images, right among the best five]`."""
+    if labels.shape.rank == 2:
+        labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    first = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
+    five = min(TOP, logits.shape[-1])
+    among_five = tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), five), tf.float32)
+    correct = tf.reduce_sum(first * weights)
+    return tf.stack([loss, correct, tf.reduce_sum(weights), tf.reduce_sum(among_five * weights)])
 
 
 def _with_recorders(step, callbacks):
@@ -179,19 +214,20 @@ def _distributed(step, strategy, jit_compile):
     return run
 
 
-def _train(run_step, batches, callback_list):
-    totals = tf.zeros(3, tf.float64)
-    start = time.perf_counter()
-    for index, batch in enumerate(batches):
-        callback_list.on_train_batch_begin(index)
+def _train(run_step, batches, callback_list, state):
+    totals = tf.constant(state.totals, tf.float64)
+    start, images_before = time.perf_counter(), state.totals[2]
+    for batch in batches:
+        callback_list.on_train_batch_begin(state.batch)
         totals += tf.cast(run_step(*batch), tf.float64)
-        callback_list.on_train_batch_end(index, _means(totals))
-    rate = float(totals[2]) / (time.perf_counter() - start)
+        state.batch, state.totals = state.batch + 1, tuple(totals.numpy().tolist())
+        callback_list.on_train_batch_end(state.batch - 1, _means(totals))
+    rate = (state.totals[2] - images_before) / (time.perf_counter() - start)
     return _means(totals) | {"images_per_second": rate}
 
 
 def _test(run_step, batches, callback_list):
-    totals = tf.zeros(3, tf.float64)
+    totals = tf.zeros(4, tf.float64)
     callback_list.on_test_begin()
     for index, batch in enumerate(batches):
         callback_list.on_test_batch_begin(index)
@@ -203,8 +239,12 @@ def _test(run_step, batches, callback_list):
 
 
 def _means(totals: tf.Tensor) -> dict[str, Any]:
-    loss, correct, images = totals.numpy()
-    return {"loss": float(loss / images), "accuracy": float(correct / images)}
+    loss, correct, images, among_five = totals.numpy()
+    return {
+        "loss": float(loss / images),
+        "accuracy": float(correct / images),
+        "top5_accuracy": float(among_five / images),
+    }
 
 
 def _check_ready(model, batch_size, strategy, jit_compile):

@@ -7,12 +7,15 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from reszoo.training.state import TrainingState
+
 # What the loop calls a figure, and what it is called in the file.
 FIGURES = {
     "loss": "train_loss",
     "accuracy": "train_accuracy",
     "val_loss": "test_loss",
     "val_accuracy": "test_accuracy",
+    "val_top5_accuracy": "test_top5_accuracy",
     "learning_rate": "learning_rate",
     "images_per_second": "images_per_second",
 }
@@ -27,26 +30,28 @@ class MetricsLog(keras.callbacks.Callback):
     | `step` | optimizer steps done |
     | `train_loss`, `train_accuracy` | means over the epoch's training images, as they were seen |
     | `test_loss`, `test_accuracy` | means over all test images, after the epoch |
+    | `test_top5_accuracy` | share of them whose class is among the five best answers |
     | `learning_rate` | that of the next step |
     | `images_per_second` | training images, over the epoch's training time |
 
     Args:
         path: The file.
-        epochs_done: Lines of epochs beyond this number are dropped: they were written by a run
-            that was interrupted before it saved its checkpoint, and will be written again.
+        state: Where the training is. Lines of epochs beyond are dropped when training begins: they
+            were written by a run that was interrupted before it saved its checkpoint, and will be
+            written again.
     """
 
-    def __init__(self, path: str | Path, epochs_done: int = 0):
+    def __init__(self, path: str | Path, state: TrainingState):
         super().__init__()
         self._path = Path(path)
-        self._epochs_done = epochs_done
+        self._state = state
 
     def on_train_begin(self, logs=None):
-        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._epochs_done]
+        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._state.epoch]
         write_atomically(self._path, "".join(f"{line}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         figures = {name: logs[key] for key, name in FIGURES.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
@@ -80,7 +85,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         }
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         self._write("train", step, logs, {"loss", "accuracy", "learning_rate"})
         self._write("test", step, logs, {"val_loss", "val_accuracy"})
 

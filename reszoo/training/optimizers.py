@@ -1,25 +1,38 @@
 """Optimizers and learning rate schedules by name."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import keras
+from keras import ops
 
 
 def create_learning_rate(
-    learning_rate: float, warmup_steps: int, total_steps: int
+    learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    name: str = "cosine",
+    boundaries: Sequence[int] = (),
+    factor: float = 0.1,
+    power: float = 1.0,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns a schedule that rises linearly, then falls along half a cosine to zero.
+    """Returns a schedule that rises linearly, then falls.
 
     Args:
         learning_rate: The highest rate, reached at the end of the warmup.
         warmup_steps: Number of steps that rise; 0 starts at the highest rate.
-        total_steps: Number of all steps; the rate is zero from there on.
+        total_steps: Number of all steps.
+        name: How it falls: `"cosine"`, along half a cosine to zero; `"polynomial"`, to zero as a
+            power of what is left; `"step"`, by a factor at given steps.
+        boundaries: Those steps, counted from 0.
+        factor: What it falls by at each of them.
+        power: That of `"polynomial"`; 1 is a straight line.
 
     Returns:
         A Keras schedule.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If there is no such schedule, or a number is out of range.
 
     Reference:
         Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.2 (warmup); Loshchilov and
@@ -38,6 +51,20 @@ def create_learning_rate(
             f"The warmup has at least 0 steps and fewer than all {total_steps} of the run, but "
             f"got {warmup_steps}. Give fewer warmup epochs, or more epochs."
         )
+    if name == "cosine":
+        return _cosine(learning_rate, warmup_steps, total_steps)
+    if name == "polynomial":
+        falling = keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, total_steps - warmup_steps, end_learning_rate=0.0, power=power
+        )
+        return Warmup(falling, learning_rate, warmup_steps) if warmup_steps else falling
+    if name == "step":
+        falling = _piecewise(learning_rate, [step - warmup_steps for step in boundaries], factor)
+        return Warmup(falling, learning_rate, warmup_steps) if warmup_steps else falling
+    raise ValueError(f'There is no schedule {name!r}. Give "cosine", "polynomial" or "step".')
+
+
+def _cosine(learning_rate, warmup_steps, total_steps):
     if warmup_steps == 0:
         return keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
     return keras.optimizers.schedules.CosineDecay(
@@ -49,12 +76,118 @@ def create_learning_rate(
     )
 
 
+def _piecewise(learning_rate, boundaries, factor):
+    if not boundaries or sorted(set(boundaries)) != boundaries or boundaries[0] <= 0:
+        raise ValueError(
+            'The schedule "step" needs boundaries: steps after the warmup, rising, for example '
+            "(32000, 48000)."
+        )
+    values = [learning_rate * factor**index for index in range(len(boundaries) + 1)]
+    # Keras's boundaries belong to the value before them.
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        [boundary - 1 for boundary in boundaries], values
+    )
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to a rate, then follows another schedule.
+
+    Args:
+        schedule: The schedule, which begins when the warmup ends.
+        learning_rate: The rate at the end of the warmup.
+        warmup_steps: Number of steps that rise, at least 1.
+
+    Example:
+
+    >>> flat = keras.optimizers.schedules.PolynomialDecay(1.0, 10, end_learning_rate=1.0)
+    >>> [float(Warmup(flat, 1.0, 4)(step)) for step in range(6)]
+    [0.25, 0.4375, 0.625, 0.8125, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        learning_rate: float,
+        warmup_steps: int,
+    ):
+        self.schedule = schedule
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        first = self.learning_rate / self.warmup_steps
+        done = ops.cast(step, "float32") / self.warmup_steps
+        rising = first + (self.learning_rate - first) * done
+        falling = self.schedule(ops.maximum(ops.cast(step, "int64") - self.warmup_steps, 0))
+        return ops.where(done < 1, rising, falling)
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(**{**config, "schedule": schedule})
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """What an optimizer does beside its own algorithm.
+
+    Args:
+        clip_norm: The gradient of all weights together is shortened to this norm; 0: never.
+        ema_momentum: Share of the old average in the moving average of the weights, which is what
+            is tested and saved; 0: none is kept.
+        accumulation_steps: How many batches make one update, by the mean of their gradients.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+
+    >>> UpdateRule(accumulation_steps=4).options()["gradient_accumulation_steps"]
+    4
+    """
+
+    clip_norm: float = 0.0
+    ema_momentum: float = 0.0
+    accumulation_steps: int = 1
+
+    def __post_init__(self):
+        if self.clip_norm < 0:
+            raise ValueError(f"clip_norm is not negative, 0 for none, but got {self.clip_norm}.")
+        if not 0 <= self.ema_momentum < 1:
+            raise ValueError(
+                f"ema_momentum is at least 0 and below 1, but got {self.ema_momentum}."
+            )
+        if self.accumulation_steps < 1:
+            raise ValueError(
+                f"accumulation_steps is at least 1, but got {self.accumulation_steps}."
+            )
+
+    def options(self) -> dict[str, float | int | bool | None]:
+        """Returns the arguments of a Keras optimizer."""
+        several = self.accumulation_steps > 1
+        return {
+            "global_clipnorm": self.clip_norm or None,
+            "use_ema": self.ema_momentum > 0,
+            "ema_momentum": self.ema_momentum,
+            "gradient_accumulation_steps": self.accumulation_steps if several else None,
+        }
+
+
 def create_optimizer(
     name: str,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     *,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    rule: UpdateRule | None = None,
     variables: Sequence[keras.Variable] = (),
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer, by its name, built for the given variables.
@@ -65,10 +198,12 @@ def create_optimizer(
     normalizations (all variables of fewer than two axes) do not decay.
 
     Args:
-        name: `"sgd"` (with Nesterov momentum) or `"adamw"`.
+        name: `"sgd"` (with Nesterov momentum), `"adamw"`, `"lamb"` or `"muon"` (which updates
+            matrices only, and all other weights, those of convolutions too, as `"adamw"` does).
         learning_rate: A number, or a schedule.
         weight_decay: Factor of the weight decay.
-        momentum: Momentum of SGD, or `beta_1` of AdamW.
+        momentum: Momentum of SGD and Muon, or `beta_1` of AdamW and LAMB.
+        rule: Clipping, averaging and accumulation; none if `None`.
         variables: The variables that will be trained.
 
     Returns:
@@ -89,16 +224,20 @@ def create_optimizer(
         raise ValueError(f"weight_decay is not negative, but got {weight_decay}.")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum is at least 0 and below 1, but got {momentum}.")
-    if name == "sgd":
-        optimizer = keras.optimizers.SGD(
-            learning_rate, momentum=momentum, nesterov=True, weight_decay=weight_decay
-        )
-    elif name == "adamw":
-        optimizer = keras.optimizers.AdamW(
-            learning_rate, weight_decay=weight_decay, beta_1=momentum
-        )
-    else:
-        raise ValueError(f'There is no optimizer {name!r}. Give "sgd" or "adamw".')
+    classes = {
+        "sgd": (keras.optimizers.SGD, {"momentum": momentum, "nesterov": True}),
+        "adamw": (keras.optimizers.AdamW, {"beta_1": momentum}),
+        "lamb": (keras.optimizers.Lamb, {"beta_1": momentum}),
+        "muon": (
+            keras.optimizers.Muon,
+            {"momentum": momentum, "adam_weight_decay": weight_decay},
+        ),
+    }
+    if name not in classes:
+        raise ValueError(f'There is no optimizer {name!r}. Give "sgd", "adamw", "lamb" or "muon".')
+    make, own = classes[name]
+    rule = rule or UpdateRule()
+    optimizer = make(learning_rate, weight_decay=weight_decay, **own, **rule.options())
     optimizer.exclude_from_weight_decay([v for v in variables if len(v.shape) < 2])
     if variables:
         optimizer.build(list(variables))

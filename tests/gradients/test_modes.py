@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import reszoo
 from reszoo import ResidualBlock, StopGradSkip
-from reszoo.gradients import load
+from reszoo.gradients import load, load_histograms, load_variables
 from tests.gradients.by_hand import path_gradients, training_by_hand
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -130,6 +130,46 @@ def test_every_set_is_what_a_tape_by_hand_finds(data, tmp_path):
     assert found["projection"]["activation_zero_fraction"] > 0
     assert found["stopped"]["skip_gradient_zero_fraction"] == 1
     assert np.isnan(found["stopped"]["skip_gradient_kurtosis"])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_histograms_count_the_magnitudes_of_unscaled_values(jit_compile, data, tmp_path):
+    x, labels = data[0][:BATCH], data[1][:BATCH]
+    gradients = path_gradients(dense_model(), x, lambda logits: LOSS(labels, logits))
+    options = {"statistics": ("paths", "histograms")}
+    trained(
+        (x, labels),
+        tmp_path,
+        lambda: sgd(loss_scale_factor=1000.0),
+        recorder_options=options,
+        jit_compile=jit_compile,
+    )
+    table = load_histograms(str(tmp_path))
+    assert list(table.columns) == ["step", "block", "path", "magnitude", "count"]
+    for block, (skip, branch, _) in gradients.items():
+        for path, gradient in (("skip", skip), ("branch", branch)):
+            counts = table[(table.block == block) & (table.path == path)]
+            counts = dict(zip(counts.magnitude, counts["count"], strict=True))
+            assert sum(counts.values()) == gradient.size
+            assert counts[0.0] == np.sum(gradient == 0)
+            for exponent in range(-40, 0):
+                inside = (2.0**exponent <= np.abs(gradient)) & (
+                    np.abs(gradient) < 2.0 ** (exponent + 1)
+                )
+                # A value on an edge may fall to either side of it after scaling and unscaling.
+                assert abs(counts[2.0**exponent] - np.sum(inside)) <= 1
+
+
+def test_every_variable_is_recorded_if_asked_for(data, by_hand, tmp_path):
+    options = {"statistics": ("paths", "weights", "variables")}
+    trained(data, tmp_path, recorder_options=options)
+    table = load_variables(str(tmp_path))
+    first = table[table.step == 0]
+    assert first.variable.nunique() == len(dense_model().trainable_variables)
+    for name in ("weight_norm", "weight_gradient_norm", "update_norm"):
+        of_block = first[(first.statistic == name) & first.variable.str.contains("identity/")].value
+        expected = by_hand[0]["identity"][name]
+        assert np.linalg.norm(of_block.astype(float)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_maxima_are_over_all_devices(data, tmp_path):
@@ -345,6 +385,20 @@ class Subclassed(keras.Model):
 
 def test_nested_and_subclassed_models_are_recorded(data, by_hand, tmp_path):
     model = Subclassed()
+    model.compile(sgd(), LOSS, jit_compile=False)
+    recorder = reszoo.GradientRecorder(tmp_path, 1)
+    model.fit(*data, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[recorder])
+    assert_recorded(tmp_path, by_hand)
+
+
+@pytest.mark.parametrize("whole_block", [False, True])
+def test_a_block_whose_activations_are_computed_again_is_recorded(
+    whole_block, data, by_hand, tmp_path
+):
+    model = dense_model()
+    for block in model.layers[:-1]:
+        layer = block if whole_block else block.branch
+        layer.call = keras.remat(layer.call)
     model.compile(sgd(), LOSS, jit_compile=False)
     recorder = reszoo.GradientRecorder(tmp_path, 1)
     model.fit(*data, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[recorder])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reszoo.gradients.statistics import (
+    DEFAULT_GROUPS,
     FORK_SUMS,
     MERGE_SUMS,
     STATISTICS,
@@ -32,8 +33,9 @@ def sums_of(skip, branch, output):
 
 
 def derived(sums):
-    values = derive(STATISTICS, sums)[0]
-    return {statistic.name: value for statistic, value in zip(STATISTICS, values, strict=True)}
+    statistics = statistics_of(DEFAULT_GROUPS)
+    values = derive(statistics, sums)[0]
+    return {statistic.name: value for statistic, value in zip(statistics, values, strict=True)}
 
 
 def test_statistics_of_two_vectors():
@@ -67,6 +69,11 @@ def test_names_are_unique_and_described():
     names = [statistic.name for statistic in STATISTICS]
     assert len(set(names)) == len(names)
     assert all(statistic.formula and statistic.unit for statistic in STATISTICS)
+
+
+def test_sets_without_a_statistic_of_blocks_are_refused():
+    with pytest.raises(ValueError, match="no statistic of blocks"):
+        statistics_of(["histograms"])
 
 
 def test_an_unknown_set_is_refused():

@@ -1,6 +1,7 @@
 """`train.py` as a user runs it; each start of TensorFlow costs seconds, so there are few."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -72,3 +73,13 @@ def test_a_mistake_found_after_tensorflow_started_is_one_line_too(tmp_path):
     # TensorFlow may have had its say about the machine's devices before.
     last = done.stderr.splitlines()[-1]
     assert last.startswith("train.py: There is no model 'resnet19'")
+
+
+def test_kills_at_random_moments_leave_no_trace_in_the_result():
+    command = [sys.executable, "tests/integration/killed_runs.py", "--kills=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 kills left nothing behind" in done.stdout

@@ -94,6 +94,7 @@ def test_config_is_the_constructors_arguments(branch):
         "strides": 2,
         "activation": "gelu",
         "zero_init_last_scale": True,
+        "norm": "batch",
     }
     assert type(branch).from_config(config).get_config() == config
 
@@ -101,3 +102,10 @@ def test_config_is_the_constructors_arguments(branch):
 def test_shape_is_known_before_building():
     assert BasicBranch(4, 2).compute_output_shape((None, 7, None, 3)) == (None, 4, None, 4)
     assert keras.ops.shape(BasicBranch(4, 2)(np.zeros((1, 7, 6, 3), "float32"))) == (1, 4, 3, 4)
+
+
+def test_sublayers_have_stable_names():
+    expected = ["conv1", "norm1", "activation1", "conv2", "norm2"]
+    assert [layer.name for layer in BasicBranch(4).layers] == expected
+    expected = [*expected, "activation2", "conv3", "norm3"]
+    assert [layer.name for layer in BottleneckBranch(4).layers] == expected

@@ -1,15 +1,84 @@
-"""ResNets: published parameter counts, names, shapes, and what they refuse."""
+"""ResNets: published parameter counts, names, shapes, options, and what they refuse."""
+
+import math
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from reszoo import ResidualBlock, StopGradSkip, ZeroPadShortcut
-from reszoo.models import ResNet18, ResNet50, create_model, list_models
+from reszoo.layers import DropPath, GradientScale, ZeroShortcut
+from reszoo.models import ResNet18, ResNet50, ResNet50D, ResNet50V2, create_model, list_models
+from reszoo.models.table import RESNETS
+
+PARAMETERS = {
+    # torchvision
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    # Where the stride is changes no parameter.
+    "resnet50v1": 25_557_032,
+    "resnet101v1": 44_549_160,
+    "resnet152v1": 60_192_808,
+    # timm (resnetv2_* with batch normalization, resnet*d, seresnet50)
+    "resnet18v2": 11_687_720,
+    "resnet34v2": 21_795_880,
+    "resnet50v2": 25_549_352,
+    "resnet101v2": 44_541_480,
+    "resnet152v2": 60_185_128,
+    "resnet18d": 11_708_744,
+    "resnet34d": 21_816_904,
+    "resnet50d": 25_576_264,
+    "resnet101d": 44_568_392,
+    "resnet152d": 60_212_040,
+    "seresnet50": 28_088_024,
+    # keras.applications (trainable ones of ResNet50V2, ResNet101V2, ResNet152V2)
+    "resnet50v2_keras": 25_568_360,
+    "resnet101v2_keras": 44_577_896,
+    "resnet152v2_keras": 60_236_904,
+    # He et al. 2015 with option A, as counted in many reimplementations
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    # osmr/imgclsmob (pre-activation, WRN)
+    "resnet110v2": 1_730_522,
+    "resnet164v2": 1_703_258,
+    "resnet1001v2": 10_327_706,
+    "wide_resnet28_10": 36_479_194,
+    # Zagoruyko and Komodakis 2016, table 4: 11.0 million
+    "wide_resnet16_8": 10_961_370,
+    # ResNet-18 and 34 less three projections: 1x1 kernels of 64x128, 128x256, 256x512 and norms
+    "plain18": 11_689_512 - 173_824,
+    "plain34": 21_797_672 - 173_824,
+    "plain20": 269_722,
+    "plain56": 853_018,
+    "plain110": 1_727_962,
+}
+# torchvision: layer1 to layer4
+PARAMETERS_PER_STAGE = {
+    "resnet18": [147_968, 525_568, 2_099_712, 8_393_728],
+    "resnet34": [221_952, 1_116_416, 6_822_400, 13_114_368],
+    "resnet50": [215_808, 1_219_584, 7_098_368, 14_964_736],
+    "resnet101": [215_808, 1_219_584, 26_090_496, 14_964_736],
+    "resnet152": [215_808, 2_339_840, 40_613_888, 14_964_736],
+    "resnext50_32x4d": [205_824, 1_197_056, 7_022_592, 14_544_896],
+    "resnext101_32x8d": [420_864, 2_405_376, 55_160_832, 28_745_728],
+    "wide_resnet50_2": [634_368, 3_482_624, 20_736_000, 41_971_712],
+    "wide_resnet101_2": [634_368, 3_482_624, 78_739_456, 41_971_712],
+}
 
 
-def trainable_parameters(model):
-    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+def trainable_parameters(layer):
+    return sum(math.prod(v.shape) for v in layer.trainable_variables)
 
 
 def blocks(model):
@@ -20,9 +89,53 @@ def small(model=ResNet18, **options):
     return model(num_classes=10, input_shape=(16, 16, 3), stem="cifar", width=8, **options)
 
 
-@pytest.mark.parametrize(("model", "count"), [(ResNet18, 11_689_512), (ResNet50, 25_557_032)])
-def test_trainable_parameters_are_torchvisions(model, count):
-    assert trainable_parameters(model()) == count
+def images(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+@pytest.fixture
+def _zero_kernels(monkeypatch):
+    """Drawing a hundred million random numbers takes a while, and counting needs none of them."""
+    monkeypatch.setattr(
+        keras.initializers.VarianceScaling,
+        "__call__",
+        lambda self, shape, dtype=None: tf.zeros(shape, dtype),
+    )
+
+
+@pytest.mark.usefixtures("_zero_kernels")
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_trainable_parameters_are_the_published_ones(name):
+    model = create_model(name)
+    assert trainable_parameters(model) == PARAMETERS[name]
+    if name in PARAMETERS_PER_STAGE:
+        stages = [0, 0, 0, 0]
+        for block in blocks(model):
+            stages[int(block.name[5]) - 1] += trainable_parameters(block)
+        assert stages == PARAMETERS_PER_STAGE[name]
+
+
+def test_every_model_is_counted():
+    assert set(list_models()) - set(PARAMETERS) == {"resnet18_1d", "resnet18_3d", "residual_mlp"}
+
+
+# Two blocks a stage show every kind of block that a model has.
+@pytest.mark.parametrize("name", sorted(set(list_models()) - {"residual_mlp"}))
+def test_every_trainable_weight_receives_a_gradient(name):
+    shape = {"resnet18_1d": (32, 1), "resnet18_3d": (16, 16, 16, 1)}.get(name, (32, 32, 3))
+    stages = 3 if RESNETS[name].input_shape == (32, 32, 3) else 4
+    model = create_model(
+        name, num_classes=3, input_shape=shape, width=8, blocks=(2,) * stages, stem_width=8
+    )
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(images(4, *shape), training=True)[:, 0] ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    silent = [
+        v.path
+        for v, gradient in zip(model.trainable_variables, gradients, strict=True)
+        if gradient is None or not np.any(gradient)
+    ]
+    assert not silent
 
 
 @pytest.mark.parametrize(
@@ -98,9 +211,23 @@ def test_logits_stay_float32_in_mixed_precision():
     assert small().output.dtype == "float32"
 
 
+def test_float64_keeps_every_digit():
+    keras.config.set_dtype_policy("float64")
+    model, x = small(), images(2, 16, 16, 3).astype("float64")
+    assert model.output.dtype == "float64"
+    assert np.abs(model(x + 1e-12) - model(x)).max() > 0
+
+
 def test_create_model_suggests_the_nearest_name():
     assert create_model("resnet18", num_classes=3, width=8).output_shape == (None, 3)
-    assert "resnet50" in list_models("resnet5*")
+    assert list(list_models("resnet5*")) == [
+        "resnet50",
+        "resnet50d",
+        "resnet50v1",
+        "resnet50v2",
+        "resnet50v2_keras",
+        "resnet56",
+    ]
     with pytest.raises(ValueError, match="resnet50"):
         create_model("resnet5")
 
@@ -111,10 +238,172 @@ def test_create_model_suggests_the_nearest_name():
         ({"stem": "imagnet"}, '"imagenet" or "cifar"'),
         ({"shortcut": "identity"}, "'stop_gradient'"),
         ({"width": 0}, "width=0"),
-        ({"num_classes": 0}, "num_classes=0"),
+        ({"num_classes": -1}, "num_classes=-1"),
         ({"input_shape": (32, 32)}, "height, width, channels"),
     ],
 )
 def test_bad_arguments_say_what_is_expected(options, message):
     with pytest.raises(ValueError, match=message):
         ResNet18(**options)
+
+
+def test_unknown_option_suggests_the_nearest():
+    with pytest.raises(ValueError, match="drop_path"):
+        ResNet18(droppath=0.1)
+
+
+def test_plain_network_has_no_shortcut_and_the_residual_networks_names():
+    model = small(create_plain)
+    assert all(isinstance(block.shortcut, ZeroShortcut) for block in blocks(model))
+    assert [block.name for block in blocks(model)] == [block.name for block in blocks(small())]
+    block = model.get_layer("stage2_block1")
+    x = images(2, 16, 16, 8)
+    np.testing.assert_array_equal(block(x), tf.nn.relu(block.branch(x)))
+
+
+def create_plain(**options):
+    return create_model("plain18", **options)
+
+
+def test_zero_classes_gives_pooled_features():
+    model = ResNet18(0, (16, 16, 3), stem="cifar", width=8)
+    assert model.output_shape == (None, 64)
+
+
+@pytest.mark.parametrize("model", [ResNet50, ResNet50V2])
+def test_features_are_the_stages_outputs(model):
+    pyramid = model(
+        input_shape=(64, 64, 3), width=8, features=("stem", "stage2", "stage4_block1", "stage4")
+    )
+    assert {name: map_.shape[1:] for name, map_ in pyramid.output.items()} == {
+        "stem": (16, 16, 8),
+        "stage2": (8, 8, 64),
+        "stage4_block1": (2, 2, 256),
+        "stage4": (2, 2, 256),
+    }
+    with pytest.raises(ValueError, match="stage9"):
+        model(features=("stage9",))
+
+
+@pytest.mark.parametrize("model", [ResNet18, ResNet50, ResNet50D, ResNet50V2])
+@pytest.mark.parametrize(("output_stride", "size"), [(8, 8), (16, 4), (32, 2)])
+def test_output_stride_keeps_the_feature_maps_large(model, output_stride, size):
+    options = {"input_shape": (64, 64, 3), "width": 8, "blocks": (1, 1, 2, 2)}
+    features = model(output_stride=output_stride, features=("stage4",), **options)
+    assert features.output["stage4"].shape[1:3] == (size, size)
+    assert trainable_parameters(model(output_stride=output_stride, **options)) == (
+        trainable_parameters(model(**options))
+    )
+
+
+def test_output_stride_below_the_stems_is_refused():
+    with pytest.raises(ValueError, match="stride 4"):
+        ResNet18(output_stride=2)
+
+
+def test_drop_path_rises_linearly():
+    model = small(drop_path=0.8)
+    rates = [
+        layer.rate
+        for block in blocks(model)
+        for layer in block.branch.layers
+        if isinstance(layer, DropPath)
+    ]
+    np.testing.assert_allclose(rates, np.arange(1, 9) / 10)
+
+
+@pytest.mark.parametrize(("norm", "scale"), [(None, 0.0), ("batch", 0.0)])
+def test_branch_scale_zero_starts_every_block_as_its_shortcut(norm, scale):
+    block = small(norm=norm, branch_scale=scale).get_layer("stage1_block2")
+    x = np.abs(images(2, 16, 16, 8))
+    np.testing.assert_array_equal(block(x, training=True), x)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"norm": "sync_batch"},
+        {"norm": "group"},
+        {"norm": None, "branch_scale": 0.0},
+        {"norm": keras.layers.LayerNormalization},
+        {"activation": "gelu"},
+        {"squeeze_excitation": 4},
+        {"drop_path": 0.2},
+        {"shortcut": "always_projection"},
+        {"shortcut": "constant_scale"},
+        {"shortcut": "gated"},
+        {"shortcut": "dropout"},
+        {"gate": "stop_branch_output"},
+        {"gate": "stop_branch_input"},
+        {"gate": "stop_skip"},
+        {"gate": "scale_branch"},
+        {"gate": "half_both"},
+        {"gate": "exclusive"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_options_train_save_and_load(options, preactivation, tmp_path):
+    model = small(blocks=(1, 2), preactivation=preactivation, **options)
+    x = images(2, 16, 16, 3)
+    assert np.isfinite(model(x, training=True)).all()
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(x), model(x))
+
+
+def gradient_below(gate, block="stage2_block2"):
+    """Returns the gradients that reach one block's input, and its branch's first kernel."""
+    block = small(gate=gate).get_layer(block)
+    x = tf.constant(np.abs(images(2, 8, 8, 16)))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(block(x) ** 2)
+    kernel = next(v for v in block.branch.trainable_variables if v.name == "kernel")
+    return block, x, tape.gradient(loss, [x, kernel.value])
+
+
+def test_gates_stop_the_gradient_where_they_say():
+    _, _, (to_input, to_kernel) = gradient_below(None)
+    assert np.any(to_input)
+    assert np.any(to_kernel)
+    _, _, (to_input, to_kernel) = gradient_below("stop_branch_output")
+    assert np.any(to_input)
+    assert to_kernel is None
+    block, x, (to_input, to_kernel) = gradient_below("stop_branch_input")
+    assert np.any(to_kernel)
+    np.testing.assert_allclose(to_input, 2 * block(x) * np.sign(block(x)), rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_scale_can_be_set_in_a_compiled_step():
+    model = small(gate="scale_skip", blocks=(1, 1))
+    gates = [layer for layer in model._flatten_layers() if isinstance(layer, GradientScale)]
+    assert len(gates) == 2
+    x = tf.constant(images(2, 16, 16, 3))
+
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(model(x) ** 2)
+        return tape.gradient(loss, x)
+
+    through = gradient(x).numpy()
+    for gate in gates:
+        gate.set_scale(0.0)
+    assert np.abs(gradient(x) - through).max() > 1e-3
+    assert gradient.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gate": "stop"}, "'stop_skip'"),
+        ({"norm": "bach"}, "'batch'"),
+        ({"drop_path": 1.0}, "drop_path"),
+        ({"zero_init_last_scale": True, "norm": None}, "LearnedScale"),
+        ({"zero_init_last_scale": True, "preactivation": True}, "branch_scale=0.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options)

@@ -6,6 +6,8 @@ from keras import layers
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.guards import BestEpoch
+from reszoo.training.state import NonFiniteError, RunError, TrainingState
 
 PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
 
@@ -32,46 +34,182 @@ def state(model):
     return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
 
 
-def test_going_on_is_bit_for_bit_as_if_there_had_been_no_interruption(tmp_path):
-    whole = small_model()
-    fit(whole, PIPELINE, epochs=3)
+def checkpoints(directory, model, **options):
+    return Checkpoints(directory, model, TrainingState(), **options)
 
-    first = small_model()
-    fit(first, PIPELINE, epochs=2, callbacks=[Checkpoints(tmp_path, first)])
-    second = small_model(seed=5)
-    checkpoints = Checkpoints(tmp_path, second)
-    epochs_done = checkpoints.restore()
-    assert epochs_done == 2
-    fit(second, PIPELINE, epochs=3, first_epoch=epochs_done, callbacks=[checkpoints])
 
-    for found, expected in zip(state(second), state(whole), strict=True):
+class Trip(keras.callbacks.Callback):
+    """Ends a training in its tracks, as a kill does, at the n-th call of a method."""
+
+    def __init__(self, method, calls):
+        super().__init__()
+        self.calls = calls
+        setattr(self, method, self.trip)
+
+    def trip(self, *_, **__):
+        self.calls -= 1
+        if self.calls == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The state after three epochs without interruption."""
+    keras.config.set_dtype_policy("float32")
+    model = small_model()
+    logs = fit(model, PIPELINE, epochs=3)
+    return state(model), logs
+
+
+@pytest.mark.parametrize(
+    ("method", "calls", "every_steps"),
+    [
+        ("on_train_batch_end", 11, 2),  # in the second epoch, after a checkpoint within it
+        ("on_train_batch_end", 14, 7),  # between the last step of an epoch and its test
+        ("on_test_batch_end", 3, 3),
+        ("on_epoch_end", 2, 0),
+    ],
+)
+def test_going_on_is_bit_for_bit_as_if_there_had_been_no_interruption(
+    tmp_path, whole, method, calls, every_steps
+):
+    first, at = small_model(), TrainingState()
+    callbacks = [
+        Checkpoints(tmp_path, first, at, every_steps=every_steps),
+        Trip(method, calls),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, PIPELINE, epochs=3, state=at, callbacks=callbacks)
+
+    second, at = small_model(seed=5), TrainingState()
+    saved = Checkpoints(tmp_path, second, at)
+    assert saved.restore()
+    assert (at.epoch, at.batch) == {11: (1, 4), 14: (1, 7), 3: (1, 6), 2: (2, 0)}[calls]
+    logs = fit(second, PIPELINE, epochs=3, state=at, callbacks=[saved])
+    for found, expected in zip(state(second), whole[0], strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert Checkpoints(tmp_path, small_model()).restore() == 3
+    for name in logs.keys() - {"images_per_second"}:
+        assert logs[name] == whole[1][name]
 
 
 def test_nothing_to_restore(tmp_path):
     model = small_model()
     before = state(model)
-    assert Checkpoints(tmp_path / "none", model).restore() == 0
+    assert not checkpoints(tmp_path / "none", model).restore()
     for found, expected in zip(state(model), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_the_last_two_are_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path, small_model())
-    for epoch in range(3):
-        checkpoints.on_epoch_end(epoch)
-    assert {file.stem for file in tmp_path.glob("*.index")} == {"ckpt-2", "ckpt-3"}
+def saved_epochs(directory, epochs=2, **options):
+    """Saves after some epochs, with weights that are the number of epochs done."""
+    model, at = small_model(), TrainingState()
+    saved = Checkpoints(directory, model, at, **options)
+    for epoch in range(epochs):
+        at.epoch = epoch + 1
+        model.set_weights([np.full_like(w, at.epoch) for w in model.get_weights()])
+        saved.on_epoch_end(epoch)
+    return saved
 
 
-@pytest.mark.parametrize("damage", ["another model", "cut short", "missing"])
-def test_a_checkpoint_that_does_not_fit(tmp_path, damage):
-    Checkpoints(tmp_path, small_model()).on_epoch_end(0)
-    data = next(tmp_path.glob("*.data-*"))
-    if damage == "cut short":
-        data.write_bytes(data.read_bytes()[:100])
-    if damage == "missing":
-        data.unlink()
-    model = small_model(units=9 if damage == "another model" else 8)
-    with pytest.raises(ValueError, match="is damaged, or was written by another model"):
-        Checkpoints(tmp_path, model).restore()
+def restored(directory):
+    model, at = small_model(seed=5), TrainingState()
+    Checkpoints(directory, model, at).restore()
+    assert (model.trainable_variables[0].numpy() == at.epoch).all()
+    return at.epoch
+
+
+def test_the_latest_are_kept_and_nothing_else(tmp_path):
+    saved_epochs(tmp_path, epochs=4, keep=2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "step-000003-000000000.npz",
+        "step-000004-000000000.npz",
+    ]
+
+
+def test_the_best_is_kept_beside_them(tmp_path):
+    model, at = small_model(), TrainingState()
+    callbacks = [BestEpoch(at), Checkpoints(tmp_path, model, at, keep=1)]
+    for epoch, accuracy in enumerate([0.5, 0.75, 0.5]):
+        at.epoch = epoch + 1
+        model.set_weights([np.full_like(w, at.epoch) for w in model.get_weights()])
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    assert restored(tmp_path) == 3
+    best, at = small_model(seed=5), TrainingState()
+    Checkpoints(tmp_path, best, at).restore(tmp_path / "best.npz")
+    assert (at.epoch, at.best, at.best_epoch) == (2, 0.75, 2)
+    assert (best.trainable_variables[0].numpy() == 2).all()
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "one bit":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"one bit": content, "cut short": content[:100], "empty": b""}[how])
+
+
+@pytest.mark.parametrize("how", ["one bit", "cut short", "empty"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_aloud(tmp_path, caplog, how):
+    damage(saved_epochs(tmp_path).files[-1], how)
+    assert restored(tmp_path) == 1
+    assert "step-000002-000000000.npz is damaged" in caplog.text
+    assert "the one before it is used" in caplog.text
+
+
+def test_when_all_are_damaged(tmp_path):
+    for file in saved_epochs(tmp_path).files:
+        damage(file, "one bit")
+    with pytest.raises(ValueError, match=r"Every checkpoint in .* is damaged"):
+        checkpoints(tmp_path, small_model()).restore()
+
+
+def test_the_checkpoint_of_another_model(tmp_path):
+    saved_epochs(tmp_path)
+    with pytest.raises(ValueError, match="was written by another model"):
+        checkpoints(tmp_path, small_model(units=9)).restore()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_checkpoint(tmp_path):
+    saved = saved_epochs(tmp_path)
+    full = tmp_path / "step-000002-000000007.npz.partial"
+    full.symlink_to("/dev/full")  # what is written there finds no space left
+    saved._state.batch = 7
+    with pytest.raises(RunError, match=r"could not be written \(No space left on device\)") as e:
+        saved.save()
+    assert "step-000002-000000000.npz, is intact. Free some space" in str(e.value)
+    assert restored(tmp_path) == 2
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    saved = saved_epochs(tmp_path)
+    kernel = saved._saved_model.trainable_variables[0]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    saved._state.batch = 7
+    with pytest.raises(NonFiniteError, match="not finite"):
+        saved.save()
+    assert restored(tmp_path) == 2
+
+
+def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
+    saved = saved_epochs(tmp_path)
+    (tmp_path / "step-000003-000000000.npz.partial").write_bytes(b"half")
+    saved.on_train_begin()
+    assert not list(tmp_path.glob("*.partial"))
+    assert restored(tmp_path) == 2
+
+
+def test_a_model_of_bfloat16_comes_back(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    model, other = small_model(), small_model(seed=5)
+    checkpoints(tmp_path, model).save()
+    checkpoints(tmp_path, other).restore()
+    for found, expected in zip(state(other), state(model), strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("options", [{"every_steps": -1}, {"keep": 0}])
+def test_numbers_out_of_range(tmp_path, options):
+    with pytest.raises(ValueError, match=f"checkpoint.{next(iter(options))}"):
+        checkpoints(tmp_path, small_model(), **options)

@@ -1,11 +1,16 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
-from reszoo.data import Pipeline, load_source
+from reszoo.data import Augmentation, Pipeline, load_source
 from reszoo.training import fit
+from reszoo.training.averages import averaged_weights
+from reszoo.training.state import TrainingState
 
 PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
 
@@ -91,7 +96,7 @@ def test_it_is_keras_own_training_on_the_same_batches():
 
 def test_callbacks_hear_everything_in_order():
     logs = Logs()
-    fit(small_model(), PIPELINE, epochs=3, first_epoch=2, callbacks=[logs])
+    fit(small_model(), PIPELINE, epochs=3, state=TrainingState(epoch=2), callbacks=[logs])
     batches = [f"batch {i}" for i in range(7)]
     assert logs.events == ["train", "epoch 2", *batches, "test", "end", "close"]
     assert logs.params == {"epochs": 3, "steps": 7}
@@ -181,3 +186,44 @@ def test_an_optimizer_that_is_not_built():
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
     with pytest.raises(ValueError, match="no optimizer that is built"):
         fit(model, PIPELINE, epochs=1)
+
+
+def test_accumulated_batches_are_one_large_batch_and_its_average_is_tested():
+    """Two half batches an update, with averaged weights, against the same written out."""
+    half = dataclasses.replace(PIPELINE, batch_size=100, batches_per_update=2)
+    assert half.steps_per_epoch == 14
+
+    def linear(rate=0.05, **options):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
+        model.compile(keras.optimizers.SGD(rate, **options))
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    accumulated = linear(gradient_accumulation_steps=2, use_ema=True, ema_momentum=0.5)
+    whole = linear()
+    logs = fit(accumulated, half, epochs=1)
+    fit(whole, PIPELINE, epochs=1)
+    assert_same_weights(accumulated, whole, rtol=1e-4, atol=1e-6)
+
+    with averaged_weights(accumulated):
+        averaged = accumulated.get_weights()
+        images, labels = next(iter(PIPELINE.source.test.batch(360)))
+        found = (tf.argmax(accumulated(images), axis=1, output_type=tf.int32) == labels).numpy()
+    assert logs["val_accuracy"] == pytest.approx(found.mean())
+    assert_same_weights(accumulated, whole, rtol=1e-4, atol=1e-6)
+    assert abs(averaged[0] - whole.get_weights()[0]).max() > 1e-4
+
+
+def test_labels_that_are_distributions_and_the_best_five():
+    smooth = dataclasses.replace(PIPELINE, augmentation=Augmentation(label_smoothing=0.1))
+    logs = Logs()
+    fit(small_model(), smooth, epochs=1, callbacks=[logs])
+    first = logs.batches[0]
+    model, (images, labels) = small_model(), next(iter(PIPELINE.train_batches(0)))
+    expected = keras.losses.CategoricalCrossentropy(True, label_smoothing=0.1)
+    logits = model(images, training=True)
+    loss = expected(tf.one_hot(labels, 10), logits) + sum(model.losses)
+    assert first["loss"] == pytest.approx(float(loss), rel=1e-5)
+    right = [label in row.argsort()[-5:] for row, label in zip(logits.numpy(), labels, strict=True)]
+    assert first["top5_accuracy"] == pytest.approx(np.mean(right), abs=0.01)

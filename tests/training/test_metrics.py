@@ -6,12 +6,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+from reszoo.training.state import TrainingState
 
 LOGS = {
     "loss": 1.0,
     "accuracy": 0.5,
     "val_loss": 2.0,
     "val_accuracy": 0.25,
+    "val_top5_accuracy": 0.75,
     "learning_rate": 0.125,
     "images_per_second": 100.0,
 }
@@ -30,7 +32,7 @@ def lines(path):
 
 
 def test_one_line_an_epoch(tmp_path, model):
-    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl", TrainingState())
     log.set_model(model)
     log.on_train_begin()
     log.on_epoch_end(0, LOGS)
@@ -43,6 +45,7 @@ def test_one_line_an_epoch(tmp_path, model):
         "train_accuracy": 0.5,
         "test_loss": 2.0,
         "test_accuracy": 0.25,
+        "test_top5_accuracy": 0.75,
         "learning_rate": 0.125,
         "images_per_second": 100.0,
     }
@@ -51,7 +54,7 @@ def test_one_line_an_epoch(tmp_path, model):
 def test_going_on_drops_what_is_done_again_and_a_line_cut_short(tmp_path, model):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "st')
-    log = MetricsLog(path, epochs_done=1)
+    log = MetricsLog(path, TrainingState(epoch=1))
     log.set_model(model)
     log.on_train_begin()
     log.on_epoch_end(1, LOGS)

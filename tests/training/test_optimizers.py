@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.training.optimizers import create_learning_rate, create_optimizer
+from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
 
 
 def test_warmup_then_cosine():
@@ -83,3 +83,57 @@ def test_bad_optimizers(options, message):
 def test_bad_schedules(learning_rate, warmup_steps, message):
     with pytest.raises(ValueError, match=message):
         create_learning_rate(learning_rate, warmup_steps, total_steps=5)
+
+
+def test_the_rate_falls_by_steps_as_in_the_paper():
+    rate = create_learning_rate(0.1, 0, 64_000, name="step", boundaries=(32_000, 48_000))
+    found = [float(rate(step)) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("name", ["step", "polynomial"])
+def test_a_warmup_before_a_schedule_survives_saving(name):
+    rate = create_learning_rate(0.4, 4, 12, name, boundaries=(8,), factor=0.5, power=2.0)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rate))
+    after = {"step": [0.4] * 4 + [0.2] * 4, "polynomial": 0.4 * (1 - np.arange(8) / 8) ** 2}
+    expected = [0.1, 0.175, 0.25, 0.325, *after[name]]
+    for schedule in (rate, again):
+        assert [float(schedule(step)) for step in range(12)] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
+def test_each_optimizer_takes_a_step_down_and_decays_kernels_alone(name):
+    kernel, bias = variables()
+    optimizer = create_optimizer(name, 0.01, weight_decay=0.1, variables=[kernel, bias])
+    optimizer.apply([tf.ones((2, 3)), tf.zeros(3)], [kernel, bias])
+    assert (kernel.numpy() < 1).all()
+    np.testing.assert_array_equal(bias, np.ones(3))
+
+
+def test_clipping_shortens_the_gradient_of_all_weights_together():
+    kernel, bias = variables()
+    optimizer = create_optimizer(
+        "sgd", 1.0, momentum=0.0, rule=UpdateRule(clip_norm=1.0), variables=[kernel, bias]
+    )
+    optimizer.apply([tf.fill((2, 3), 4.0), tf.fill((3,), 4.0)], [kernel, bias])
+    # Nine values of 4 have the norm 12.
+    np.testing.assert_allclose(kernel, np.full((2, 3), 1 - 4 / 12), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_norm": -1.0}, "clip_norm is not negative"),
+        ({"ema_momentum": 1.0}, "ema_momentum is at least 0 and below 1"),
+        ({"accumulation_steps": 0}, "accumulation_steps is at least 1"),
+    ],
+)
+def test_update_rules_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        UpdateRule(**options)
+
+
+@pytest.mark.parametrize("options", [{"name": "cosin"}, {"name": "step"}])
+def test_schedules_that_lack_something(options):
+    with pytest.raises(ValueError, match=r'Give "cosine"|needs boundaries'):
+        create_learning_rate(0.1, 0, 10, **options)

@@ -2,6 +2,7 @@ import io
 import time
 
 from reszoo.training.progress import Progress
+from reszoo.training.state import TrainingState
 
 LOGS = {
     "loss": 1.5,
@@ -18,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 def show(stream, epochs_done=0):
-    progress = Progress(images_per_step=50, epochs_done=epochs_done, stream=stream)
+    progress = Progress(50, TrainingState(epoch=epochs_done), stream)
     progress.set_params({"epochs": 4, "steps": 2})
     progress.on_train_begin()
     for epoch in range(epochs_done, epochs_done + 2):
@@ -58,4 +59,4 @@ def test_going_on_counts_what_is_done():
 
 
 def test_closing_what_never_began():
-    Progress(images_per_step=1).close()
+    Progress(1, TrainingState()).close()

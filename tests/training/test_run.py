@@ -1,5 +1,7 @@
 import json
+import os
 import runpy
+import signal
 from pathlib import Path
 
 import keras
@@ -9,12 +11,15 @@ import pytest
 import reszoo.gradients
 from reszoo.training import prepare
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.defaults import complete
+from reszoo.training.state import RunError
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_resnet18.py"
 
 
 def tiny_config(**changes):
     config = runpy.run_path(str(CONFIG))["get_config"]()
+    config = complete(config)
     config.update_from_flattened_dict(
         {
             "data.image_size": 8,
@@ -47,12 +52,15 @@ def test_a_run_leaves_everything_in_its_work_directory(whole):
         "checkpoints",
         "config.json",
         "gradients",
+        "lock",
         "metrics.jsonl",
         "model.keras",
+        "provenance.jsonl",
         "test",
         "train",
     }
-    assert json.loads((whole / "config.json").read_text()) == tiny_config().to_dict()
+    written = json.loads((whole / "config.json").read_text())
+    assert written == json.loads(json.dumps(complete(tiny_config()).to_dict()))
     assert [(line["epoch"], line["step"]) for line in lines(whole)] == [(1, 5), (2, 10)]
     assert lines(whole)[-1]["learning_rate"] == pytest.approx(0, abs=1e-7)
 
@@ -64,9 +72,22 @@ def test_the_gradients_of_every_block_are_recorded(whole):
     assert (log[log.statistic == "output_gradient_norm"].value > 0).all()
 
 
+def test_recording_changes_nothing(whole, tmp_path):
+    prepare(tiny_config(**{"recording.every_steps": 0}), tmp_path / "run").train()
+    assert lines(tmp_path / "run") == lines(whole)
+    plain, recorded = (
+        keras.models.load_model(workdir / "model.keras").get_weights()
+        for workdir in (tmp_path / "run", whole)
+    )
+    for of_plain, of_recorded in zip(plain, recorded, strict=True):
+        np.testing.assert_array_equal(of_plain, of_recorded)
+
+
 def test_the_saved_model_is_the_one_that_was_tested(whole):
     model = keras.models.load_model(whole / "model.keras")
-    pipeline = prepare(tiny_config(), whole).pipeline
+    run = prepare(tiny_config(), whole)
+    run.lock.release()
+    pipeline = run.pipeline
     images, labels = zip(*pipeline.test_batches().map(lambda *batch: batch[:2]), strict=True)
     images, labels = np.concatenate(images)[:360], np.concatenate(labels)[:360]
     loss, accuracy = model.evaluate(images, labels, verbose=0)
@@ -93,14 +114,12 @@ def test_a_run_killed_before_its_second_checkpoint_goes_on_bit_for_bit(
         save(self, epoch, logs)
 
     monkeypatch.setattr(Checkpoints, "on_epoch_end", killed)
-    # Without recording, which must change nothing either.
-    config = tiny_config(**{"recording.every_steps": 0})
     with pytest.raises(KeyboardInterrupt):
-        prepare(config, tmp_path).train()
+        prepare(tiny_config(), tmp_path).train()
     assert not (tmp_path / "model.keras").exists()
     monkeypatch.undo()
     keras.utils.set_random_seed(123)
-    prepare(config, tmp_path).train()
+    prepare(tiny_config(), tmp_path).train()
 
     assert "Going on after epoch 1" in capsys.readouterr().out
     assert lines(tmp_path) == lines(whole)
@@ -128,9 +147,10 @@ def test_another_configuration_in_the_same_work_directory(whole):
 
 def test_more_epochs_and_no_recording_may_be_asked_for(whole):
     run = prepare(tiny_config(**{"epochs": 3, "recording.every_steps": 0}), whole)
-    assert run.epochs_done == 2
+    assert run.state.epoch == 2
+    run.lock.release()
     assert not any(hasattr(callback, "recorded") for callback in run.callbacks)
-    prepare(tiny_config(), whole)
+    prepare(tiny_config(), whole).lock.release()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +164,10 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
         ({"optimizer.warmup_epochs": 2.0}, "fewer warmup epochs, or more epochs"),
         ({"recording.every_steps": -1}, "every_steps=-1"),
         ({"dtype": "float17"}, "float17"),
+        ({"nonfinite.action": "ignore"}, 'is "stop" or "roll_back"'),
+        ({"nonfinite.rate_factor": 0.0}, "nonfinite.rate_factor is above 0"),
+        ({"best.figure": "loss"}, '"val_accuracy" or "val_loss", but got'),
+        ({"best.patience": -1}, "patience is a number of epochs"),
     ],
 )
 def test_bad_configurations(tmp_path, changes, message):
@@ -156,3 +180,85 @@ def test_a_work_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot be written \(Not a directory\)"):
         prepare(tiny_config(), tmp_path / "file" / "run")
+
+
+def test_a_second_run_in_the_same_work_directory_is_refused(tmp_path):
+    run = prepare(tiny_config(), tmp_path)
+    with pytest.raises(ValueError, match=rf"Another run is at work in {tmp_path}: process \d+ on"):
+        prepare(tiny_config(), tmp_path)
+    run.lock.release()
+
+
+class Overflow(keras.callbacks.Callback):
+    """Makes a weight infinite once, after some batches."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches -= 1
+        if self.batches == 0:
+            kernel = self.model.trainable_variables[0]
+            kernel.assign(np.full(kernel.shape, np.inf))
+
+
+def overflowing_run(workdir, **changes):
+    run = prepare(tiny_config(**{"checkpoint.every_steps": 2, "epochs": 3, **changes}), workdir)
+    run.callbacks.insert(0, Overflow(batches=8))
+    return run
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_last_checkpoint_is_lost(tmp_path):
+    with pytest.raises(RunError, match=r"The loss is nan in epoch 2, batch 4.*is good"):
+        overflowing_run(tmp_path, **{"checkpoint.every_steps": 0}).train()
+    assert [line["epoch"] for line in lines(tmp_path)] == [1]
+    assert [file.stem for file in (tmp_path / "checkpoints").glob("step-*")] == [
+        "step-000000-000000000",
+        "step-000001-000000000",
+    ]
+
+
+def test_a_run_can_go_back_and_on_at_a_lower_rate(tmp_path, capsys):
+    run = overflowing_run(tmp_path, **{"nonfinite.action": "roll_back"})
+    run.train()
+    assert "Back to the last checkpoint, at 0.5 of the rate." in capsys.readouterr().out
+    assert run.state.roll_backs == 1
+    found = lines(tmp_path)
+    assert [(line["epoch"], line["step"]) for line in found] == [(1, 5), (2, 10), (3, 15)]
+    schedule = run.model.optimizer._learning_rate
+    assert float(schedule(5)) == pytest.approx(0.05)
+    assert np.isfinite([line["test_loss"] for line in found]).all()
+    log = reszoo.gradients.load(str(tmp_path / "gradients"))
+    assert sorted(set(log.step)) == list(range(0, 15, 2))
+    assert (log.groupby(["step", "block", "statistic"], observed=True).size() == 1).all()
+
+
+def test_a_run_that_does_not_get_better_ends_early_and_stays_ended(tmp_path, capsys):
+    changes = {"epochs": 6, "best.patience": 1, "optimizer.learning_rate": 1e-12}
+    changes["recording.every_steps"] = 0
+    prepare(tiny_config(**changes), tmp_path).train()
+    epochs = [line["epoch"] for line in lines(tmp_path)]
+    assert epochs[-1] < 6
+    (tmp_path / "model.keras").unlink()
+    prepare(tiny_config(**changes), tmp_path).train()
+    assert [line["epoch"] for line in lines(tmp_path)] == epochs
+    assert (tmp_path / "model.keras").exists()
+
+
+def test_a_termination_signal_saves_and_stops_within_a_step(whole, tmp_path, capsys):
+    run = prepare(tiny_config(), tmp_path)
+
+    class Terminate(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if (run.state.epoch, batch) == (1, 1):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    run.callbacks.insert(0, Terminate())
+    with pytest.raises(RunError, match="SIGTERM"):
+        run.train()
+    assert signal.getsignal(signal.SIGTERM) is before
+    prepare(tiny_config(), tmp_path).train()
+    assert "Going on after epoch 1, batch 2" in capsys.readouterr().out
+    assert lines(tmp_path) == lines(whole)

@@ -1,12 +1,16 @@
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.training.strategy import create_strategy
+import reszoo.gradients
+from reszoo.training.strategy import create_strategy, spread_over
 
 HERE = Path(__file__).parent
 
@@ -18,7 +22,7 @@ def test_one_device_is_the_default_strategy():
 
 
 def test_a_named_device():
-    strategy = create_strategy(["CPU:0"])
+    strategy = spread_over(["CPU:0"])
     assert strategy.num_replicas_in_sync == 1
     assert strategy.run(lambda: tf.constant(1).device) == strategy.run(
         lambda: tf.constant(2).device
@@ -27,7 +31,7 @@ def test_a_named_device():
 
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match=r"no device CPU:7. This machine has CPU:0"):
-        create_strategy(["CPU:7"])
+        spread_over(["CPU:7"])
 
 
 def test_two_devices_train_like_one():
@@ -41,3 +45,100 @@ def test_two_devices_train_like_one():
     )
     assert done.returncode == 0, done.stderr
     assert "two devices agree with one" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "message"),
+    [
+        ("gpus", None, "no strategy 'gpus'. Give one of auto, cpu, gpu, mirrored"),
+        ("multi_worker", None, "needs the environment variable TF_CONFIG"),
+        ("auto", "worker:0", "has to be JSON with `cluster`"),
+        ("tpu", None, "No TPU could be reached"),
+    ],
+)
+def test_what_a_strategy_lacks(monkeypatch, name, environment, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if environment:
+        monkeypatch.setenv("TF_CONFIG", environment)
+    with pytest.raises(ValueError, match=message):
+        create_strategy(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "mirrored"])
+def test_no_gpu(name):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has GPUs")
+    with pytest.raises(ValueError, match="needs a GPU, but there is none"):
+        create_strategy(name)
+
+
+def cluster(count):
+    """Returns the environment of each of several processes on this machine."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    workers = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    tasks = [{"type": "worker", "index": index} for index in range(count)]
+    configs = [json.dumps({"cluster": {"worker": workers}, "task": task}) for task in tasks]
+    return [
+        {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "TF_CONFIG": config}
+        for config in configs
+    ]
+
+
+def start(command, environment):
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=HERE.parents[1],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_train_and_record_like_one(tmp_path):
+    script = str(HERE / "several_processes.py")
+    alone = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    one = start([script, str(tmp_path / "one")], alone)
+    two = [start([script, str(tmp_path / "two")], environment) for environment in cluster(2)]
+    for process in (one, *two):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    with (
+        np.load(tmp_path / "one" / "result.npz") as one,
+        np.load(tmp_path / "two" / "result.npz") as two,
+    ):
+        assert two["replicas"] == 2
+        for name in set(one) - {"replicas"}:
+            np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    logs = [reszoo.gradients.load(str(tmp_path / name)) for name in ("one", "two")]
+    assert len(logs[0]) > 0
+    assert (logs[0][["step", "block", "statistic"]] == logs[1][["step", "block", "statistic"]]).all(
+        axis=None
+    )
+    np.testing.assert_allclose(logs[1].value, logs[0].value, rtol=1e-2, atol=1e-4)
+    # The chief alone wrote.
+    assert len(list((tmp_path / "two" / "gradients").iterdir())) == 1
+
+
+def test_when_a_worker_is_lost_the_others_stop_and_all_can_go_on(tmp_path):
+    command = [
+        "train.py",
+        "--config=configs/digits_resnet18.py",
+        f"--workdir={tmp_path}",
+        "--config.data.image_size=8",
+        "--config.model.width=2",
+        "--config.epochs=200",
+        "--config.recording.every_steps=0",
+    ]
+    chief, other = (start(command, environment) for environment in cluster(2))
+    assert chief.stdout.readline().startswith("epoch 1/200: loss ")
+    other.kill()
+    other.communicate()
+    _, errors = chief.communicate(timeout=120)
+    assert chief.returncode == 1
+    assert "train.py: another worker was lost" in errors.splitlines()[-1]
+    assert sorted((tmp_path / "checkpoints").glob("step-*"))

@@ -13,7 +13,7 @@ from reszoo import ResidualBlock
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
-from reszoo.training.strategy import create_strategy
+from reszoo.training.strategy import spread_over
 
 
 def digits(batch_size):
@@ -23,7 +23,7 @@ def digits(batch_size):
 def train(devices):
     # 360 test images do not fill batches of 50, so the last one is split with its padding.
     pipeline = digits(50)
-    strategy = create_strategy(devices)
+    strategy = spread_over(devices)
     assert strategy.num_replicas_in_sync == len(devices)
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -54,7 +54,7 @@ def check_same_result():
 
 
 def check_errors(model):
-    strategy = create_strategy(["CPU:0", "CPU:1"])
+    strategy = spread_over(["CPU:0", "CPU:1"])
     with pytest.raises(ValueError, match="XLA cannot compile"):
         fit(model, digits(50), epochs=1, strategy=strategy, jit_compile=True)
     with pytest.raises(ValueError, match="split evenly over 2 devices"):

@@ -5,7 +5,7 @@ import pytest
 
 from reszoo.gradients import load
 from reszoo.gradients.log import LogWriter
-from reszoo.report import PANELS, gradient_flow_figure, main
+from reszoo.report.figure import PANELS, gradient_flow_figure
 
 STATISTICS = [statistic for statistic, _, _ in PANELS]
 
@@ -44,22 +44,3 @@ def test_the_norms_share_one_scale(workdir):
     scales = [axis.images[0].norm for axis in figure.axes if axis.images]
     assert scales[0] is scales[1] is scales[2]
     assert (scales[3].vmin, scales[3].vmax) == (0, 1)
-
-
-def test_the_command_writes_the_picture(workdir, capsys):
-    assert main([str(workdir)]) == 0
-    assert (workdir / "gradient_flow.png").stat().st_size > 10_000
-    assert "gradient_flow.png" in capsys.readouterr().out
-
-
-def test_a_directory_without_a_log_is_one_line(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "no gradient log" in error
-
-
-def test_a_log_without_a_step_is_one_line(tmp_path, capsys):
-    LogWriter(str(tmp_path), [{"name": "a"}], STATISTICS, 0).close()
-    assert main([str(tmp_path)]) == 1
-    assert "no recorded step" in capsys.readouterr().err

@@ -1,16 +1,10 @@
-"""Pictures of a finished run: `python -m reszoo.report WORKDIR`."""
-
-import argparse
-import sys
-from pathlib import Path
+"""The picture of a run for a page of paper."""
 
 import matplotlib
 import matplotlib.colors
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-
-from reszoo.gradients import load
 
 # The panels of the picture: statistic, title, label of the colour bar.
 PANELS = (
@@ -92,47 +86,3 @@ def _draw(axis, grid, scale, colors):
     axis.set_xticks(shown, grid.columns[shown])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-
-
-def write_report(workdir: str) -> list[Path]:
-    """Writes a run's pictures into its directory.
-
-    Args:
-        workdir: The directory of a training, or of a recorder's log.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ValueError: If there is no log, or it has no recorded step.
-    """
-    path = Path(workdir) / "gradient_flow.png"
-    figure = gradient_flow_figure(load(workdir), f"Gradient flow in {Path(workdir).resolve().name}")
-    figure.savefig(path, dpi=120)
-    return [path]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        arguments: The command's arguments; those of the process if `None`.
-
-    Returns:
-        The exit status.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m reszoo.report", description="Draws where the gradient went in a run."
-    )
-    parser.add_argument("workdir", help="directory of a training, or of a recorder's log")
-    try:
-        for path in write_report(parser.parse_args(arguments).workdir):
-            print(f"Wrote {path}")
-    except (ValueError, OSError) as error:
-        print(f"reszoo.report: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The gates of He et al. 2016: a 1x1 convolution decides how much of each path passes."""
+
+import keras
+from keras import ops
+
+from reszoo.layers.convolution import Convolution, check_positive_integer
+from reszoo.layers.residual_block import ResidualBlock
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class Gate(keras.layers.Layer):
+    """A number in (0, 1) for each pixel and channel, `g(x) = sigmoid(W x + b)`.
+
+    Args:
+        filters: Number of output channels.
+        strides: Stride of the 1x1 convolution, in pixels.
+        initial_bias: The bias `b` at the start; a negative one closes the gate.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or the same with one or three spatial axes.
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), filters)`.
+
+    Reference:
+        He et al. 2016, "Identity mappings in deep residual networks", section 3.1.
+
+    Example:
+
+    >>> Gate(4)(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 8, 8, 4])
+    """
+
+    def __init__(self, filters, strides=1, initial_bias=0.0, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_integer(filters, "filters", type(self).__name__)
+        check_positive_integer(strides, "strides", type(self).__name__)
+        self.filters = filters
+        self.strides = strides
+        self.initial_bias = float(initial_bias)
+        self.conv = Convolution(filters, 1, strides, name="conv", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        initializer = keras.initializers.Constant(self.initial_bias)
+        self.bias = self.add_weight(shape=(self.filters,), initializer=initializer, name="bias")
+
+    def call(self, x):
+        return ops.sigmoid(self.conv(x) + self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "initial_bias": self.initial_bias,
+        }
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class GatedShortcut(keras.layers.Layer):
+    """Shortcut-only gating, `(1 - g(x)) s(x)`; the branch is left as it is.
+
+    Args:
+        gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
+        shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy of this layer; the given layers keep their own.
+
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        That of `shortcut`.
+
+    Output shape:
+        That of `shortcut`.
+
+    Reference:
+        He et al. 2016, "Identity mappings in deep residual networks", section 3.1 and figure 2(d).
+
+    Example:
+
+    >>> GatedShortcut(Gate(3, initial_bias=-6.0))(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 8, 8, 3])
+    """
+
+    def __init__(self, gate, shortcut=None, **kwargs):
+        super().__init__(**kwargs)
+        self.gate = gate
+        self.shortcut = keras.layers.Identity() if shortcut is None else shortcut
+
+    def build(self, input_shape):
+        for path in (self.gate, self.shortcut):
+            if not path.built:
+                path.build(input_shape)
+
+    def call(self, x):
+        return (1.0 - self.gate(x)) * self.shortcut(x)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(self.shortcut.compute_output_shape(input_shape))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "gate": keras.saving.serialize_keras_object(self.gate),
+            "shortcut": keras.saving.serialize_keras_object(self.shortcut),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for path in ("gate", "shortcut"):
+            config[path] = keras.saving.deserialize_keras_object(config[path])
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class ExclusiveGatedBlock(ResidualBlock):
+    """Exclusive gating, `y = activation((1 - g(x)) s(x) + g(x) f(x))`.
+
+    What the gate takes from one path it gives to the other, as in highway networks. Each path
+    computes its gate from its own side of the fork, so that the gradient through a gate counts
+    for the path that it gates.
+
+    Args:
+        branch: As in `ResidualBlock`.
+        gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
+        shortcut: As in `ResidualBlock`.
+        activation: As in `ResidualBlock`.
+        name: Name of the block.
+        dtype: Dtype or dtype policy of the block; the given layers keep their own.
+
+    Call arguments:
+        x: A tensor that both paths take.
+
+    Input shape:
+        Any that both paths take.
+
+    Output shape:
+        That of both paths.
+
+    Reference:
+        He et al. 2016, "Identity mappings in deep residual networks", section 3.1 and figure 2(c);
+        Srivastava et al. 2015, "Highway networks".
+
+    Example:
+
+    >>> from reszoo import BasicBranch
+    >>> block = ExclusiveGatedBlock(BasicBranch(3), Gate(3, initial_bias=-6.0))
+    >>> block(keras.ops.ones((1, 8, 8, 3))).shape
+    TensorShape([1, 8, 8, 3])
+    """
+
+    def __init__(self, branch, gate, shortcut=None, activation=None, **kwargs):
+        super().__init__(branch, shortcut, activation, **kwargs)
+        self.gate = gate
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if not self.gate.built:
+            self.gate.build(input_shape)
+
+    def call(self, x):
+        to_shortcut, to_branch = self.fork(x)
+        shortcut = (1.0 - self.gate(to_shortcut)) * self.shortcut(to_shortcut)
+        branch = self.gate(to_branch) * self.branch(to_branch)
+        return self.activation(self.merge(shortcut, branch))
+
+    def get_config(self):
+        return {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(
+            {**config, "gate": keras.saving.deserialize_keras_object(config["gate"])}
+        )

@@ -1,0 +1,124 @@
+"""Identities forward that change only the gradient: put them anywhere on either path."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class StopGradient(keras.layers.Layer):
+    """The identity forward, zero backward.
+
+    Last in a branch it gives `y = x + sg(f(x))`: the branch learns nothing. First in a branch it
+    gives `y = x + f(sg(x))`: the branch learns, and what is below learns through the skip alone.
+    On the skip, `StopGradSkip` names it.
+
+    Args:
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of any shape.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Example:
+
+    >>> from reszoo import BasicBranch, ResidualBlock
+    >>> block = ResidualBlock([StopGradient(), BasicBranch(8)])
+    >>> block(keras.ops.ones((1, 4, 4, 8))).shape
+    TensorShape([1, 4, 4, 8])
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x):
+        return ops.stop_gradient(x)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class GradientScale(keras.layers.Layer):
+    """The identity forward; backward the gradient times a number that can be set while training.
+
+    1 lets the gradient pass, 0 stops it. The number is a non-trainable variable, so that a
+    compiled training step sees a change at once.
+
+    Args:
+        scale: What the gradient is multiplied by, in [0, 1].
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of any shape.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: If `scale` is not in [0, 1].
+
+    Example:
+
+    >>> gate = GradientScale(1.0)
+    >>> gate.set_scale(0.25)
+    >>> float(gate.scale)
+    0.25
+    """
+
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(_checked_scale(scale)),
+            trainable=False,
+            autocast=False,
+            name="scale",
+        )
+        self.supports_masking = True
+
+    def set_scale(self, scale: float) -> None:
+        """Sets what the gradient is multiplied by from now on.
+
+        Args:
+            scale: A number in [0, 1].
+
+        Raises:
+            ValueError: If it is not in [0, 1].
+        """
+        self.scale.assign(_checked_scale(scale))
+
+    def call(self, x):
+        return _scale_gradient(x, ops.convert_to_tensor(self.scale))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": float(self.scale)}
+
+
+@ops.custom_gradient
+def _scale_gradient(x, scale):
+    def gradient(*arguments, upstream=None):
+        if upstream is None:
+            (upstream,) = arguments
+        return upstream * ops.cast(scale, upstream.dtype), ops.zeros_like(scale)
+
+    return ops.copy(x), gradient
+
+
+def _checked_scale(scale):
+    if not 0.0 <= scale <= 1.0:
+        raise ValueError(f"GradientScale takes a scale in [0, 1], but got {scale!r}.")
+    return float(scale)

@@ -1,0 +1,98 @@
+"""A path times a number: constant, or learned."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class ConstantScale(keras.layers.Layer):
+    """Multiplies a path by a constant; its gradient is multiplied by the same.
+
+    On the shortcut it is the constant scaling of He et al. 2016.
+
+    Args:
+        scale: The constant.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of any shape.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Reference:
+        He et al. 2016, "Identity mappings in deep residual networks", section 3.1.
+
+    Example:
+
+    >>> float(ConstantScale(0.5)(keras.ops.ones(())))
+    0.5
+    """
+
+    def __init__(self, scale, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = float(scale)
+        self.supports_masking = True
+
+    def call(self, x):
+        return x * keras.ops.cast(self.scale, x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class LearnedScale(keras.layers.Layer):
+    """Multiplies a path by one learned number, SkipInit and ReZero.
+
+    Put it last in a branch. Starting at zero, every block starts as its shortcut, so that deep
+    networks train without normalization (SkipInit) or faster with it (ReZero).
+
+    Args:
+        initial_scale: The number at the start.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of any shape.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Reference:
+        De and Smith 2020, "Batch normalization biases residual blocks towards the identity
+        function in deep networks", section 4; Bachlechner et al. 2020, "ReZero is all you need",
+        equation 1.
+
+    Example:
+
+    >>> float(LearnedScale()(keras.ops.ones(())))
+    0.0
+    """
+
+    def __init__(self, initial_scale=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.initial_scale = float(initial_scale)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        initializer = keras.initializers.Constant(self.initial_scale)
+        self.scale = self.add_weight(shape=(), initializer=initializer, name="scale")
+
+    def call(self, x):
+        return x * self.scale
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "initial_scale": self.initial_scale}

@@ -1,0 +1,64 @@
+"""Squeeze and excitation: each channel times a number that the whole image decides."""
+
+import keras
+from keras import ops
+
+from reszoo.layers.convolution import check_positive_integer, spatial_rank
+
+
+@keras.saving.register_keras_serializable(package="reszoo")
+class SqueezeExcitation(keras.layers.Layer):
+    """Weighs each channel by a gate computed from the means of all channels.
+
+    Put it last in a branch. The gate is two dense layers, the first with a `reduction`-th of the
+    channels.
+
+    Args:
+        reduction: Channels per unit of the first dense layer.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
+
+    Call arguments:
+        x: A tensor of shape `(batch, height, width, channels)`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or the same with one or three spatial axes.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: If `reduction` is not a positive integer.
+
+    Reference:
+        Hu et al. 2018, "Squeeze-and-excitation networks", section 3.
+
+    Example:
+
+    >>> SqueezeExcitation()(keras.ops.ones((1, 8, 8, 32))).shape
+    TensorShape([1, 8, 8, 32])
+    """
+
+    def __init__(self, reduction=16, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_integer(reduction, "reduction", type(self).__name__)
+        self.reduction = reduction
+
+    def build(self, input_shape):
+        spatial_rank(input_shape, type(self).__name__)
+        channels = input_shape[-1]
+        units, dtype = max(1, channels // self.reduction), self.dtype_policy
+        self.squeeze = keras.layers.Dense(units, activation="relu", name="squeeze", dtype=dtype)
+        self.excite = keras.layers.Dense(channels, activation="sigmoid", name="excite", dtype=dtype)
+        self.squeeze.build((None, channels))
+        self.excite.build((None, units))
+
+    def call(self, x):
+        axes = tuple(range(1, len(x.shape) - 1))
+        return x * self.excite(self.squeeze(ops.mean(x, axes, keepdims=True)))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "reduction": self.reduction}

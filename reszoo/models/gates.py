@@ -1,0 +1,100 @@
+"""How the two paths of each block meet: the choices by name."""
+
+from collections.abc import Callable
+
+import keras
+
+from reszoo.layers import (
+    Chain,
+    ConstantScale,
+    Convolution,
+    ExclusiveGatedBlock,
+    Gate,
+    GradientScale,
+    ResidualBlock,
+    StopGradient,
+    StopGradSkip,
+)
+
+Branch = list[keras.layers.Layer]
+Shortcut = keras.layers.Layer | None
+GateChoice = Callable[..., ResidualBlock]
+
+
+def stop_branch_output(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """`y = s(x) + sg(f(x))`: the branches learn nothing."""
+    return ResidualBlock([*branch, StopGradient(name="stop_gradient")], shortcut, **block)
+
+
+def stop_branch_input(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """`y = s(x) + f(sg(x))`: no gradient goes down through a branch."""
+    return ResidualBlock([StopGradient(name="stop_gradient"), *branch], shortcut, **block)
+
+
+def stop_skip(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """`y = sg(s(x)) + f(x)`: no gradient goes down through a skip."""
+    return ResidualBlock(branch, StopGradSkip(shortcut, name="stop_gradient"), **block)
+
+
+def scale_branch(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """A `GradientScale` at each branch's input, from 1; set it while training."""
+    return ResidualBlock([GradientScale(name="gradient_scale"), *branch], shortcut, **block)
+
+
+def scale_skip(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """A `GradientScale` on each skip, from 1; set it while training."""
+    return ResidualBlock(branch, _then(shortcut, GradientScale(name="gradient_scale")), **block)
+
+
+def half_both(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """`y = s(x) / 2 + f(x) / 2` (He et al. 2016, constant scaling of both)."""
+    half = [ConstantScale(0.5, name="half") for _ in range(2)]
+    return ResidualBlock([*branch, half[0]], _then(shortcut, half[1]), **block)
+
+
+def exclusive(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+    """`y = (1 - g(x)) s(x) + g(x) f(x)`, from bias -6 (He et al. 2016, exclusive gating)."""
+    filters = [layer.filters for layer in branch if isinstance(layer, Convolution)][-1]
+    gate = Gate(filters, Chain(branch).strides, initial_bias=-6.0, name="gate")
+    return ExclusiveGatedBlock(branch, gate, shortcut, **block)
+
+
+def _then(shortcut, layer):
+    return Chain([layer] if shortcut is None else [shortcut, layer], name="shortcut")
+
+
+GATES: dict[str, GateChoice] = {
+    "stop_branch_output": stop_branch_output,
+    "stop_branch_input": stop_branch_input,
+    "stop_skip": stop_skip,
+    "scale_branch": scale_branch,
+    "scale_skip": scale_skip,
+    "half_both": half_both,
+    "exclusive": exclusive,
+}
+
+
+def gate_choice(gate: str | GateChoice | None) -> GateChoice:
+    """Returns the function that makes each block of its two paths.
+
+    Args:
+        gate: A name in `GATES`, `None` for a plain `ResidualBlock`, or a function of the
+            branch's layers, the shortcut (a layer or `None`), `activation` and `name` that returns
+            a `ResidualBlock`.
+
+    Returns:
+        That function.
+
+    Raises:
+        ValueError: If there is no such name.
+    """
+    if gate is None:
+        return ResidualBlock
+    if callable(gate):
+        return gate
+    if gate not in GATES:
+        raise ValueError(
+            f"There is no gate {gate!r}. Give one of {', '.join(map(repr, GATES))}, None, or a "
+            "function of (branch, shortcut, activation, name) that returns a ResidualBlock."
+        )
+    return GATES[gate]

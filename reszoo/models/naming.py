@@ -1,0 +1,259 @@
+"""What each weight is called: here, in torchvision, timm, keras.applications and KerasHub.
+
+Names are found by walking the layers, not from the variables' paths, which lose their block once a
+model has been saved and loaded.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from reszoo.layers import Chain
+
+_BLOCK = re.compile(r"stage(\d+)_block(\d+)(_preactivation)?$")
+_TORCH_LEAF = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns each weight of a model by the name that reszoo's own files use.
+
+    Args:
+        model: A model made of `reszoo.layers` and Keras layers.
+
+    Returns:
+        Names such as `stage1_block1/branch/conv1/kernel`, each with its variable.
+
+    Example:
+
+    >>> from reszoo import ResNet18
+    >>> list(named_weights(ResNet18(width=8)))[:2]
+    ['stem/conv1/kernel', 'stem/norm1/gamma']
+    """
+    return dict(_walk(model, ""))
+
+
+def _walk(layer, prefix) -> Iterator[tuple[str, keras.Variable]]:
+    children = _children(layer)
+    below = {id(v) for child in children.values() for v in child.weights}
+    for variable in layer.weights:
+        if id(variable) not in below:
+            yield prefix + variable.name, variable
+    for name, child in children.items():
+        yield from _walk(child, f"{prefix}{name}/")
+
+
+def _children(layer):
+    if isinstance(layer, keras.Model):
+        return {child.name: child for child in layer.layers}
+    if isinstance(layer, Chain):
+        return {child.name: child for child in layer.layers}
+    return {
+        attribute: value
+        for attribute, value in vars(layer).items()
+        if isinstance(value, keras.layers.Layer) and not attribute.startswith("_")
+    }
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How another library names and lays out the weights.
+
+    Attributes:
+        name: Name of the scheme.
+        marker: A name that only this scheme has, as a regular expression.
+        key: Gives the other library's name for one of ours, or `None` if it has none; its second
+            argument is all of our names.
+        torch: Whether kernels are laid out as torch's, output channels first.
+    """
+
+    name: str
+    marker: str
+    key: Callable[[str, frozenset[str]], str | None]
+    torch: bool = False
+
+    def decode(self, array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns the other library's array as ours, for a variable of that shape."""
+        if not self.torch or not name.endswith("/kernel"):
+            return array
+        if len(shape) == 2 and array.ndim > 2 and set(array.shape[2:]) == {1}:
+            array = array.reshape(array.shape[:2])
+        return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim >= 2 else array
+
+    def encode(self, array: np.ndarray, name: str, names: frozenset[str]) -> np.ndarray:
+        """Returns our array as the other library has it."""
+        if not self.torch or not name.endswith("/kernel"):
+            return array
+        array = np.moveaxis(array, (-1, -2), (0, 1))
+        if _is_pointwise_convolution(name, names):
+            array = array[..., None, None]
+        return np.ascontiguousarray(array)
+
+
+def _is_pointwise_convolution(name, names):
+    """Returns whether timm has a 1x1 convolution where we have a dense layer."""
+    if "squeeze_excitation" in name:
+        return True
+    return name.startswith("logits") and _is_preactivation(names)
+
+
+def _is_preactivation(names):
+    return any(name.startswith("postactivation/") for name in names)
+
+
+def _torchvision_key(name, names):
+    module, *inner, leaf = name.split("/")
+    block = _BLOCK.match(module)
+    if module == "stem":
+        place = _deep_stem(inner[0]) if "stem/conv3/kernel" in names else _norm_as("bn", inner[0])
+    elif module == "logits":
+        place = "fc"
+    elif block and not block[3]:
+        inside = _torch_shortcut(inner) if inner[0] == "shortcut" else _torch_branch(inner, "bn")
+        place = inside and f"layer{block[1]}.{int(block[2]) - 1}.{inside}"
+    else:
+        return None
+    return place and _torch_leaf(place, leaf)
+
+
+def _timm_v2_key(name, names):
+    module, *inner, leaf = name.split("/")
+    block = _BLOCK.match(module)
+    place = {"postactivation": "norm", "logits": "head.fc"}.get(module)
+    if module == "stem" and inner == ["conv1"] and "stem/conv3/kernel" not in names:
+        place = "stem.conv"
+    elif block:
+        if block[3]:
+            inside = "norm1"
+        elif inner[0] == "shortcut":
+            inside = "downsample.conv" if inner[-1] == "conv" else None
+        else:
+            inside = _torch_branch(inner, "norm")
+        place = inside and f"stages.{int(block[1]) - 1}.blocks.{int(block[2]) - 1}.{inside}"
+    return place and _torch_leaf(place, leaf)
+
+
+def _timm_key(name, names):
+    return (_timm_v2_key if _is_preactivation(names) else _torchvision_key)(name, names)
+
+
+def _torch_leaf(place, leaf):
+    return f"{place}.{_TORCH_LEAF[leaf]}" if leaf in _TORCH_LEAF else None
+
+
+def _norm_as(norm, name):
+    return name.replace("norm", norm) if re.match(r"(conv|norm)\d$", name) else None
+
+
+def _deep_stem(name):
+    places = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4, "conv3": 6}
+    return "bn1" if name == "norm3" else f"conv1.{places[name]}"
+
+
+def _torch_branch(inner, norm):
+    match inner:
+        case ["branch", "squeeze_excitation", dense]:
+            return {"squeeze": "se.fc1", "excite": "se.fc2"}[dense]
+        case ["branch", layer]:
+            return _norm_as(norm, layer)
+    return None
+
+
+def _torch_shortcut(inner):
+    places = {"conv": 0, "norm": 1}
+    if inner[-1] not in places:
+        return None
+    # An average pool stands before the projection of the D networks.
+    return f"downsample.{places[inner[-1]] + ('after_pool' in inner)}"
+
+
+def _keras_key(block_name):
+    """Returns the naming of keras.applications or KerasHub, which differ in the blocks' names."""
+
+    def key(name, names):
+        module, *inner, leaf = name.split("/")
+        block = _BLOCK.match(module)
+        place = {"postactivation": "post_bn", "logits": "predictions"}.get(module)
+        if module == "stem":
+            place = re.sub(r"(conv|norm)(\d)$", _keras_stem, inner[0])
+        elif block:
+            inside = _keras_block(block, inner, _is_preactivation(names), block_name)
+            place = inside and block_name(int(block[1]), int(block[2])) + inside
+        return place and f"{place}/{leaf}"
+
+    return key
+
+
+def _keras_stem(match):
+    return f"conv{match[2]}_{'conv' if match[1] == 'conv' else 'bn'}"
+
+
+def _keras_block(block, inner, preactivation, block_name):
+    before = "pre_activation_bn" if block_name is _hub_block else "preact_bn"
+    if block[3]:
+        return before
+    if inner[0] == "shortcut":
+        return {"conv": "0_conv", "norm": "0_bn"}.get(inner[-1])
+    match = re.match(r"branch/(conv|norm)(\d)$", "/".join(inner))
+    if match is None:
+        return None
+    if match[1] == "conv":
+        return f"{match[2]}_conv"
+    # The norm before the second convolution is called after the first.
+    number = int(match[2]) - preactivation
+    return f"{number}_bn" if number else before
+
+
+def _applications_block(stage, block):
+    return f"conv{stage + 1}_block{block}_"
+
+
+def _hub_block(stage, block):
+    return f"stack{stage - 1}_block{block - 1}_"
+
+
+SCHEMES: dict[str, Scheme] = {
+    scheme.name: scheme
+    for scheme in (
+        Scheme("reszoo", r"stage1_block1/branch/", lambda name, names: name),
+        Scheme("torchvision", r"layer1\.0\.conv1\.weight$", _torchvision_key, torch=True),
+        Scheme("timm", r"(stages\.0\.blocks|layer1)\.0\.conv1\.weight$", _timm_key, torch=True),
+        Scheme("keras_applications", r"conv2_block1_1_conv/", _keras_key(_applications_block)),
+        Scheme("keras_hub", r"stack0_block0_1_conv/", _keras_key(_hub_block)),
+    )
+}
+
+
+def scheme_of(keys: list[str]) -> Scheme:
+    """Returns the scheme that names like these belong to.
+
+    Args:
+        keys: Names of weights.
+
+    Returns:
+        The scheme.
+
+    Raises:
+        ValueError: If they belong to none.
+
+    Example:
+
+    >>> scheme_of(["layer1.0.conv1.weight"]).name
+    'torchvision'
+    """
+    for scheme in SCHEMES.values():
+        if any(re.match(scheme.marker, key) for key in keys):
+            return scheme
+    raise ValueError(
+        f"These weights are named like no ResNet of {', '.join(SCHEMES)}. The first names are "
+        f"{sorted(keys)[:5]}."
+    )

@@ -1,0 +1,151 @@
+"""The convolutional residual networks of the papers, as data."""
+
+import dataclasses
+
+from reszoo.layers import Chain, Convolution, MaxPool, ZeroPadShortcut
+from reszoo.models.convolutions import Basic, Bottleneck
+from reszoo.models.resnet import ResNet
+
+_DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+def _imagenet(depth, name, description, **fields):
+    branch = Basic() if depth < 50 else Bottleneck()
+    return ResNet(name, description, _DEPTHS[depth], **{"branch": branch, **fields})
+
+
+def _resnet(depth):
+    return _imagenet(depth, f"resnet{depth}", f"ResNet-{depth} (v1.5), He et al. 2015")
+
+
+def _v1(depth):
+    about = f"ResNet-{depth} v1, stride on the first 1x1 convolution, He et al. 2015"
+    return _imagenet(depth, f"resnet{depth}v1", about, branch=Bottleneck(strides_on=1))
+
+
+def _v2(depth):
+    about = f"ResNet-{depth} v2, full pre-activation, He et al. 2016"
+    return _imagenet(depth, f"resnet{depth}v2", about, preactivation=True)
+
+
+def _keras_v2(depth):
+    about = f"ResNet-{depth} v2 as in keras.applications: biases, strides at the stages' ends"
+    return dataclasses.replace(
+        _v2(depth),
+        name=f"resnet{depth}v2_keras",
+        description=about,
+        branch=Bottleneck(output_bias=True),
+        stem=_keras_v2_stem,
+        shortcut=_keras_v2_shortcut,
+        strides_at="last",
+    )
+
+
+def _keras_v2_stem(convolution, width):
+    # Nothing rectifies before this pooling, so its zero padding can win.
+    pool = MaxPool(padding_value=0.0, name="pool")
+    return [convolution(width, 7, 2, use_bias=True, name="conv1"), pool]
+
+
+def _keras_v2_shortcut(input_channels, filters, strides):
+    if input_channels == filters:
+        return None if strides == 1 else ZeroPadShortcut(filters, strides, name="subsample")
+    return Chain([Convolution(filters, 1, strides, use_bias=True, name="conv")], name="projection")
+
+
+def _d(depth):
+    about = f"ResNet-{depth}-D, deep stem and average-pooled shortcuts, He et al. 2019"
+    return _imagenet(depth, f"resnet{depth}d", about, stem="deep", pooled_projection=True)
+
+
+def _plain(resnet):
+    name = resnet.name.replace("resnet", "plain")
+    about = f"Plain-{name.removeprefix('plain')}: {resnet.name} without its shortcuts"
+    return dataclasses.replace(resnet, name=name, description=about, shortcut="none")
+
+
+def _cifar(name, description, blocks_per_stage, **fields):
+    return ResNet(
+        name,
+        description,
+        (blocks_per_stage,) * 3,
+        **{"num_classes": 10, "input_shape": (32, 32, 3), "stem": "cifar", "width": 16, **fields},
+    )
+
+
+def _cifar_resnet(depth):
+    about = f"ResNet-{depth} for CIFAR with shortcut A, He et al. 2015"
+    return _cifar(f"resnet{depth}", about, (depth - 2) // 6, shortcut="zero_pad")
+
+
+def _cifar_v2(depth, branch, convolutions):
+    about = f"Pre-activation ResNet-{depth} for CIFAR, He et al. 2016"
+    fields = {"branch": branch, "preactivation": True}
+    return _cifar(f"resnet{depth}v2", about, (depth - 2) // (3 * convolutions), **fields)
+
+
+def _wide(depth, times):
+    about = f"WRN-{depth}-{times} for CIFAR, Zagoruyko and Komodakis 2016"
+    fields = {"width": 16 * times, "stem_width": 16, "preactivation": True}
+    return _cifar(f"wide_resnet{depth}_{times}", about, (depth - 4) // 6, **fields)
+
+
+ResNet18, ResNet34, ResNet50, ResNet101, ResNet152 = map(_resnet, (18, 34, 50, 101, 152))
+ResNet50V1, ResNet101V1, ResNet152V1 = map(_v1, (50, 101, 152))
+ResNet18V2, ResNet34V2, ResNet50V2, ResNet101V2, ResNet152V2 = map(_v2, (18, 34, 50, 101, 152))
+ResNet50V2Keras, ResNet101V2Keras, ResNet152V2Keras = map(_keras_v2, (50, 101, 152))
+ResNet18D, ResNet34D, ResNet50D, ResNet101D, ResNet152D = map(_d, (18, 34, 50, 101, 152))
+
+WideResNet50x2, WideResNet101x2 = (
+    _imagenet(
+        depth,
+        f"wide_resnet{depth}_2",
+        f"Wide-ResNet-{depth}-2, Zagoruyko and Komodakis 2016",
+        branch=Bottleneck(group_width=128),
+    )
+    for depth in (50, 101)
+)
+ResNeXt50x32x4d, ResNeXt101x32x8d = (
+    _imagenet(
+        depth,
+        f"resnext{depth}_32x{width}d",
+        f"ResNeXt-{depth} 32x{width}d, Xie et al. 2017",
+        branch=Bottleneck(groups=32, group_width=width),
+    )
+    for depth, width in ((50, 4), (101, 8))
+)
+SEResNet50 = _imagenet(50, "seresnet50", "SE-ResNet-50, Hu et al. 2018", squeeze_excitation=16)
+
+ResNet20, ResNet32, ResNet44, ResNet56, ResNet110 = map(_cifar_resnet, (20, 32, 44, 56, 110))
+ResNet110V2 = _cifar_v2(110, Basic(), 2)
+ResNet164V2, ResNet1001V2 = (_cifar_v2(depth, Bottleneck(), 3) for depth in (164, 1001))
+WideResNet28x10, WideResNet16x8 = _wide(28, 10), _wide(16, 8)
+
+Plain18, Plain34, Plain20, Plain56, Plain110 = map(
+    _plain, (ResNet18, ResNet34, ResNet20, ResNet56, ResNet110)
+)
+
+ResNet18x1D = dataclasses.replace(
+    ResNet18,
+    name="resnet18_1d",
+    description="ResNet-18 for sequences: convolutions over one axis",
+    input_shape=(1024, 1),
+    spatial_axes=1,
+)
+ResNet18x3D = dataclasses.replace(
+    ResNet18,
+    name="resnet18_3d",
+    description="ResNet-18 for volumes: convolutions over three axes",
+    input_shape=(64, 64, 64, 1),
+    spatial_axes=3,
+)
+
+RESNETS: dict[str, ResNet] = {
+    resnet.name: resnet for resnet in list(globals().values()) if isinstance(resnet, ResNet)
+}

@@ -1,0 +1,249 @@
+"""Loading weights from other libraries, saving for them, and freezing."""
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from reszoo.models.naming import SCHEMES, Scheme, named_weights, scheme_of
+from reszoo.models.weight_files import Arrays, read_weights
+
+# What keras.applications adds to the variance.
+_APPLICATIONS_EPSILON = 1.001e-5
+
+
+def load_weights(
+    model: keras.Model, source: str | os.PathLike | keras.Model, scheme: str | None = None
+) -> list[str]:
+    """Copies weights into a model, from another library, a file or a hub.
+
+    All of them are copied, or none: a mismatch raises before anything is changed. Two mismatches
+    are for fine-tuning, and are told in the result and as a logged warning: a head for another
+    number of classes (or none) leaves the model's own head as it was initialised, and another
+    number of image channels adapts the first convolution (its sum over the channels for one
+    channel, else repeated and scaled so that its output keeps its size).
+
+    Biases before a batch normalization and another epsilon, as keras.applications has them, are
+    folded into the moving mean and variance, exactly.
+
+    Args:
+        model: A model of `reszoo`.
+        source: A `.safetensors` file or a PyTorch state dict (`.pt`, `.pth`, `.bin`; read with
+            `weights_only=True`, so that nothing in it is executed) named as in torchvision or
+            timm; a `.keras` file; a keras.applications `.h5`; a `keras.Model` of reszoo,
+            keras.applications or KerasHub; `hf://OWNER/NAME` on the Hugging Face Hub;
+            `keras_hub://PRESET`.
+        scheme: How the source names its weights, a key of `reszoo.models.naming.SCHEMES`; `None`
+            to find out.
+
+    Returns:
+        What was not copied as it was, one sentence each; empty for an exact copy.
+
+    Raises:
+        ValueError: If the source cannot be read, or does not fit: with the missing, the unexpected
+            and the wrongly shaped entries.
+
+    Example:
+
+    >>> from reszoo import ResNet18
+    >>> first, second = ResNet18(width=8), ResNet18(width=8)
+    >>> load_weights(second, first)
+    []
+    """
+    arrays = read_weights(source)
+    chosen = scheme_of(list(arrays)) if scheme is None else _scheme(scheme)
+    if chosen.name == "keras_applications":
+        arrays = _without_convolution_biases(arrays, model, chosen)
+    notes, values = _Match(model, chosen, arrays).checked(source)
+    weights = named_weights(model)
+    for name, value in values.items():
+        weights[name].assign(value)
+    for note in notes:
+        logging.getLogger(__name__).warning("%s", note)
+    return notes
+
+
+def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "reszoo") -> None:
+    """Writes a model's weights as safetensors, named as a library names them.
+
+    The file is written whole or not at all.
+
+    Args:
+        model: A model of `reszoo`.
+        path: Path that ends in `.safetensors`.
+        format: `"reszoo"`, `"torchvision"` or `"timm"`; torch's `load_state_dict` takes the last
+            two.
+
+    Raises:
+        ValueError: If there is no such format, or it has no name for one of the weights.
+    """
+    try:
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise ValueError("save_weights needs pip install safetensors.") from error
+    if not os.fspath(path).endswith(".safetensors"):
+        raise ValueError(f"Weights are saved as .safetensors, but got {os.fspath(path)!r}.")
+    if format not in ("reszoo", "torchvision", "timm"):
+        raise ValueError(f'format is "reszoo", "torchvision" or "timm", but got {format!r}.')
+    arrays = _encoded(model, SCHEMES[format])
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(arrays, partial, metadata={"format": "pt" if SCHEMES[format].torch else "np"})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def freeze_backbone(model: keras.Model) -> None:
+    """Leaves only a model's head trainable, for fine-tuning.
+
+    Frozen batch normalizations work as at inference, also while training, and keep their moving
+    averages (Keras does so for any that is not trainable). Compile the model afterwards.
+
+    Args:
+        model: A model of `reszoo` with a head.
+
+    Raises:
+        ValueError: If the model has no head.
+
+    Example:
+
+    >>> from reszoo import ResNet18
+    >>> model = ResNet18(width=8)
+    >>> freeze_backbone(model)
+    >>> [weight.path for weight in model.trainable_weights]
+    ['logits/kernel', 'logits/bias']
+    """
+    if not any(layer.name == "logits" for layer in model.layers):
+        raise ValueError(f"{model.name!r} has no head 'logits': nothing would be left to train.")
+    for layer in model.layers:
+        layer.trainable = layer.name == "logits"
+
+
+def _scheme(name):
+    if name not in SCHEMES:
+        raise ValueError(f"There is no scheme {name!r}. Give one of {', '.join(SCHEMES)}.")
+    return SCHEMES[name]
+
+
+def _encoded(model, scheme):
+    weights = named_weights(model)
+    names = frozenset(weights)
+    keys = {name: scheme.key(name, names) for name in names}
+    nameless = sorted(name for name, key in keys.items() if key is None)
+    if nameless:
+        raise ValueError(
+            f"The format {scheme.name!r} has no name for {nameless[:5]} of {model.name!r}. Use "
+            'format="reszoo".'
+        )
+    return {keys[name]: scheme.encode(np.asarray(v), name, names) for name, v in weights.items()}
+
+
+@dataclass
+class _Match:
+    """A model's weights against a source's arrays."""
+
+    model: keras.Model
+    scheme: Scheme
+    arrays: Arrays
+
+    def checked(self, source):
+        """Returns what to say and the values to assign, or raises if they do not fit."""
+        weights = named_weights(self.model)
+        names = frozenset(weights)
+        notes, values, missing, misshapen, used = [], {}, [], [], set()
+        for name, variable in weights.items():
+            key = self.scheme.key(name, names)
+            used.add(key)
+            if key not in self.arrays:
+                missing.append(name)
+                continue
+            value = self.scheme.decode(self.arrays[key], name, variable.shape)
+            value = self._adapted(name, value, variable.shape, notes)
+            if value.shape != tuple(variable.shape):
+                misshapen.append((name, tuple(variable.shape), value.shape))
+            values[name] = value
+        unexpected = [key for key in self.arrays if key not in used and not _is_counter(key)]
+        missing, misshapen, unexpected = self._without_head(missing, misshapen, unexpected, notes)
+        if missing or misshapen or unexpected:
+            raise ValueError(_mismatch(self.model, source, missing, misshapen, unexpected))
+        head_is_new = any(note.startswith("Head") for note in notes)
+        return notes, {n: v for n, v in values.items() if not (head_is_new and _is_head(n))}
+
+    def _adapted(self, name, value, shape, notes):
+        if name != "stem/conv1/kernel" or value.ndim != len(shape):
+            return value
+        channels, wanted = value.shape[-2], shape[-2]
+        if channels == wanted:
+            return value
+        notes.append(f"First convolution adapted from {channels} to {wanted} image channels.")
+        if wanted == 1:
+            return value.sum(-2, keepdims=True)
+        repeated = np.concatenate([value] * -(-wanted // channels), axis=-2)
+        return repeated[..., :wanted, :] * (channels / wanted)
+
+    def _without_head(self, missing, misshapen, unexpected, notes):
+        """Takes a head of another size out of what does not fit, and says so."""
+        heads = {
+            self.scheme.key(f"logits/{leaf}", frozenset([*named_weights(self.model)]))
+            for leaf in ("kernel", "bias")
+        }
+        rest = (
+            [name for name in missing if not _is_head(name)],
+            [entry for entry in misshapen if not _is_head(entry[0])],
+            [key for key in unexpected if key not in heads],
+        )
+        if (len(rest[0]), len(rest[1])) != (len(missing), len(misshapen)):
+            notes.append("Head left as initialised: the source has none for as many classes.")
+        elif len(rest[2]) != len(unexpected):
+            notes.append("The source's head was left out: the model has none.")
+        return rest
+
+
+def _is_head(name):
+    return name.startswith("logits/")
+
+
+def _is_counter(key):
+    """Returns whether an entry counts batches or draws random numbers, and is no weight."""
+    return key.endswith("num_batches_tracked") or "seed_generator" in key
+
+
+def _mismatch(model, source, missing, misshapen, unexpected):
+    where = source.name if isinstance(source, keras.Model) else os.fspath(source)
+    lines = [f"The weights in {where!r} do not fit {model.name!r}; nothing was changed."]
+    for title, entries in (("Missing", missing), ("Unexpected", unexpected)):
+        if entries:
+            lines.append(f"{title} ({len(entries)}): {_listed(entries)}")
+    if misshapen:
+        shapes = [f"{name} is {theirs}, expected {ours}" for name, ours, theirs in misshapen]
+        lines.append(f"Wrongly shaped ({len(shapes)}): {_listed(shapes)}")
+    return "\n".join(lines)
+
+
+def _listed(entries):
+    more = [f"and {len(entries) - 20} more"] if len(entries) > 20 else []
+    return "; ".join([*entries[:20], *more])
+
+
+def _without_convolution_biases(arrays, model, scheme):
+    """Folds what keras.applications has otherwise into the batch normalizations after it."""
+    weights = named_weights(model)
+    names = frozenset(weights)
+    own = {scheme.key(name, names) for name in names}
+    folded = dict(arrays)
+    for key in arrays:
+        if key.endswith("/moving_variance"):
+            shift = _APPLICATIONS_EPSILON - 1e-5
+            folded[key] = arrays[key] + arrays[key].dtype.type(shift)
+        match = re.fullmatch(r"(.+)_conv/bias", key)
+        if match and key not in own and f"{match[1]}_bn/moving_mean" in arrays:
+            folded[f"{match[1]}_bn/moving_mean"] = arrays[
+                f"{match[1]}_bn/moving_mean"
+            ] - folded.pop(key)
+    return folded

@@ -1,0 +1,169 @@
+"""The Gradient Flow page with its data in itself, to open in a browser or show in a notebook."""
+
+import base64
+import gzip
+import hashlib
+import html
+import importlib.resources
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reszoo.gradients import read_findings, records
+from reszoo.tensorboard import recording as recordings
+
+# Of a longer run, so many steps are in the page; the table beside it has all.
+MOST_STEPS = 1_000
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:">
+<title>{title}</title>
+</head>
+<body>
+<script type="application/json" id="gradient-flow-data">{data}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a notebook shows for a log.
+
+    Attributes:
+        content: The page, as HTML.
+    """
+
+    content: str
+
+    def _repr_html_(self) -> str:
+        # The frame keeps the page's styles, address and scripts apart from the notebook's.
+        return (
+            f'<iframe srcdoc="{html.escape(self.content)}" sandbox="allow-scripts allow-downloads" '
+            'style="width: 100%; height: 860px; border: 0"></iframe>'
+        )
+
+
+def show(log: str | Sequence[str]) -> Page:
+    """Shows the Gradient Flow page in a notebook, as the last line of a cell.
+
+    Args:
+        log: A recorder's `log_dir` or a training's workdir, or several of them to compare.
+
+    Returns:
+        What the notebook shows.
+
+    Raises:
+        ValueError: If there is no log, or it has no recorded step.
+
+    Example:
+
+    >>> import tempfile
+    >>> from reszoo.gradients.log import LogWriter
+    >>> log_dir = tempfile.mkdtemp()
+    >>> LogWriter(log_dir, [{"name": "block1"}], ["skip_share"], 0).write(0, [[0.5]], {})
+    >>> show(log_dir).content[:15]
+    '<!DOCTYPE html>'
+    """
+    return Page(page([log] if isinstance(log, str | os.PathLike) else log))
+
+
+def page(log_dirs: Sequence[str]) -> str:
+    """Returns the page of some runs.
+
+    Args:
+        log_dirs: Recorders' `log_dir`s, or trainings' workdirs.
+
+    Returns:
+        HTML that needs no other file and no network.
+
+    Raises:
+        ValueError: If there is no log, or it has no recorded step.
+    """
+    names = run_names(log_dirs)
+    runs = [_run(name, str(log_dir)) for name, log_dir in zip(names, log_dirs, strict=True)]
+    script = importlib.resources.files("reszoo.tensorboard").joinpath("static/index.js").read_text()
+    return _PAGE.format(
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        title=html.escape(f"Gradient flow: {', '.join(names)}"),
+        # As JSON has it, a < is the same; and no text can end the element.
+        data=json.dumps({"runs": runs}).replace("<", "\\u003c"),
+        script=script,
+    )
+
+
+def run_names(log_dirs: Sequence[str]) -> list[str]:
+    """Returns a name for each run: its directory's, or the whole path where that is not unique.
+
+    Args:
+        log_dirs: Directories.
+
+    Returns:
+        The names.
+
+    Example:
+
+    >>> run_names(["runs/a", "runs/b"]), run_names(["x/a", "y/a"])
+    (['a', 'b'], ['x/a', 'y/a'])
+    """
+    names = [Path(log_dir).resolve().name for log_dir in log_dirs]
+    unique = len(set(names)) == len(names)
+    return names if unique else [str(log_dir) for log_dir in log_dirs]
+
+
+def _run(name, log_dir):
+    """Returns what the page needs of a run, as TensorBoard's server would answer."""
+    recording = _recording(log_dir)
+    alarms = _alarms(log_dir)
+    shown = recordings.select_steps(
+        recording, 0, recording.steps[-1], MOST_STEPS, [alarm["step"] for alarm in alarms]
+    )
+    packed = gzip.compress(recordings.pack(shown, len(recording.steps)), mtime=0)
+    return {
+        "run": name,
+        "last_step": int(recording.steps[-1]),
+        "blocks": list(recording.blocks),
+        "statistics": recordings.describe_statistics(recording.statistics),
+        "alarms": alarms,
+        "packed": base64.b64encode(packed).decode(),
+    }
+
+
+def _recording(log_dir):
+    """Returns a log's recording; what an earlier, other model recorded is left out."""
+    read = list(records(log_dir))
+    if not read:
+        raise ValueError(f"The log in {log_dir!r} has no recorded step yet.")
+    header = {"blocks": read[-1].blocks, "statistics": read[-1].statistics}
+    return recordings.stack(
+        header,
+        (
+            (record.step, record.wall_time, record.values if _is_of(record, header) else np.nan)
+            for record in read
+        ),
+    )
+
+
+def _is_of(record, header):
+    names = [block["name"] for block in record.blocks]
+    return (
+        names == [block["name"] for block in header["blocks"]]
+        and record.statistics == header["statistics"]
+    )
+
+
+def _alarms(log_dir):
+    """Returns what alarms found, by step."""
+    directories = (log_dir, os.path.join(log_dir, "gradients"))
+    found = [asdict(finding) for each in directories for finding in read_findings(each)]
+    return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))

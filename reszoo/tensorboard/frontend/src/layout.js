@@ -1,0 +1,61 @@
+// Where each block stands on the bus. Lengths are in columns; bus.js makes pixels of them.
+
+/**
+ * Blocks in order, one column each; a block that holds others spans theirs, and they stand on its
+ * branch, one level up.
+ *
+ * Returns {columns, depth, blocks: [{index, start, end, level, height, top}], stages}. `height` is
+ * how many levels rise above a block's own line.
+ */
+export function layOut(blocks) {
+  const children = new Map([[null, []]]);
+  const names = new Set(blocks.map((block) => block.name));
+  blocks.forEach((block, index) => {
+    const parent = names.has(block.parent) && block.parent !== block.name ? block.parent : null;
+    if (!children.has(parent)) children.set(parent, []);
+    children.get(parent).push(index);
+  });
+  const placed = [];
+  let column = 0;
+  const place = (index, level) => {
+    const inner = children.get(blocks[index].name) ?? [];
+    const start = column;
+    let height = 1;
+    for (const child of inner) height = Math.max(height, 1 + place(child, level + 1));
+    if (!inner.length) column += 1;
+    placed.push({index, start, end: column, level, height, isLeaf: !inner.length});
+    return height;
+  };
+  const depth = Math.max(1, ...children.get(null).map((index) => place(index, 0)));
+  placed.sort((a, b) => a.index - b.index);
+  return {columns: column, depth, blocks: placed, stages: stagesOf(blocks, placed)};
+}
+
+/** The stage in a name such as stage2_block1, and what is left of the name. */
+export function splitName(name) {
+  const found = /^(.*?stage_?\d+)[_/.-]?(.*)$/.exec(name);
+  return found ? {stage: found[1], rest: found[2] || name} : {stage: null, rest: name};
+}
+
+function stagesOf(blocks, placed) {
+  const stages = [];
+  for (const {index, start, end, level} of placed) {
+    if (level > 0) continue;
+    const {stage} = splitName(blocks[index].name);
+    const last = stages.at(-1);
+    if (last && last.name === stage) last.end = end;
+    else stages.push({name: stage, start, end, strides: blocks[index].strides ?? 1});
+  }
+  return stages;
+}
+
+/** A run without the folder that a training keeps its recordings in. */
+export function shortRun(run) {
+  return run.replace(/(.)[/\\]gradients$/, "$1");
+}
+
+/** What stands under a block: its number in its stage, or its name where there is room. */
+export function shortName(name) {
+  const {stage, rest} = splitName(name);
+  return stage ? rest.replace(/^block_?/, "") : name;
+}

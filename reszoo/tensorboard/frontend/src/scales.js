@@ -1,0 +1,176 @@
+// Numbers to colours, widths and words.
+
+import {format} from "d3-format";
+import {scaleLinear, scaleLog} from "d3-scale";
+import {interpolateCividis, interpolatePRGn} from "d3-scale-chromatic";
+import {interpolateRgbBasis} from "d3-interpolate";
+
+// Okabe and Ito's colours, that people with any colour vision tell apart.
+export const SERIES_COLORS = [
+  "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a6c00", "#8c564b",
+];
+const INFINITE = "#d0006f";
+
+// The branch is orange and the skip blue, here and in the legend.
+const SHARE = {
+  light: interpolateRgbBasis(["#b34700", "#e08a3c", "#c9c5bd", "#4d94c9", "#00508c"]),
+  dark: interpolateRgbBasis(["#ff9a3d", "#e08a3c", "#8d8a85", "#4d9fd9", "#63b8ff"]),
+};
+
+// From less to more through what does not stand out from the page.
+const DIVERGING = {
+  light: (t) => interpolatePRGn(0.04 + 0.92 * t),
+  dark: interpolateRgbBasis(["#dd9bff", "#9a62bd", "#33373d", "#3f9a63", "#86eaaa"]),
+};
+
+/** A statistic's fixed ends, from its unit: "none, 0 to 1" has 0 and 1. */
+export function bounds(description) {
+  const found = /(-?\d+(?:\.\d+)?) to (-?\d+(?:\.\d+)?)/.exec(description?.unit ?? "");
+  return found ? [Number(found[1]), Number(found[2])] : null;
+}
+
+/** The least and greatest finite number, and the least positive one. */
+export function extent(rows) {
+  let [low, high, positive] = [Infinity, -Infinity, Infinity];
+  for (const row of rows) {
+    for (const value of row) {
+      if (!Number.isFinite(value)) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+      if (value > 0 && value < positive) positive = value;
+    }
+  }
+  return low <= high ? {low, high, positive} : null;
+}
+
+export function joinExtents(extents) {
+  const known = extents.filter(Boolean);
+  if (!known.length) return null;
+  return {
+    low: Math.min(...known.map((each) => each.low)),
+    high: Math.max(...known.map((each) => each.high)),
+    positive: Math.min(...known.map((each) => each.positive)),
+  };
+}
+
+/** Whether a statistic is read best on a logarithmic scale: positive, and over a wide range. */
+export function suitsLog(range) {
+  return Boolean(range) && range.low >= 0 && range.high / range.positive > 30;
+}
+
+function decades(low, high) {
+  // A range that is one point still has to be drawn.
+  return low < high ? [low, high] : [low / 3, high * 3];
+}
+
+function palette(description, dark) {
+  const ends = bounds(description);
+  if (description?.name?.includes("share")) return dark ? SHARE.dark : SHARE.light;
+  if (ends && ends[0] < 0) return dark ? DIVERGING.dark : DIVERGING.light;
+  return interpolateCividis;
+}
+
+/** A colour scale: of(value) is a CSS colour; ticks and domain are for its bar. */
+export function colorScale(description, range, {log, dark}) {
+  const ends = bounds(description);
+  const isLog = log && !ends && range?.positive < Infinity;
+  const [low, high] = ends ?? plainDomain(range, isLog);
+  const scale = (isLog ? scaleLog() : scaleLinear()).domain([low, high]).clamp(true);
+  return describeScale(scale, palette(description, dark), isLog, dark);
+}
+
+/** A colour scale of how many times one run has what another has; or of their difference. */
+export function comparisonScale(description, range, {dark}) {
+  const isDifference = Boolean(bounds(description));
+  const far = isDifference
+    ? Math.max(Math.abs(range?.low ?? 0), Math.abs(range?.high ?? 0), 1e-6)
+    : Math.max(range?.high ?? 1, 1 / (range?.positive ?? 1), 2);
+  const scale = isDifference
+    ? scaleLinear().domain([-far, far]).clamp(true)
+    : scaleLog().domain([1 / Math.min(far, 1e6), Math.min(far, 1e6)]).clamp(true);
+  const colors = dark ? DIVERGING.dark : DIVERGING.light;
+  const [low, high] = scale.domain();
+  const middle = isDifference ? 0 : 1;
+  return {...describeScale(scale, colors, !isDifference, dark), isDifference, ticks: [low, middle, high]};
+}
+
+function plainDomain(range, isLog) {
+  if (!range) return [0, 1];
+  if (isLog) return decades(range.positive, Math.max(range.high, range.positive));
+  return range.low < range.high ? [range.low, range.high] : [range.low - 0.5, range.high + 0.5];
+}
+
+function describeScale(scale, colors, isLog, dark) {
+  const position = scale.copy().range([0, 1]);
+  const at = (value) => (isLog && value <= 0 ? 0 : position(value));
+  const undefinedColor = dark ? "#2d3137" : "#eceef0";
+  const of = (value) => {
+    if (Number.isNaN(value)) return undefinedColor;
+    if (!Number.isFinite(value)) return INFINITE;
+    return colors(at(value));
+  };
+  return {of, at, colors, isLog, domain: scale.domain(), ticks: ticksOf(scale, isLog), undefinedColor};
+}
+
+function ticksOf(scale, isLog) {
+  const [low, high] = scale.domain();
+  if (!isLog) return scale.ticks(5);
+  const span = Math.log10(high / low);
+  if (span < 2) return [low, Math.sqrt(low * high), high];
+  const every = Math.ceil(span / 5);
+  const exponents = [];
+  for (let e = Math.ceil(Math.log10(low)); e <= Math.log10(high); e += every) exponents.push(10 ** e);
+  return exponents;
+}
+
+/** Widths in pixels by the logarithm of a magnitude; zero and nothing are 0. */
+export function widthScale(range, most) {
+  if (!range || range.positive === Infinity) return {of: () => 0, ticks: []};
+  // Less than two decades would make much of little.
+  const [low, high] = [Math.min(range.positive, range.high / 100), range.high];
+  const scale = scaleLog().domain([low, high]).range([Math.max(0.75, most * 0.07), most]).clamp(true);
+  const of = (value) => {
+    if (Number.isNaN(value) || value <= 0) return 0;
+    return Number.isFinite(value) ? scale(value) : most;
+  };
+  const middle = Math.sqrt(low * high);
+  return {of, ticks: [low, middle, high]};
+}
+
+const short = format(".3~g");
+const counted = format(",");
+
+/** A number as a person reads it. */
+export function number(value) {
+  if (value === undefined || value === null || Number.isNaN(value)) return "not defined";
+  if (!Number.isFinite(value)) return value > 0 ? "infinite" : "minus infinite";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e6) return counted(value).replace("−", "-");
+  if (size >= 1e-3 && size < 1e5) return short(value).replace("−", "-");
+  return value.toExponential(1).replace("e+", "e").replace(".0e", "e");
+}
+
+/** A number with its unit. */
+export function withUnit(value, description) {
+  const unit = (description?.unit ?? "").replace(/^none,?\s*/, "");
+  if (bounds(description) || !unit || Number.isNaN(value)) return number(value);
+  return `${number(value)} ${unit}`;
+}
+
+export function times(value) {
+  return Number.isNaN(value) ? "not defined" : `\u00d7${number(value)}`;
+}
+
+export const wholeNumber = (value) => counted(value);
+
+/** A statistic's name in words: skip_gradient_norm is "skip gradient norm". */
+export function inWords(name) {
+  return name.replaceAll("_", " ").replace(/\brms\b/, "RMS");
+}
+
+export function cssToRgb(color) {
+  const hex = /^#(..)(..)(..)$/.exec(color);
+  if (hex) return hex.slice(1).map((part) => parseInt(part, 16));
+  return color.match(/[\d.]+/g).slice(0, 3).map(Number);
+}

@@ -1,0 +1,87 @@
+// The numbers at hand: each run's series, asked for once a range.
+
+import {indexAt} from "./source.js";
+
+const MOST_STEPS = 1000;
+
+export class Store {
+  constructor(source) {
+    this.source = source;
+    this.runs = [];
+    this.#forget();
+  }
+
+  #forget() {
+    this.series = new Map();
+    this.alarmsByRun = new Map();
+    this.details = new Map();
+  }
+
+  /** Asks what runs there are; returns whether anything is new. */
+  async refresh() {
+    const runs = await this.source.runs();
+    const isNew = JSON.stringify(runs) !== JSON.stringify(this.runs);
+    this.runs = runs;
+    if (isNew) this.#forget();
+    return isNew;
+  }
+
+  run(name) {
+    return this.runs.find((run) => run.run === name);
+  }
+
+  /** Asks for statistics of a run in a range of steps; what is there already is not asked again. */
+  async need(run, statistics, [first, last]) {
+    const key = JSON.stringify([run, first, last]);
+    const known = this.run(run).statistics.map((each) => each.name);
+    const held = this.series.get(key);
+    const missing = statistics.filter((name) => known.includes(name) && !held?.series.has(name));
+    if (!missing.length && held) return held;
+    const data = await this.source.data(run, {
+      statistics: missing, first: first ?? 0, last: last ?? null, maxSteps: MOST_STEPS,
+    });
+    const before = this.series.get(key);
+    if (before && sameSteps(before.steps, data.steps)) {
+      for (const [name, rows] of data.series) before.series.set(name, rows);
+      return before;
+    }
+    this.series.set(key, data);
+    return data;
+  }
+
+  async alarms(run) {
+    if (!this.alarmsByRun.has(run)) this.alarmsByRun.set(run, await this.source.alarms(run));
+    return this.alarmsByRun.get(run);
+  }
+
+  /** Every statistic of every block at one recorded step: name to one value a block. */
+  async atStep(run, step) {
+    const key = JSON.stringify([run, step]);
+    if (!this.details.has(key)) {
+      if (this.details.size > 200) this.details.clear();
+      const data = await this.source.data(run, {first: step, last: step, maxSteps: 3});
+      this.details.set(key, new Map([...data.series].map(([name, rows]) => {
+        return [name, rows.map((row) => row[0])];
+      })));
+    }
+    return this.details.get(key);
+  }
+}
+
+function sameSteps(a, b) {
+  return a.length === b.length && a.every((step, i) => step === b[i]);
+}
+
+/** What one run has of another: the quotient, or the difference of what has fixed ends. */
+export function compare(reference, other, isDifference) {
+  const indices = Array.from(other.steps, (step) => indexAt(reference.steps, step));
+  return other.rows.map((row, block) => Float32Array.from(row, (value, i) => {
+    const base = reference.rows[block]?.[indices[i]];
+    if (base === undefined) return NaN;
+    return isDifference ? value - base : quotient(value, base);
+  }));
+}
+
+export function quotient(value, base) {
+  return base === 0 || !Number.isFinite(base) ? NaN : value / base;
+}

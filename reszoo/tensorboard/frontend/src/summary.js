@@ -1,0 +1,52 @@
+// One sentence that says where the gradient goes.
+
+import {html} from "./dom.js";
+import {number} from "./scales.js";
+
+/**
+ * @param at From a statistic's name to an array of one value a block, or undefined.
+ * @param blocks Descriptions, of which those inside others are left out.
+ */
+export function sentence(blocks, at) {
+  const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
+  const parts = [];
+  const shares = pick(at("skip_share"), outer);
+  if (shares.length) {
+    const share = median(shares);
+    if (Math.abs(share - 0.5) < 0.02) parts.push("In the median block, skip and branch bring back about as much.");
+    else parts.push(...shareInWords(share));
+  }
+  const [input, output] = [at("input_gradient_norm"), at("output_gradient_norm")];
+  if (input && output && outer.length) {
+    const change = input[outer[0]] / output[outer.at(-1)];
+    if (Number.isFinite(change) && change > 0) parts.push(...changeInWords(change));
+    else if (change === 0) parts.push(" No gradient reaches the first block.");
+  }
+  return parts;
+}
+
+function shareInWords(share) {
+  const path = share >= 0.5 ? "skip" : "branch";
+  const percent = Math.round(100 * Math.max(share, 1 - share));
+  const strong = (text) => html("strong", {class: `gf-${path}-word`}, text);
+  return [
+    "In the median block ", strong(`${percent}% `),
+    "of the returning gradient, by norm, comes through the ", strong(path), ".",
+  ];
+}
+
+function changeInWords(change) {
+  const factor = html("strong", {}, `\u00d7${number(change)}`);
+  const verb = change > 1.05 ? "grows" : change < 0.95 ? "shrinks" : "keeps its size";
+  return [` From the last block to the first its norm ${verb} (`, factor, ")."];
+}
+
+function pick(array, indices) {
+  return array ? indices.map((i) => array[i]).filter(Number.isFinite) : [];
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}

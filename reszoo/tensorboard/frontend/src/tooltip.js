@@ -1,0 +1,59 @@
+// A box of numbers beside the pointer or the focused block.
+
+import {html} from "./dom.js";
+import {inWords, withUnit} from "./scales.js";
+
+export class Tooltip {
+  constructor() {
+    this.element = html("div", {class: "gf-tooltip", role: "status", hidden: true});
+  }
+
+  /** Stands to the right of what it is about, or where there is no room to the left of it. */
+  show(content, left, right, y) {
+    this.element.replaceChildren(...content);
+    this.element.hidden = false;
+    const box = this.element.getBoundingClientRect();
+    const [width, height] = [document.documentElement.clientWidth, window.innerHeight];
+    const x = right + 14 + box.width < width ? right + 14 : Math.max(4, left - box.width - 14);
+    const top = Math.max(4, Math.min(y + 14, height - box.height - 6));
+    this.element.style.transform = `translate(${Math.round(x)}px, ${Math.round(top)}px)`;
+  }
+
+  hide() {
+    this.element.hidden = true;
+  }
+}
+
+/** What is known of a block: its kind in words, then every statistic with its unit. */
+export function blockDetails(block, step, descriptions, values) {
+  const groups = new Map();
+  for (const description of descriptions) {
+    if (!values.has(description.name)) continue;
+    if (!groups.has(description.group)) groups.set(description.group, []);
+    groups.get(description.group).push(description);
+  }
+  const rows = [...groups.values()].flatMap((group) => group.map((description, i) => {
+    const value = values.get(description.name);
+    return html("tr", {class: i === 0 ? "gf-first" : null},
+      html("th", {scope: "row"}, inWords(description.name)),
+      html("td", {}, withUnit(value, description)),
+    );
+  }));
+  return [
+    html("div", {class: "gf-tip-title"}, block.name, html("span", {}, `step ${step}`)),
+    html("div", {class: "gf-tip-kind"}, kindInWords(block)),
+    html("table", {}, html("tbody", {}, ...rows)),
+  ];
+}
+
+export function kindInWords(block) {
+  const words = [];
+  if (block.shortcut) words.push(`${block.shortcut} shortcut`);
+  if (block.stops_gradient) words.push("no gradient passes the skip");
+  if (block.strides > 1) words.push(`strides ${block.strides}`);
+  if (block.parent) words.push(`inside ${block.parent}`);
+  if (Number.isFinite(block.trainable_weights)) {
+    words.push(`${block.trainable_weights.toLocaleString("en")} weights`);
+  }
+  return words.join(" \u00b7 ");
+}

@@ -1,0 +1,269 @@
+"""A run's recorded steps as one array, and the packed form in which the page reads them.
+
+A packed answer is a 4-byte little-endian length, a JSON header of that length padded with spaces so
+that numbers lie on 8-byte boundaries, then little-endian: the steps and the wall times as float64,
+and the values as float32 of shape `(statistics, blocks, steps)`. The HTML report embeds the same
+bytes that TensorBoard's server sends.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+PLUGIN_NAME = "gradient_flow"
+TAG = "gradient_flow"
+READABLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one run recorded.
+
+    Attributes:
+        blocks: A description of each block, with at least its `name`.
+        statistics: The names of the statistics.
+        steps: Shape `(steps,)`, int64, increasing.
+        wall_times: Shape `(steps,)`, in seconds since 1970.
+        values: Shape `(steps, blocks, statistics)`, float32.
+        left_out: How many recorded steps do not fit the header, and are not here.
+    """
+
+    blocks: Sequence[Mapping]
+    statistics: Sequence[str]
+    steps: np.ndarray
+    wall_times: np.ndarray
+    values: np.ndarray
+    left_out: int = 0
+
+
+def parse_header(content: bytes | str) -> dict:
+    """Reads the header of a log.
+
+    Args:
+        content: The JSON text in a log's summary metadata.
+
+    Returns:
+        A dictionary with at least `blocks`, a list of dictionaries with a `name`, and
+        `statistics`, a list of names.
+
+    Raises:
+        ValueError: If it is not such a header, or one of a newer version.
+
+    Example:
+
+    >>> parse_header('{"version": 1, "blocks": [{"name": "a"}], "statistics": []}')["blocks"]
+    [{'name': 'a'}]
+    """
+    try:
+        header = json.loads(content)
+        version = header["version"]
+        names = [str(block["name"]) for block in header["blocks"]]
+        names += [str(name) for name in header["statistics"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            "The log's header cannot be read: it is not the JSON text that GradientRecorder "
+            "writes. Record the run again."
+        ) from error
+    if version != READABLE_VERSION:
+        raise ValueError(
+            f"The log is of format {version}, and this version of reszoo reads format "
+            f"{READABLE_VERSION}. Install the version of reszoo that recorded it."
+        )
+    return header
+
+
+def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> Recording:
+    """Stacks recorded steps.
+
+    Args:
+        header: What `parse_header` returned.
+        points: For each step its number, its wall time and an array of shape
+            `(blocks, statistics)`. One of another shape, which a changed model wrote to the same
+            directory, is left out and counted. Of a step that occurs twice the last is taken.
+
+    Returns:
+        The recording, by step.
+    """
+    shape = (len(header["blocks"]), len(header["statistics"]))
+    points = list(points)
+    fitting = {point[0]: point for point in points if np.shape(point[2]) == shape}
+    kept = [fitting[step] for step in sorted(fitting)]
+    return Recording(
+        blocks=header["blocks"],
+        statistics=[str(name) for name in header["statistics"]],
+        steps=np.array([step for step, _, _ in kept], np.int64),
+        wall_times=np.array([wall_time for _, wall_time, _ in kept], np.float64),
+        values=np.array([values for _, _, values in kept], np.float32).reshape(-1, *shape),
+        left_out=sum(np.shape(values) != shape for _, _, values in points),
+    )
+
+
+def select_steps(
+    recording: Recording, first_step: int, last_step: int, max_steps: int, marked=()
+) -> Recording:
+    """Takes the steps of a range, thinned out to a number.
+
+    The range is cut into equal spans of training time, counted in steps, and one recorded step is
+    taken from each: the first that is marked or that holds an infinite value or counts non-finite
+    ones, so that none goes unseen, or else the last. What is kept stands as it was recorded;
+    nothing is averaged. The first and the last step of the range are always among them.
+
+    Args:
+        recording: A recording.
+        first_step: The first step of the range.
+        last_step: The last step of the range, included.
+        max_steps: How many steps to keep at most, at least 3.
+        marked: Steps to prefer, those of alarms.
+
+    Returns:
+        The recording of those steps.
+    """
+    inside = np.flatnonzero((recording.steps >= first_step) & (recording.steps <= last_step))
+    if len(inside) > max_steps:
+        inside = inside[_one_of_each_span(recording, inside, max_steps - 2, marked)]
+    return replace(
+        recording,
+        steps=recording.steps[inside],
+        wall_times=recording.wall_times[inside],
+        values=recording.values[inside],
+    )
+
+
+def _one_of_each_span(recording, inside, number_of_spans, marked):
+    """Returns positions within `inside`, increasing: one a span, and both ends."""
+    steps = recording.steps[inside]
+    spans = (steps - steps[0]) * number_of_spans // (steps[-1] - steps[0] + 1)
+    position = np.arange(len(inside))
+    special = np.isin(steps, list(marked)) | _nonfinite(recording)[inside]
+    # Within a span: the earliest special step first, then the others from the last one.
+    preference = np.where(special, position, 2 * len(inside) - position)
+    order = np.lexsort((preference, spans))
+    _, first_of_span = np.unique(spans[order], return_index=True)
+    return np.union1d(order[first_of_span], [0, len(inside) - 1])
+
+
+def _nonfinite(recording):
+    counts = [name.endswith("_nonfinite") for name in recording.statistics]
+    counted = (recording.values[:, :, counts] > 0).any(axis=(1, 2))
+    return counted | np.isinf(recording.values).any(axis=(1, 2))
+
+
+def select(recording: Recording, blocks: Sequence[str], statistics: Sequence[str]) -> Recording:
+    """Takes some blocks and statistics.
+
+    Args:
+        recording: A recording.
+        blocks: Names of blocks; all if empty.
+        statistics: Names of statistics; all if empty.
+
+    Returns:
+        The recording of those, in the order of the recording.
+
+    Raises:
+        ValueError: If there is no such block or statistic.
+    """
+    names = [block["name"] for block in recording.blocks]
+    rows = _positions("block", blocks, names)
+    columns = _positions("statistic", statistics, recording.statistics)
+    return replace(
+        recording,
+        blocks=[recording.blocks[row] for row in rows],
+        statistics=[recording.statistics[column] for column in columns],
+        values=recording.values[:, rows][:, :, columns],
+    )
+
+
+def _positions(kind, wanted, known):
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"There is no {kind} {name!r} in this run.")
+    return [index for index, name in enumerate(known) if not wanted or name in wanted]
+
+
+def pack(recording: Recording, recorded_steps: int) -> bytes:
+    """Packs a recording for the page.
+
+    Args:
+        recording: A recording.
+        recorded_steps: How many steps there are in the range it was taken from, before thinning.
+
+    Returns:
+        The bytes; see the top of this module.
+    """
+    header = {
+        "blocks": [block["name"] for block in recording.blocks],
+        "statistics": list(recording.statistics),
+        "steps": len(recording.steps),
+        "recorded_steps": recorded_steps,
+        "left_out": recording.left_out,
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-(len(text) + 4) % 8)
+    return b"".join(
+        [
+            np.array(len(text), "<u4").tobytes(),
+            text,
+            recording.steps.astype("<f8").tobytes(),
+            recording.wall_times.astype("<f8").tobytes(),
+            np.ascontiguousarray(recording.values.transpose(2, 1, 0), "<f4").tobytes(),
+        ]
+    )
+
+
+def describe_statistics(names: Iterable[str]) -> list[dict]:
+    """Returns what the page says about statistics.
+
+    Args:
+        names: Names of statistics. One that this version does not know has no unit and no formula.
+
+    Returns:
+        For each a dictionary with `name`, `unit`, `formula` and `group`.
+
+    Example:
+
+    >>> describe_statistics(["skip_share", "of_tomorrow"])[0]["unit"]
+    'none, 0 to 1'
+    """
+    from reszoo.gradients.statistics import STATISTICS  # Here, since it imports TensorFlow.
+
+    known = {statistic.name: statistic for statistic in STATISTICS}
+    return [
+        {
+            "name": name,
+            "unit": known[name].unit if name in known else "",
+            "formula": known[name].formula if name in known else "",
+            "group": known[name].group if name in known else "other",
+        }
+        for name in names
+    ]
+
+
+def parse_alarm(step: int, wall_time: float, text: str) -> dict:
+    """Reads an alarm.
+
+    Args:
+        step: The step at which it was raised.
+        wall_time: When, in seconds since 1970.
+        text: A JSON object with `alarm`, `block`, `path` and `text`; any other text is taken as
+            what the alarm says.
+
+    Returns:
+        A dictionary with `step`, `wall_time`, `alarm`, `block`, `path` and `text`; what is not
+        known is `None`.
+
+    Example:
+
+    >>> parse_alarm(3, 0.0, '{"alarm": "vanishing", "text": "It is gone."}')["alarm"]
+    'vanishing'
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        found = {"text": text}
+    alarm = {key: found.get(key) for key in ("alarm", "block", "path", "text")}
+    strings = {key: None if value is None else str(value) for key, value in alarm.items()}
+    return {"step": int(step), "wall_time": float(wall_time), **strings}

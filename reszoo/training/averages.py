@@ -1,0 +1,43 @@
+"""Averaged weights: what a run with an exponential moving average tests and saves."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+from reszoo.gradients.scale import updating_optimizer
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Gives a model the averages of its weights, for as long as the context lasts.
+
+    Without `use_ema` in its optimizer the model stays as it is.
+
+    Args:
+        model: A compiled model.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(use_ema=True))
+    >>> model.optimizer.build(model.trainable_variables)
+    >>> with averaged_weights(model):
+    ...     len(model.get_weights())
+    2
+    """
+    optimizer = updating_optimizer(model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = optimizer._trainable_variables
+    trained = [variable.value.numpy() for variable in variables]
+    # Keras has no public way to them but one that overwrites the trained weights for good.
+    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+        if average is not None:
+            variable.assign(average.value.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, trained, strict=True):
+            variable.assign(value)

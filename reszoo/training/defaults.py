@@ -1,0 +1,55 @@
+"""What a run does where its configuration says nothing."""
+
+import copy
+from typing import Any
+
+from ml_collections import ConfigDict
+
+DEFAULTS = {
+    "strategy": "auto",
+    "data": {"corrupt_images": 0},
+    "augmentation": {
+        "label_smoothing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "rand_augment": 0,
+        "random_erasing": 0.0,
+    },
+    "optimizer": {
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "warmup_epochs": 0.0,
+        "clip_norm": 0.0,
+        "ema_momentum": 0.0,
+        "accumulation_steps": 1,
+    },
+    "schedule": {"name": "cosine", "boundaries": (), "factor": 0.1, "power": 1.0},
+    "checkpoint": {"every_steps": 0, "keep": 2},
+    "best": {"figure": "val_accuracy", "patience": 0},
+    "nonfinite": {"action": "stop", "rate_factor": 0.5, "roll_backs": 3},
+}
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """Returns a configuration with defaults for the fields that it leaves out.
+
+    Args:
+        config: The configuration; it is not changed.
+
+    Returns:
+        Another configuration.
+
+    Example:
+
+    >>> complete(ConfigDict({"checkpoint": {"keep": 5}})).checkpoint.to_dict()
+    {'every_steps': 0, 'keep': 5}
+    """
+    return ConfigDict(_merged(DEFAULTS, config.to_dict()))
+
+
+def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(defaults)
+    for name, value in given.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if both else value
+    return merged

@@ -1,0 +1,71 @@
+"""Where a result comes from: written down each time a run starts."""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+PACKAGES = ("reszoo", "keras", "tensorflow", "tensorflow-datasets", "numpy", "ml_collections")
+
+
+def write_provenance(path: str | Path, seed: int) -> None:
+    """Appends one line of JSON to a file.
+
+    Args:
+        path: The file.
+        seed: The seed of the run.
+    """
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(provenance(seed)) + "\n")
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """Returns the command, the time, the versions of packages, the git revision and the devices.
+
+    Args:
+        seed: The seed of the run.
+
+    Example:
+
+    >>> provenance(seed=3)["seed"]
+    3
+    """
+    devices = tf.config.list_logical_devices()
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "seed": seed,
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "devices": [device.name.removeprefix("/device:") for device in devices],
+    }
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision():
+    """Returns the revision of this source, with `+` if it was changed; `None` outside of git."""
+    here = Path(__file__).parent
+    try:
+        revision, changes = (
+            subprocess.run(
+                ["git", *command], cwd=here, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + "+" * bool(changes)

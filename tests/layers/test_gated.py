@@ -1,0 +1,92 @@
+"""The gates of He et al. 2016 against their formulas, forward and backward."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from reszoo.layers import (
+    BasicBranch,
+    ExclusiveGatedBlock,
+    Gate,
+    GatedShortcut,
+    ProjectionShortcut,
+    ResidualBlock,
+    ZeroPadShortcut,
+)
+
+
+def images(channels=3):
+    return tf.random.normal((2, 6, 6, channels), seed=1)
+
+
+def gate_of(gate, x):
+    kernel = gate.conv.kernel[0, 0]
+    return tf.sigmoid(x[:, :: gate.strides, :: gate.strides] @ kernel + gate.bias)
+
+
+def test_gate_is_a_sigmoid_of_a_1x1_convolution():
+    gate, x = Gate(5, strides=2, initial_bias=-1.0), images()
+    np.testing.assert_allclose(gate(x), gate_of(gate, x), rtol=1e-5)
+
+
+def test_shortcut_only_gating_leaves_the_branch():
+    x, branch = images(), BasicBranch(3)
+    gate = Gate(3, initial_bias=-1.0)
+    block = ResidualBlock(branch, GatedShortcut(gate))
+    np.testing.assert_allclose(
+        block(x), (1 - gate_of(gate, x)) * x + branch(x), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_exclusive_gating_divides_between_the_paths():
+    x, branch, shortcut = images(), BasicBranch(5, 2), ZeroPadShortcut(5, 2)
+    gate = Gate(5, strides=2, initial_bias=-1.0)
+    block = ExclusiveGatedBlock(branch, gate, shortcut, activation="relu")
+    y = block(x)
+    g = gate_of(gate, x)
+    expected = tf.nn.relu((1 - g) * shortcut(x) + g * branch(x))
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_both_paths_of_an_exclusive_gate_go_through_fork_and_merge():
+    x = images()
+    block = ExclusiveGatedBlock(BasicBranch(3), Gate(3))
+    seen = {}
+
+    def merge(shortcut, branch):
+        seen["merge"] = shortcut + branch
+        return seen["merge"]
+
+    block.build(x.shape)
+    expected = block(x)
+    block.fork = lambda x: (x, seen.setdefault("branch", x * 1.0))
+    block.merge = merge
+    np.testing.assert_allclose(block(x), expected, rtol=1e-6)
+    assert set(seen) == {"branch", "merge"}
+
+
+def test_a_closed_gate_is_the_identity():
+    x = images()
+    block = ExclusiveGatedBlock(BasicBranch(3), Gate(3, initial_bias=-40.0))
+    np.testing.assert_allclose(block(x), x, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ExclusiveGatedBlock(
+            BasicBranch(4, 2), Gate(4, 2), ProjectionShortcut(4, 2), activation="relu"
+        ),
+        lambda: ResidualBlock(BasicBranch(3), GatedShortcut(Gate(3, initial_bias=-6.0))),
+    ],
+)
+def test_saves_and_loads(make, tmp_path):
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, make()(inputs))
+    x = images()
+    model(x, training=True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    assert len(loaded.weights) == len(model.weights)

@@ -1,0 +1,46 @@
+"""The turned convolution against TensorFlow's own: value, gradients, and their gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from reszoo.layers.turned_convolution import can_turn, turned_convolution
+
+
+def plain(x, kernel):
+    return tf.nn.conv2d(x, kernel, 1, "SAME")
+
+
+def derivatives(convolve, x, kernel):
+    """Returns the value, its gradients, and the gradients of the norm of those."""
+    with tf.GradientTape() as outer:
+        outer.watch([x, kernel])
+        with tf.GradientTape() as inner:
+            inner.watch([x, kernel])
+            y = convolve(x, kernel)
+            loss = tf.reduce_sum(tf.sin(y))
+        first = inner.gradient(loss, [x, kernel])
+        penalty = tf.reduce_sum(first[0] ** 2) + tf.reduce_sum(tf.sin(first[1]))
+    return [y, *first, *outer.gradient(penalty, [x, kernel])]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("shape", [(5, 4), (1, 1), (2, 6)])
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_value_and_derivatives_are_tensorflows(size, shape, jit_compile):
+    x = tf.random.normal((3, *shape, 4), dtype="float64", seed=1)
+    kernel = tf.random.normal((size, size, 4, 6), dtype="float64", seed=2)
+    run = derivatives
+    if jit_compile is not None:
+        run = tf.function(derivatives, jit_compile=jit_compile)
+    expected = derivatives(plain, x, kernel)
+    for ours, theirs in zip(run(turned_convolution, x, kernel), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_serves_images_without_stride_or_dilation():
+    images = tf.ones((1, 4, 4, 2))
+    assert can_turn(images, 1, 1) == (not tf.config.list_physical_devices("GPU"))
+    assert not can_turn(images, 2, 1)
+    assert not can_turn(images, 1, 2)
+    assert not can_turn(images[0], 1, 1)

@@ -1,0 +1,189 @@
+"""Outputs, every stage's feature map and the input gradient equal torchvision's and timm's."""
+
+import keras
+import numpy as np
+import pytest
+
+from reszoo.models import create_model, load_weights, save_weights
+
+from .references import assert_close, images, run
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra: references)")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def torchvision():
+    # The CPU build of torchvision leaves out the operators that it registers shapes for.
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        module = pytest.importorskip(
+            "torchvision", reason="torchvision is not installed (extra: references)"
+        )
+        yield module
+    finally:
+        del library
+
+
+@pytest.fixture(scope="module")
+def timm(torchvision):
+    return pytest.importorskip("timm", reason="timm is not installed (extra: references)")
+
+
+def randomized(model, dtype):
+    """Returns the torch model with random normalizations, for inference."""
+    generator = torch.Generator().manual_seed(1)
+    model = model.to(getattr(torch, dtype)).eval()
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if value.ndim == 1:
+                low, high = (-0.2, 0.2) if key.endswith(("bias", "mean")) else (0.5, 1.5)
+                value.uniform_(low, high, generator=generator)
+    return model
+
+
+def run_torch(model, x, stages):
+    """Returns as `references.run` does, channels last."""
+    seen = {}
+    for name, module in stages.items():
+        module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))
+    x = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
+    seen["output"] = model(x)
+    seen["output"].square().sum().backward()
+    seen["gradient"] = x.grad
+    arrays = {name: tensor.detach().numpy() for name, tensor in seen.items()}
+    return {
+        name: np.moveaxis(array, 1, -1) if array.ndim == 4 else array
+        for name, array in arrays.items()
+    }
+
+
+def last_blocks(model):
+    """Returns the name of each stage's last block."""
+    names = [layer.name for layer in model.layers if "_block" in layer.name]
+    return list({name[:6]: name for name in names if "preactivation" not in name}.values())
+
+
+def compare(theirs, name, dtype, tmp_path, scheme, **options):
+    keras.config.set_dtype_policy(dtype)
+    theirs = randomized(theirs, dtype)
+    torch.save(theirs.state_dict(), tmp_path / "weights.pt")
+    x = images(dtype)
+    ours = create_model(name, input_shape=x.shape[1:], **options)
+    assert load_weights(ours, tmp_path / "weights.pt", scheme) == []
+    names = last_blocks(ours)
+    stages = getattr(theirs, "stages", None) or [theirs.layer1, theirs.layer2, theirs.layer3]
+    assert_close(
+        run(ours, x, names), run_torch(theirs, x, dict(zip(names, stages, strict=False))), dtype
+    )
+    return ours, theirs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_torchvision(torchvision, name, dtype, tmp_path):
+    theirs = getattr(torchvision.models, name)(num_classes=10)
+    compare(theirs, name, dtype, tmp_path, "torchvision", num_classes=10)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet34", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2"]
+)
+def test_more_of_torchvision(torchvision, name, tmp_path):
+    theirs = getattr(torchvision.models, name)(num_classes=10)
+    compare(theirs, name, "float64", tmp_path, "torchvision", num_classes=10)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_output_stride_is_torchvisions_dilation(torchvision, output_stride, tmp_path):
+    dilate = [False, output_stride == 8, True]
+    theirs = torchvision.models.resnet50(num_classes=10, replace_stride_with_dilation=dilate)
+    options = {"output_stride": output_stride, "num_classes": 10}
+    compare(theirs, "resnet50", "float64", tmp_path, "torchvision", **options)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name"),
+    [
+        ("resnet18d", "resnet18d"),
+        ("resnet50d", "resnet50d"),
+        ("seresnet50", "seresnet50"),
+        ("resnetv2_18", "resnet18v2"),
+        ("resnetv2_50", "resnet50v2"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_timm(timm, theirs, name, dtype, tmp_path):
+    compare(
+        timm.create_model(theirs, num_classes=10), name, dtype, tmp_path, "timm", num_classes=10
+    )
+
+
+def test_output_stride_is_timms_in_basic_blocks(timm, tmp_path):
+    theirs = timm.create_model("resnet18", num_classes=10, output_stride=8)
+    options = {"output_stride": 8, "num_classes": 10}
+    compare(theirs, "resnet18", "float64", tmp_path, "timm", **options)
+
+
+def test_group_normalization_with_weight_standardization_is_timms(timm, tmp_path):
+    from functools import partial
+
+    from timm.layers import GroupNormAct, StdConv2d
+    from timm.models.resnetv2 import ResNetV2
+
+    theirs = ResNetV2(
+        layers=[2, 2, 2, 2],
+        num_classes=10,
+        stem_type="",
+        norm_layer=partial(GroupNormAct, num_groups=32),
+        conv_layer=partial(StdConv2d, eps=1e-4),
+    )
+    options = {"norm": "group", "blocks": (2, 2, 2, 2), "num_classes": 10}
+    # timm adds epsilon to the weights' variance as batch normalization does; ours is 1e-8.
+    for module in theirs.modules():
+        if isinstance(module, StdConv2d):
+            module.eps = 1e-8
+    compare(theirs, "resnet50v2", "float64", tmp_path, "timm", **options)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name", "scheme"),
+    [
+        ("resnet18", "resnet18", "torchvision"),
+        ("resnet50d", "resnet50d", "timm"),
+        ("seresnet50", "seresnet50", "timm"),
+        ("resnetv2_50", "resnet50v2", "timm"),
+    ],
+)
+def test_saved_weights_load_in_torch_bit_for_bit(timm, theirs, name, scheme, tmp_path):
+    from safetensors.torch import load_file
+
+    ours = create_model(name, num_classes=10, input_shape=(64, 64, 3))
+    save_weights(ours, tmp_path / "weights.safetensors", format=scheme)
+    state = load_file(tmp_path / "weights.safetensors")
+    theirs = timm.create_model(theirs, num_classes=10)
+    expected = {k: v.shape for k, v in theirs.state_dict().items() if "num_batches" not in k}
+    assert {key: value.shape for key, value in state.items()} == expected
+    theirs.load_state_dict(state, strict=False)
+    again = create_model(name, num_classes=10, input_shape=(64, 64, 3))
+    torch.save(theirs.state_dict(), tmp_path / "back.pt")
+    load_weights(again, tmp_path / "back.pt")
+    for first, second in zip(ours.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return print, ("executed",)
+
+    torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pt")
+    model = create_model("resnet18", width=8, num_classes=10)
+    with pytest.raises(ValueError, match="no torch file of tensors"):
+        load_weights(model, tmp_path / "evil.pt")

@@ -1,0 +1,81 @@
+"""The command writes a report, or one line of what is wrong."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from reszoo.gradients.log import LogWriter
+from reszoo.report.__main__ import main
+
+STATISTICS = ["output_gradient_norm", "skip_gradient_norm", "branch_gradient_norm", "skip_share"]
+
+
+def write_run(log_dir, block="stage1_block1", steps=(0, 10)):
+    writer = LogWriter(str(log_dir), [{"name": block}, {"name": "b"}], STATISTICS, 0)
+    for step in steps:
+        values = np.random.default_rng(step).uniform(0.1, 0.9, (2, 4))
+        values[1, 3] = np.nan
+        writer.write(step, values, {})
+    writer.close()
+
+
+def test_it_writes_a_picture_a_page_and_a_table(tmp_path, capsys):
+    write_run(tmp_path / "gradients")
+    assert main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for name in ("gradient_flow.png", "gradient_flow.html", "gradient_flow.csv"):
+        assert (tmp_path / name).stat().st_size > 100
+        assert f"Wrote {tmp_path / name}\n" in said
+
+
+def test_several_runs_are_in_one_page_and_table(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", block="=1+1")
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert (tmp_path / "b" / "gradient_flow.png").exists()
+    assert not (tmp_path / "b" / "gradient_flow.html").exists()
+    with open(tmp_path / "a" / "gradient_flow.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    keys = [(row["run"], row["step"], row["block"]) for row in rows]
+    assert keys[:2] == [("a", "0", "stage1_block1"), ("a", "0", "b")]
+    assert keys[-2:] == [("b", "10", "'=1+1"), ("b", "10", "b")]
+    written = np.random.default_rng(10).uniform(0.1, 0.9, (2, 4)).astype(np.float32)
+    assert np.float32(rows[-2]["skip_share"]) == written[0, 3]
+    assert rows[-1]["skip_share"] == "nan"
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    write_run(tmp_path / "x" / "run")
+    write_run(tmp_path / "y" / "run")
+    monkeypatch.chdir(tmp_path)
+    assert main(["x/run", "y/run"]) == 0
+    table = (tmp_path / "x" / "run" / "gradient_flow.csv").read_text()
+    assert "\nx/run,0," in table
+    assert "\ny/run,0," in table
+
+
+def test_nothing_is_written_if_a_run_is_wrong(tmp_path, capsys):
+    write_run(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert not list((tmp_path / "a").glob("gradient_flow*"))
+    assert "no gradient log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("steps", "sentence"), [(None, "no gradient log"), ((), "no recorded")])
+def test_a_run_without_numbers_is_one_line(tmp_path, capsys, steps, sentence):
+    if steps is not None:
+        write_run(tmp_path, steps=steps)
+    assert main([str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert sentence in error
+
+
+def test_it_is_a_command():
+    command = [sys.executable, "-m", "reszoo.report", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "python -m reszoo.report [-h] workdir [workdir ...]" in said

@@ -1,0 +1,142 @@
+"""A report's page holds the numbers of the log, and no name in it becomes markup."""
+
+import base64
+import gzip
+import hashlib
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from reszoo import report
+from reszoo.gradients.log import LogWriter
+from tests.unpacking import unpack
+
+STATISTICS = ["skip_gradient_norm", "skip_share"]
+NASTY = "</script><script>alert(1)</script><!--"
+
+
+def write_run(log_dir, steps=(0, 10), blocks=("a", "b"), statistics=STATISTICS, first_step=0):
+    described = [{"name": name} for name in blocks]
+    writer = LogWriter(str(log_dir), described, statistics, first_step)
+    for step in steps:
+        writer.write(step, np.full((len(blocks), len(statistics)), step), {})
+    writer.close()
+
+
+class Elements(html.parser.HTMLParser):
+    """The elements of a page and their text, as a parser of its own sees them."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.seen = []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs), ""))
+
+    def handle_endtag(self, tag):
+        self.seen.append((f"/{tag}", {}, ""))
+
+    def handle_data(self, data):
+        if self.seen:
+            tag, attributes, text = self.seen[-1]
+            self.seen[-1] = (tag, attributes, text + data)
+
+    def all(self, tag):
+        return [(attributes, text) for name, attributes, text in self.seen if name == tag]
+
+
+def held(content):
+    """The runs that a page holds."""
+    (_, text), _ = Elements(content).all("script")
+    return json.loads(text)["runs"]
+
+
+def unpacked(run):
+    return unpack(gzip.decompress(base64.b64decode(run["packed"])))
+
+
+def test_a_page_holds_the_numbers_of_its_runs(tmp_path):
+    write_run(tmp_path / "one", steps=(0, 10))
+    write_run(tmp_path / "two", steps=(0, 5, 7))
+    shown = report.show([str(tmp_path / "one"), str(tmp_path / "two")])
+    one, two = held(shown.content)
+    assert (one["run"], two["run"]) == ("one", "two")
+    assert [block["name"] for block in one["blocks"]] == ["a", "b"]
+    assert one["statistics"][1]["unit"] == "none, 0 to 1"
+    header, steps, _, values = unpacked(two)
+    assert list(steps) == [0, 5, 7]
+    assert header["recorded_steps"] == 3
+    np.testing.assert_array_equal(values[1, 0], [0, 5, 7])
+
+
+def test_a_long_run_is_thinned_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("reszoo.report.page.MOST_STEPS", 10)
+    write_run(tmp_path, steps=range(100))
+    (run,) = held(report.show(str(tmp_path)).content)
+    header, steps, _, _ = unpacked(run)
+    assert header["recorded_steps"] == 100
+    assert len(steps) <= 10
+    assert (steps[0], steps[-1]) == (0, 99)
+
+
+def test_what_another_model_recorded_before_is_left_out(tmp_path):
+    write_run(tmp_path, steps=(0, 1), blocks=("x", "y"))
+    write_run(tmp_path, steps=(2, 3), first_step=2)
+    (run,) = held(report.show(str(tmp_path)).content)
+    header, steps, _, _ = unpacked(run)
+    assert header["left_out"] == 2
+    assert list(steps) == [2, 3]
+
+
+def test_alarms_are_held(tmp_path):
+    write_run(tmp_path / "gradients")
+    alarm = {"step": 10, "alarm": "vanishing", "block": "a", "path": "skip", "text": "Gone."}
+    late, early = {**alarm, "wall_time": 5.0}, {**alarm, "step": 0}
+    cut_short = '{"step": 1'
+    text = "\n".join([json.dumps(late), json.dumps(early), cut_short])
+    (tmp_path / "gradients" / "alarms.jsonl").write_text(text)
+    (run,) = held(report.show(str(tmp_path)).content)
+    assert [found["step"] for found in run["alarms"]] == [0, 10]
+    assert run["alarms"][1] == {**alarm, "wall_time": 5.0}
+
+
+def test_names_never_become_markup(tmp_path):
+    write_run(tmp_path / "<script>alert(1)<" / "script>" / NASTY.replace("/", ""), blocks=(NASTY,))
+    (folder,) = (tmp_path / "<script>alert(1)<" / "script>").iterdir()
+    content = report.show(str(folder)).content
+    elements = Elements(content)
+    assert len(elements.all("script")) == 2
+    assert held(content)[0]["blocks"][0]["name"] == NASTY
+    ((_, title),) = elements.all("title")
+    assert folder.name in title
+
+
+def test_a_page_may_run_its_own_script_and_load_nothing(tmp_path):
+    write_run(tmp_path)
+    elements = Elements(report.show(str(tmp_path)).content)
+    policy = next(a["content"] for a, _ in elements.all("meta") if "http-equiv" in a)
+    _, (_, script) = elements.all("script")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert not [a for _, a, _ in elements.seen if "src" in a or "href" in a]
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own(tmp_path):
+    write_run(tmp_path)
+    shown = report.show(str(tmp_path))
+    ((attributes, _),) = Elements(shown._repr_html_()).all("iframe")
+    assert attributes["srcdoc"] == shown.content
+    assert "allow-same-origin" not in attributes["sandbox"]
+
+
+def test_a_log_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no gradient log"):
+        report.show(str(tmp_path))
+    write_run(tmp_path, steps=())
+    with pytest.raises(ValueError, match=re.escape("has no recorded step yet")):
+        report.show(str(tmp_path))

@@ -1,0 +1,278 @@
+"""What the server answers, over the same data providers that TensorBoard uses."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.plugins import base_plugin
+from werkzeug.test import Client
+
+from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
+from reszoo.tensorboard import plugin as plugins
+from reszoo.tensorboard import recording as recordings
+from tests.unpacking import unpack
+
+BLOCKS = [{"name": "stage1_block1", "shortcut": "identity"}, {"name": "<b>block</b>"}]
+STATISTICS = ["skip_share", "skip_gradient_norm", "of_tomorrow"]
+SCRIPT = "<script>alert(1)</script>"
+
+
+def values_of(step):
+    return np.arange(6, dtype=np.float32).reshape(2, 3) + 10 * step
+
+
+def write_run(log_dir, steps, **settings):
+    blocks = settings.get("blocks", BLOCKS)
+    writer = LogWriter(str(log_dir), blocks, STATISTICS, first_step=steps[0])
+    for step in steps:
+        writer.write(step, values_of(step)[: len(blocks)], {"update_norm": step})
+    writer.close()
+
+
+def write_alarms(log_dir, alarms):
+    writer = LogWriter(str(log_dir), BLOCKS, STATISTICS, first_step=1000)
+    for step in sorted({alarm["step"] for alarm in alarms}):
+        writer.write_findings(step, [json.dumps(each) for each in alarms if each["step"] == step])
+    writer.close()
+
+
+def serve(log_dir, samples=plugins.DEFAULT_SAMPLES):
+    """Returns clients of the plugin's routes, a reload, and the plugin."""
+    multiplexer = plugin_event_multiplexer.EventMultiplexer(
+        size_guidance={"tensors": 10}, tensor_size_guidance={PLUGIN_NAME: samples}
+    )
+
+    def reload():
+        multiplexer.AddRunsFromDirectory(str(log_dir))
+        multiplexer.Reload()
+
+    reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(log_dir))
+    plugin = plugins.GradientFlowLoader().load(base_plugin.TBContext(data_provider=provider))
+    clients = {route: Client(app) for route, app in plugin.get_plugin_apps().items()}
+
+    def get(route, method="GET", **query):
+        return clients[route].open(method=method, query_string=query)
+
+    return SimpleNamespace(get=get, reload=reload, plugin=plugin)
+
+
+@pytest.fixture
+def server(tmp_path):
+    write_run(tmp_path / "plain", range(0, 50, 5))
+    write_run(tmp_path / SCRIPT, [0])
+    (tmp_path / "empty").mkdir()
+    with tf.summary.create_file_writer(str(tmp_path / "other")).as_default():
+        tf.summary.scalar("loss", 1.0, step=0)
+    return serve(tmp_path)
+
+
+def test_it_is_active_when_a_log_holds_recordings(server, tmp_path):
+    assert server.plugin.is_active()
+    with tf.summary.create_file_writer(str(tmp_path / "without" / "run")).as_default():
+        tf.summary.scalar("loss", 1.0, step=0)
+    assert not serve(tmp_path / "without").plugin.is_active()
+    assert not plugins.GradientFlowPlugin(base_plugin.TBContext()).is_active()
+
+
+def test_the_tab_has_a_name_and_a_page(server):
+    metadata = server.plugin.frontend_metadata()
+    assert metadata.tab_name == "Gradient Flow"
+    page = server.get(metadata.es_module_path)
+    assert page.status_code == 200
+    assert page.mimetype == "text/javascript"
+    assert b"render" in page.data
+
+
+def test_the_loader_asks_for_samples_unless_the_user_did():
+    flags = SimpleNamespace(samples_per_plugin={})
+    plugins.GradientFlowLoader().fix_flags(flags)
+    assert flags.samples_per_plugin == {PLUGIN_NAME: plugins.DEFAULT_SAMPLES}
+    flags = SimpleNamespace(samples_per_plugin={PLUGIN_NAME: 3})
+    plugins.GradientFlowLoader().fix_flags(flags)
+    assert flags.samples_per_plugin == {PLUGIN_NAME: 3}
+
+
+def test_the_names_are_those_of_the_log():
+    assert (recordings.PLUGIN_NAME, recordings.TAG) == (PLUGIN_NAME, TAG)
+
+
+def test_runs_are_described(server):
+    script, plain = server.get("/runs").json["runs"]
+    assert (script["run"], plain["run"]) == (SCRIPT, "plain")
+    assert plain["blocks"] == BLOCKS
+    assert plain["last_step"] == 45
+    assert [entry["name"] for entry in plain["statistics"]] == STATISTICS
+    assert plain["statistics"][0]["unit"] == "none, 0 to 1"
+
+
+def test_names_are_data_never_markup(server):
+    for answer in (server.get("/runs"), server.get("/data", run=SCRIPT)):
+        assert answer.mimetype in ("application/json", "application/octet-stream")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    refused = server.get("/data", run=SCRIPT + "?")
+    assert refused.status_code == 404
+    assert refused.mimetype == "text/plain"
+    assert SCRIPT in refused.text
+
+
+def test_data_are_what_was_written(server):
+    header, steps, _, values = unpack(server.get("/data", run="plain").data)
+    assert list(steps) == list(range(0, 50, 5))
+    assert header["recorded_steps"] == 10
+    for index, step in enumerate(steps):
+        np.testing.assert_array_equal(values[:, :, index].T, values_of(int(step)))
+
+
+def test_data_of_one_block_and_statistic_in_a_range(server):
+    answer = server.get(
+        "/data",
+        run="plain",
+        block="<b>block</b>",
+        statistic="of_tomorrow",
+        first_step=10,
+        last_step=20,
+    )
+    header, steps, _, values = unpack(answer.data)
+    assert (header["blocks"], header["statistics"]) == (["<b>block</b>"], ["of_tomorrow"])
+    np.testing.assert_array_equal(values[0, 0], 10 * steps + 5)
+    assert list(steps) == [10, 15, 20]
+
+
+def test_a_long_run_is_thinned_out_and_says_so(server):
+    header, steps, _, _ = unpack(server.get("/data", run="plain", max_steps=4).data)
+    assert header["recorded_steps"] == 10
+    assert len(steps) <= 4
+    assert (steps[0], steps[-1]) == (0, 45)
+
+
+def test_every_statistic_has_the_same_steps(tmp_path):
+    writer = LogWriter(str(tmp_path / "run"), BLOCKS, STATISTICS, first_step=0)
+    for step in range(100):
+        writer.write(step, np.full((2, 3), np.inf if step == 50 else 0.0), {})
+    writer.close()
+    server = serve(tmp_path)
+    answers = [
+        unpack(server.get("/data", run="run", statistic=name, max_steps=8).data)[1]
+        for name in STATISTICS
+    ]
+    assert all(50 in steps for steps in answers)
+
+
+def test_new_steps_appear_after_a_reload(server, tmp_path):
+    assert len(unpack(server.get("/data", run="plain").data)[1]) == 10
+    write_run(tmp_path / "plain", [50, 55])
+    server.reload()
+    assert unpack(server.get("/data", run="plain").data)[1][-1] == 55
+
+
+def test_steps_undone_by_a_restart_are_gone(server, tmp_path):
+    write_run(tmp_path / "plain", [20, 21])
+    server.reload()
+    assert list(unpack(server.get("/data", run="plain").data)[1]) == [0, 5, 10, 15, 20, 21]
+
+
+def test_steps_of_another_model_are_left_out_and_counted(server, tmp_path):
+    write_run(tmp_path / "plain", [50], blocks=BLOCKS[:1])
+    server.reload()
+    header, steps, _, _ = unpack(server.get("/data", run="plain").data)
+    assert header["left_out"] == 1
+    assert steps[-1] == 45
+
+
+def test_a_run_that_cannot_be_read_says_why(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("reszoo.gradients.log.FORMAT_VERSION", 2)
+    write_run(tmp_path / "newer", [0])
+    server.reload()
+    newer = next(run for run in server.get("/runs").json["runs"] if run["run"] == "newer")
+    assert "format 2" in newer["error"]
+    refused = server.get("/data", run="newer")
+    assert refused.status_code == 422
+    assert "Install the version of reszoo" in refused.text
+
+
+def test_alarms_are_those_of_the_run(server, tmp_path):
+    assert server.get("/alarms", run="plain").json == {"alarms": []}
+    alarm = {"step": 10, "alarm": "vanishing", "block": "stage1_block1", "path": "skip"}
+    others = [{**alarm, "step": step} for step in (5, *range(20, 45))]
+    write_alarms(tmp_path / "plain", [{**alarm, "text": SCRIPT}, {**alarm, "text": "b"}, *others])
+    server.reload()
+    first, second, third, *more = server.get("/alarms", run="plain").json["alarms"]
+    assert (first["step"], second["step"], third["step"]) == (5, 10, 10)
+    assert (second["text"], third["text"]) == (SCRIPT, "b")
+    assert (second["alarm"], second["block"], second["path"]) == (
+        "vanishing",
+        "stage1_block1",
+        "skip",
+    )
+    assert len(more) == 25
+
+
+def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path):
+    query = {"run": "plain", "max_steps": 3}
+    assert 10 not in unpack(server.get("/data", **query).data)[1]
+    write_alarms(tmp_path / "plain", [{"step": 10, "alarm": "vanishing", "text": "gone"}])
+    server.reload()
+    assert 10 in unpack(server.get("/data", **query).data)[1]
+
+
+@pytest.mark.parametrize(
+    ("route", "query", "code", "sentence"),
+    [
+        ("/data", {}, 400, "Give one run"),
+        ("/data", {"run": ["plain", "other"]}, 400, "Give one run"),
+        ("/data", {"run": "nowhere"}, 404, "no run 'nowhere'"),
+        ("/data", {"run": "other"}, 404, "no run 'other'"),
+        ("/data", {"run": "empty"}, 404, "no run 'empty'"),
+        ("/data", {"run": ""}, 404, "no run ''"),
+        ("/data", {"run": "../plain"}, 404, "no run"),
+        ("/data", {"run": "plain/../plain"}, 404, "no run"),
+        ("/data", {"run": "/etc/passwd"}, 404, "no run"),
+        ("/data", {"run": "plain\0"}, 404, "no run"),
+        ("/data", {"run": "plain", "tag": "loss"}, 400, "no parameter 'tag'"),
+        ("/data", {"run": "plain", "block": "b"}, 404, "no block 'b'"),
+        ("/data", {"run": "plain", "statistic": "loss"}, 404, "no statistic 'loss'"),
+        ("/data", {"run": "plain", "first_step": "x"}, 400, "first_step is 'x'"),
+        ("/data", {"run": "plain", "first_step": "-1"}, 400, "first_step is '-1'"),
+        ("/data", {"run": "plain", "first_step": "1e3"}, 400, "first_step is '1e3'"),
+        ("/data", {"run": "plain", "first_step": "²"}, 400, "first_step"),
+        ("/data", {"run": "plain", "last_step": str(2**63)}, 400, "last_step"),
+        ("/data", {"run": "plain", "last_step": "9" * 5000}, 400, "last_step"),
+        ("/data", {"run": "plain", "first_step": "9", "last_step": "8"}, 400, "from 9 to"),
+        ("/data", {"run": "plain", "max_steps": "2"}, 400, "from 3 to 10000"),
+        ("/data", {"run": "plain", "max_steps": "10001"}, 400, "from 3 to 10000"),
+        ("/alarms", {"run": "nowhere"}, 404, "no run 'nowhere'"),
+        ("/runs", {"run": "plain"}, 400, "no parameter 'run'"),
+    ],
+)
+def test_a_bad_request_gets_one_sentence(server, route, query, code, sentence):
+    answer = server.get(route, **query)
+    assert answer.status_code == code
+    assert answer.mimetype == "text/plain"
+    assert sentence in answer.text
+    assert len(answer.text.splitlines()) == 1
+
+
+def test_an_answer_too_large_is_refused(server, monkeypatch):
+    monkeypatch.setattr(plugins, "MOST_BYTES_AN_ANSWER", 100)
+    answer = server.get("/data", run="plain")
+    assert answer.status_code == 413
+    assert "ask for fewer" in answer.text
+    assert server.get("/data", run="plain", statistic="skip_share").status_code == 200
+
+
+def test_only_reading_is_allowed(server):
+    assert server.get("/data", method="POST", run="plain").status_code == 405
+    assert server.get("/runs", method="HEAD").status_code == 200
+
+
+def test_every_sample_of_a_long_run_is_there_up_to_the_default(tmp_path):
+    write_run(tmp_path / "run", range(300))
+    header, _, _, _ = unpack(serve(tmp_path).get("/data", run="run").data)
+    assert header["recorded_steps"] == 300
+    header, steps, _, _ = unpack(serve(tmp_path, samples=20).get("/data", run="run").data)
+    assert header["recorded_steps"] == 20
+    assert steps[-1] == 299

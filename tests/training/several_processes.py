@@ -1,0 +1,51 @@
+"""One of the processes of a training; run by `test_strategy.py`, alone and with `TF_CONFIG`."""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+import reszoo
+from reszoo.data import Pipeline, load_source
+from reszoo.gradients.chief import is_chief
+from reszoo.training import TrainingState, fit
+from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.optimizers import create_learning_rate, create_optimizer
+from reszoo.training.strategy import check_same_place, create_strategy
+
+
+def main(workdir):
+    strategy = create_strategy()
+    pipeline = Pipeline(load_source("digits"), batch_size=100, shift_pixels=1)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        # No batch normalization: each process would normalize by its own images.
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Flatten(),
+                layers.Dense(16, kernel_regularizer="l2"),
+                reszoo.ResidualBlock([layers.Dense(16, activation="relu"), layers.Dense(16)]),
+                layers.Dense(10),
+            ]
+        )
+        rate = create_learning_rate(0.05, 2, 2 * pipeline.steps_per_epoch)
+        model.compile(create_optimizer("sgd", rate, variables=model.trainable_variables))
+    state = TrainingState()
+    checkpoints = Checkpoints(workdir / "checkpoints", model, state, writes=is_chief(strategy))
+    check_same_place(strategy, [state.epoch, state.batch])
+    groups = ("paths", "weights", "forward")
+    recorder = reszoo.GradientRecorder(str(workdir / "gradients"), 5, groups)
+    callbacks = [recorder, checkpoints]
+    logs = fit(model, pipeline, epochs=2, state=state, callbacks=callbacks, strategy=strategy)
+    del logs["images_per_second"]
+    if is_chief(strategy):
+        weights = {f"weight{i}": w for i, w in enumerate(model.get_weights())}
+        replicas = strategy.num_replicas_in_sync
+        np.savez(workdir / "result.npz", replicas=replicas, **weights, **logs)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
