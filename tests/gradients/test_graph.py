@@ -11,6 +11,7 @@ from reszoo import ResidualBlock
 from reszoo.gradients import instrument, load
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.graph import Graph
+from tests.gradients.devices import two_devices
 
 SIZE = 4
 
@@ -248,7 +249,7 @@ def test_two_devices_record_what_one_would(data, tmp_path):
 
     options = {"compile_options": {"run_eagerly": False, "jit_compile": False}}
     one = recorded(model(), *data, tmp_path / "one", **options)
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_devices().scope():
         two = recorded(model(), *data, tmp_path / "two", **options)
     assert two["block"] == pytest.approx(one["block"], rel=1e-5)
 

@@ -11,6 +11,7 @@ import reszoo
 from reszoo import ResidualBlock, StopGradSkip
 from reszoo.gradients import load, load_histograms, load_variables
 from tests.gradients.by_hand import path_gradients, training_by_hand
+from tests.gradients.devices import two_devices
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 BATCH = 16
@@ -218,7 +219,7 @@ def test_the_noise_scale_is_that_of_the_parts_of_a_batch(parts, data, tmp_path):
 
 
 def mirrored():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
+    return two_devices().scope()
 
 
 def loss_scaled():
