@@ -8,7 +8,7 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
 def images(dtype):
-    # keras.applications casts its images to float32, also in float64.
+    # keras.applications and KerasHub cast their images to float32, also in float64.
     shape = (5, 32, 32, 3) if dtype == "float32" else (2, 64, 64, 3)
     return np.random.default_rng(0).normal(size=shape).astype("float32").astype(dtype)
 
