@@ -73,6 +73,7 @@ class Switch:
         self._first.assign(first)
         self._last.assign(last)
 
+    @tf.autograph.experimental.do_not_convert
     def begin_batch(self) -> None:
         """Counts a batch. Called on each replica when its step begins."""
         batch = self._counted.value()
@@ -132,6 +133,7 @@ class BlockTaps:
             replacements["activation"] = self.activation
         return replacements
 
+    @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes the place of `ResidualBlock.fork`, and sees `g_skip` and `g_branch` at once."""
 
@@ -146,6 +148,7 @@ class BlockTaps:
 
         return tuple(_masked_as(x, path) for path in fork(x, self.anchor.value()))
 
+    @tf.autograph.experimental.do_not_convert
     def merge(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         """Takes the place of `ResidualBlock.merge`, and sees `s(x)`, `f(x)` and `g_y`."""
 
@@ -162,6 +165,7 @@ class BlockTaps:
         y = self.own_merge(shortcut, branch)
         return _masked_as(y, observed(y))
 
+    @tf.autograph.experimental.do_not_convert
     def activation(self, y: tf.Tensor) -> tf.Tensor:
         """Takes the place of the block's activation, and sees what leaves the block."""
 

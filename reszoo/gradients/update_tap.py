@@ -45,6 +45,7 @@ class UpdateTap:
         self.switch = switch
         self.fixed_shapes = fixed_shapes
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
         if trainable_variables is None:
             trainable_variables = self.optimizer._trainable_variables

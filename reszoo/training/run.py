@@ -194,10 +194,10 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         )
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
+    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
     if is_chief(strategy):
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         write_provenance(workdir / "provenance.jsonl", config.seed)
-    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
     return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
 
 
