@@ -16,7 +16,7 @@ from reszoo.gradients.graph import GraphBlock
 from reszoo.layers import ResidualBlock
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas as pd
 
 Blocks = Mapping[str, ResidualBlock | GraphBlock]
 
@@ -29,7 +29,7 @@ def gradient_by_path_length(
     samples: int = 10,
     seed: int = 0,
     blocks: Blocks | None = None,
-) -> "pandas.DataFrame":
+) -> "pd.DataFrame":
     """Measures the gradient at the input of the first block, by the length of the path it came.
 
     A residual network of `n` blocks in series is a sum over `2**n` paths: each goes through the
@@ -75,7 +75,7 @@ def gradient_by_path_length(
     >>> table.groupby("length").number_of_paths.first().tolist()
     [1.0, 3.0, 3.0, 1.0]
     """
-    import pandas
+    import pandas as pd  # Here, since importing the layers must stay quick.
 
     if samples < 1:
         raise ValueError(f"gradient_by_path_length got samples={samples}; give at least 1.")
@@ -87,7 +87,7 @@ def gradient_by_path_length(
         (length, sample, np.linalg.norm(gradient), float(math.comb(len(blocks), length)))
         for (length, sample, _), gradient in zip(drawn, gradients, strict=True)
     ]
-    return pandas.DataFrame(rows, columns=["length", "sample", "gradient_norm", "number_of_paths"])
+    return pd.DataFrame(rows, columns=["length", "sample", "gradient_norm", "number_of_paths"])
 
 
 def path_gradients(
