@@ -62,7 +62,7 @@ def test_no_decay_leaves_the_weights_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "adam"}, 'no optimizer \'adam\'. Give "sgd" or "adamw"'),
+        ({"name": "adam"}, 'no optimizer \'adam\'. Give "sgd", "adamw", "lamb" or "muon"'),
         ({"name": "sgd", "weight_decay": -1.0}, "weight_decay is not negative"),
         ({"name": "sgd", "momentum": 1.0}, "momentum is at least 0 and below 1"),
     ],
