@@ -246,19 +246,40 @@ def test_a_run_that_does_not_get_better_ends_early_and_stays_ended(tmp_path, cap
     assert (tmp_path / "model.keras").exists()
 
 
-def test_a_termination_signal_saves_and_stops_within_a_step(whole, tmp_path, capsys):
+class Terminate(keras.callbacks.Callback):
+    """Sends its own process SIGTERM in the second epoch."""
+
+    def __init__(self, state):
+        super().__init__()
+        self.state = state
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.state.epoch, batch) == (1, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_termination_signal_saves_and_stops_after_one_more_step(whole, tmp_path, capsys):
     run = prepare(tiny_config(), tmp_path)
-
-    class Terminate(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if (run.state.epoch, batch) == (1, 1):
-                os.kill(os.getpid(), signal.SIGTERM)
-
     before = signal.getsignal(signal.SIGTERM)
-    run.callbacks.insert(0, Terminate())
+    run.callbacks.insert(0, Terminate(run.state))
     with pytest.raises(RunError, match="SIGTERM"):
         run.train()
     assert signal.getsignal(signal.SIGTERM) is before
     prepare(tiny_config(), tmp_path).train()
-    assert "Going on after epoch 1, batch 2" in capsys.readouterr().out
+    assert "Going on after epoch 1, batch 3" in capsys.readouterr().out
     assert lines(tmp_path) == lines(whole)
+
+
+def test_a_termination_signal_waits_for_the_end_of_an_update(tmp_path, capsys):
+    config = tiny_config(**{"optimizer.accumulation_steps": 2})
+    prepare(config, tmp_path / "whole").train()
+    run = prepare(config, tmp_path / "stopped")
+    run.callbacks.insert(0, Terminate(run.state))
+    with pytest.raises(RunError, match="SIGTERM"):
+        run.train()
+    prepare(config, tmp_path / "stopped").train()
+    # Told in the second batch, heard of in the third, which is the first of an update.
+    assert "Going on after epoch 1, batch 4" in capsys.readouterr().out
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+    logs = [reszoo.gradients.load(tmp_path / name / "gradients") for name in ("stopped", "whole")]
+    assert logs[0].equals(logs[1])
