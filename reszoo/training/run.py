@@ -21,7 +21,12 @@ from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
-from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
+from reszoo.training.optimizers import (
+    UpdateRule,
+    create_learning_rate,
+    create_optimizer,
+    warmup_steps_of,
+)
 from reszoo.training.progress import Progress
 from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
@@ -178,7 +183,6 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     _check(config)
     strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
     workdir = _writable(Path(workdir).absolute())
-    lock = WorkdirLock(workdir) if is_chief(strategy) else None
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = create_pipeline(config)
@@ -192,9 +196,11 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
             writes=is_chief(strategy),
             **config.checkpoint.to_dict(),
         )
+        callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
+        # Only now, so that what is refused leaves no file behind.
+        lock = WorkdirLock(workdir) if is_chief(strategy) else None
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
-    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
     if is_chief(strategy):
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         write_provenance(workdir / "provenance.jsonl", config.seed)
@@ -312,9 +318,10 @@ def _create_optimizer(config, steps_per_epoch, variables):
 
 def _learning_rate(config, steps_per_epoch, factor=1.0):
     options = config.schedule.to_dict()
+    warmup_epochs = config.optimizer.warmup_epochs
     return create_learning_rate(
         config.optimizer.learning_rate * factor,
-        warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
+        warmup_steps=warmup_steps_of(warmup_epochs, steps_per_epoch, config.epochs),
         total_steps=config.epochs * steps_per_epoch,
         **options,
     )

@@ -161,7 +161,8 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
         ({"model.name": "resnet19"}, "no model 'resnet19'"),
         ({"model.shortcut": "highway"}, "no shortcut 'highway'"),
         ({"optimizer.name": "lion"}, "no optimizer 'lion'"),
-        ({"optimizer.warmup_epochs": 2.0}, "fewer warmup epochs, or more epochs"),
+        ({"optimizer.warmup_epochs": -1.0}, "warmup_epochs is a number of epochs"),
+        ({"checkpoint.keep": 0}, "checkpoint.keep is at least 1"),
         ({"recording.every_steps": -1}, "every_steps=-1"),
         ({"dtype": "float17"}, "float17"),
         ({"nonfinite.action": "ignore"}, 'is "stop" or "roll_back"'),
@@ -173,7 +174,12 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
 def test_bad_configurations(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepare(tiny_config(**changes), tmp_path / "run")
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_the_default_run_may_be_cut_to_one_epoch(tmp_path):
+    prepare(tiny_config(**{"epochs": 1, "recording.every_steps": 0}), tmp_path).train()
+    assert [line["epoch"] for line in lines(tmp_path)] == [1]
 
 
 def test_a_work_directory_that_cannot_be_written(tmp_path):
