@@ -1,4 +1,4 @@
-"""Augmentations beyond shifts and flips: Keras's layers, with random numbers of our choosing."""
+"""What is done to training images at random: Keras's layers, with random numbers of our own."""
 
 import dataclasses
 
@@ -14,6 +14,7 @@ class Augmentation:
     so that a resumed run draws the same.
 
     Args:
+        flip: Whether half of the images are mirrored left to right.
         label_smoothing: Share of each label that is spread over all classes.
         mixup: `alpha` of mixup; 0: none. With CutMix too, each batch gets one of them.
         cutmix: `factor` of CutMix; 0: none.
@@ -33,6 +34,7 @@ class Augmentation:
     True
     """
 
+    flip: bool = False
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -67,6 +69,8 @@ class Augmentation:
             image: `(height, width, channels)`, in `[0, 1]`.
             seed: Two integers.
         """
+        if self.flip:
+            image = tf.image.stateless_random_flip_left_right(image, seed + 1)
         seeds = _Seeds(seed)
         for layer in self._image_layers:
             drawn = _drawn(layer, image[None], seeds)

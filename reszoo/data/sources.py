@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from reszoo.data.folder import CHANNELS, decode, folder_examples
+from reszoo.data.folder import CHANNELS, folder_examples
 
 DIGITS_TEST_EXAMPLES = 360
 MNIST5K_TEST_EXAMPLES = 1000
@@ -15,6 +15,7 @@ SYNTHETIC_CLASSES = 10
 SYNTHETIC_TRAIN_EXAMPLES = 512
 SYNTHETIC_TEST_EXAMPLES = 100
 SYNTHETIC_IMAGE_SHAPE = (16, 16, 3)
+FILE_NAME_BYTES = 100  # about
 PROBE_TIMEOUT_SECONDS = 10
 
 
@@ -24,14 +25,19 @@ class Source:
 
     Args:
         train: Training examples `(image, label)`, one at a time; images are `uint8`, or floats in
-            `[0, 1]`; labels are integers.
+            `[0, 1]`, or strings that `read` takes; labels are integers.
         test: Test examples, likewise.
         train_examples: Number of training examples.
         test_examples: Number of test examples.
         image_shape: `(height, width, channels)`, in pixels; height and width are `None` where
             they differ between images.
         class_names: The name of each label.
-        decode: Makes an image of what the examples have in its place; `None` if they have images.
+        read: Gives the bytes of an encoded image, of what the examples have in its place; `None`
+            if they have images.
+        example_bytes: About how much memory an example takes, encoded; `None`: as its image does.
+        reordered: Gives the training examples with their files in an order that is drawn from a
+            seed; `None` where the examples can be shuffled as they are.
+        class_counts: Number of training examples of each class; `None`: not counted yet.
     """
 
     train: tf.data.Dataset
@@ -40,7 +46,10 @@ class Source:
     test_examples: int
     image_shape: tuple[int | None, int | None, int]
     class_names: tuple[str, ...]
-    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
+    read: Callable[[tf.Tensor], tf.Tensor] | None = None
+    example_bytes: int | None = None
+    reordered: Callable[[int], tf.data.Dataset] | None = None
+    class_counts: tuple[int, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -139,7 +148,9 @@ def folder(path: str, corrupt_images: int = 0) -> Source:
         test_examples=len(splits["test"][0]),
         image_shape=(None, None, CHANNELS),
         class_names=class_names,
-        decode=decode,
+        read=tf.io.read_file,
+        example_bytes=FILE_NAME_BYTES,
+        class_counts=tuple(np.bincount(splits["train"][1], minlength=len(class_names)).tolist()),
     )
 
 

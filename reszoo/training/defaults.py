@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 DEFAULTS = {
     "strategy": "auto",
-    "data": {"corrupt_images": 0},
+    "data": {"corrupt_images": 0, "flip": False, "crop": False},
+    "crop": {"min_area": 0.08, "max_ratio": 4 / 3, "test_share": 0.875, "test_image_size": 0},
     "augmentation": {
         "label_smoothing": 0.0,
         "mixup": 0.0,

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.data import Augmentation, Pipeline, load_source
+from reszoo.data import Augmentation, Crop, Pipeline, load_source
 from reszoo.gradients import GradientRecorder
 from reszoo.gradients.chief import is_chief
 from reszoo.models import create_model
@@ -273,7 +273,8 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
     config = complete(config)
     options = config.data.to_dict()
     source = load_source(options.pop("name"), options.pop("corrupt_images"))
-    augmentation = Augmentation(**config.augmentation.to_dict())
+    augmentation = Augmentation(flip=options.pop("flip"), **config.augmentation.to_dict())
+    options |= {"crop": Crop(**config.crop.to_dict())} if options["crop"] else {"crop": None}
     return Pipeline(
         source,
         batch_size=config.batch_size,
