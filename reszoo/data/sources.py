@@ -56,6 +56,13 @@ class Source:
         """Number of classes."""
         return len(self.class_names)
 
+    def counts_of_classes(self) -> tuple[int, ...]:
+        """Returns the number of training examples of each class, counted if that was not done."""
+        if self.class_counts is not None:
+            return self.class_counts
+        labels = list(self.train.map(lambda _, label: label).as_numpy_iterator())
+        return tuple(np.bincount(labels, minlength=self.num_classes).tolist())
+
 
 def load_source(name: str, corrupt_images: int = 0) -> Source:
     """Returns a data set, by its name.

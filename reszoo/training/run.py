@@ -13,14 +13,15 @@ from ml_collections import ConfigDict
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
 from reszoo.gradients import GradientRecorder
 from reszoo.gradients.chief import is_chief
-from reszoo.models import create_model
 from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
+from reszoo.training.losses import create_loss
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+from reszoo.training.network import create_network
 from reszoo.training.optimizers import (
     UpdateRule,
     create_learning_rate,
@@ -274,11 +275,13 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
     options = config.data.to_dict()
     source = load_source(options.pop("name"), options.pop("corrupt_images"))
     augmentation = Augmentation(flip=options.pop("flip"), **config.augmentation.to_dict())
-    options |= {"crop": Crop(**config.crop.to_dict())} if options["crop"] else {"crop": None}
+    crop = Crop(**config.crop.to_dict()) if options.pop("crop") else None
+    del options["mean"], options["std"]  # the model's
     return Pipeline(
         source,
         batch_size=config.batch_size,
         seed=config.seed,
+        crop=crop,
         augmentation=augmentation,
         batches_per_update=config.optimizer.accumulation_steps,
         **options,
@@ -286,17 +289,11 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
 
 
 def _create_compiled_model(config, pipeline):
-    options = config.model.to_dict()
-    model = create_model(
-        options.pop("name"),
-        num_classes=pipeline.source.num_classes,
-        input_shape=pipeline.image_shape,
-        **options,
-    )
+    model = create_network(config, pipeline)
     optimizer = _create_optimizer(config, pipeline.steps_per_epoch, model.trainable_variables)
     model.compile(
         optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=create_loss(config.loss, pipeline.source),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
     )
