@@ -7,9 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 import reszoo.gradients
-from reszoo.training import prepare
+from reszoo import save_weights
+from reszoo.models import create_model
+from reszoo.training import predict_run, prepare
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
 from reszoo.training.state import RunError
@@ -268,3 +272,51 @@ def test_a_termination_signal_saves_and_stops_within_a_step(whole, tmp_path, cap
     prepare(tiny_config(), tmp_path).train()
     assert "Going on after epoch 1, batch 2" in capsys.readouterr().out
     assert lines(tmp_path) == lines(whole)
+
+
+def put_photos(folder, classes=("cat", "cow", "dog"), count=6):
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index in range(count + 2 * label):
+            pixels = generator.integers(0, 80, (24, 30, 3)) + 80 * (np.arange(3) == label)
+            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{index}.jpg")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_folder_of_photos_is_learned_from_the_weights_of_another_task(tmp_path, frozen):
+    put_photos(tmp_path / "photos")
+    model = create_model("resnet18", num_classes=7, input_shape=(16, 16, 3), width=4)
+    save_weights(model, tmp_path / "weights.safetensors")
+    config = runpy.run_path(str(CONFIG.parent / "finetune_folder.py"))["get_config"]()
+    config = complete(config)
+    config.update_from_flattened_dict(
+        {
+            "data.name": f"folder:{tmp_path}/photos",
+            "data.image_size": 16,
+            "crop.test_image_size": 32,
+            "model.name": "resnet18",
+            "model.width": 4,
+            "model.weights": str(tmp_path / "weights.safetensors"),
+            "model.frozen": frozen,
+            "loss.class_weights": ("balanced",),
+            "epochs": 2,
+            "batch_size": 6,
+            "recording.every_steps": 2,
+        }
+    )
+    prepare(config, tmp_path / "run").train()
+    trained = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert trained.output_shape == (None, 3)
+    for block in ("stem", "stage4_block2"):
+        of_both = zip(*(m.get_layer(block).get_weights() for m in (trained, model)), strict=True)
+        same = [np.array_equal(weight, other) for weight, other in of_both]
+        assert all(same) if frozen else not all(same)
+    assert len(lines(tmp_path / "run")) == 2
+    photo = str(tmp_path / "photos" / "cow" / "0.jpg")
+    [(name, probability)] = predict_run(config, tmp_path / "run", [photo])
+    assert name in ("cat", "cow", "dog")
+    image = tf.io.decode_jpeg(tf.io.read_file(photo))[1:23, 4:26]  # 0.875 of 24, in the middle
+    assert 1 / 3 <= probability <= 1
+    logits = trained(tf.image.resize(image[None], (32, 32)) / 255, training=False)
+    assert float(tf.reduce_max(tf.nn.softmax(logits))) == pytest.approx(probability, abs=0.02)
