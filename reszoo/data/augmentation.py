@@ -5,6 +5,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+DTYPE = "float32"  # of images, whatever the model computes in
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -102,17 +104,18 @@ class Augmentation:
 
 def _image_layers(augmentation):
     if augmentation.rand_augment:
-        yield keras.layers.RandAugment(value_range=(0, 1), num_ops=augmentation.rand_augment)
+        operations = augmentation.rand_augment
+        yield keras.layers.RandAugment(value_range=(0, 1), num_ops=operations, dtype=DTYPE)
     if augmentation.random_erasing:
         share = augmentation.random_erasing
-        yield keras.layers.RandomErasing(factor=(share, share), value_range=(0, 1))
+        yield keras.layers.RandomErasing(factor=(share, share), value_range=(0, 1), dtype=DTYPE)
 
 
 def _batch_layers(augmentation):
     if augmentation.mixup:
-        yield keras.layers.MixUp(alpha=augmentation.mixup)
+        yield keras.layers.MixUp(alpha=augmentation.mixup, dtype=DTYPE)
     if augmentation.cutmix:
-        yield keras.layers.CutMix(factor=augmentation.cutmix)
+        yield keras.layers.CutMix(factor=augmentation.cutmix, dtype=DTYPE)
 
 
 def _mixed(layer, images, labels, seeds):
