@@ -1,7 +1,8 @@
-"""How many images a second the pipeline gives, beside what a training step takes.
+r"""How many images a second the pipeline gives, beside what a training step takes.
 
     python benchmarks/data.py --config=configs/digits_resnet18.py --rounds=5
-    python benchmarks/data.py --config=configs/imagenet_resnet50.py --photos=512 --batch=32 --steps=2
+    python benchmarks/data.py --config=configs/imagenet_resnet18.py --photos=256 --batch=16 \
+        --steps=1 --rounds=3
 
 Every round reads one epoch, then trains some steps on one batch, by default as many as an epoch
 has; printed are the medians with their spread, and the ratio of the two rates in the same round.
