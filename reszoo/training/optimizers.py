@@ -1,6 +1,7 @@
 """Optimizers and learning rate schedules by name."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -66,6 +67,7 @@ def create_learning_rate(
     raise ValueError(f'There is no schedule {name!r}. Give "cosine", "polynomial" or "step".')
 
 
+@functools.cache  # so that a run warns once
 def warmup_steps_of(warmup_epochs: float, steps_per_epoch: int, epochs: int) -> int:
     """Returns how many steps of a run warm up: at most half of them.
 
