@@ -65,6 +65,8 @@ def parse_flags(argv: list[str]) -> list[str]:
 def _explain(error):
     """Returns the reason; a field that is missing comes as an error within an error."""
     reason = error.args[0] if error.args else error
+    if "Traceback" in str(reason):  # of a configuration that refuses its argument
+        return str(reason).strip().splitlines()[-1]
     if isinstance(reason, KeyError):
         reason = reason.args[0]
     elif not isinstance(error, KeyError):

@@ -20,8 +20,16 @@ def get_config() -> ConfigDict:
     config.data.image_size = 16  # pixels; the scans have 8
     config.data.shift_pixels = 1
     config.data.flip = False  # a mirrored digit is no digit
+    config.data.crop = False  # whether photos are cut as `crop` says
+    config.data.mean = ()  # of each channel, which the model subtracts; (): it does not
+    config.data.std = ()  # of each channel, which it then divides by
+    config.data.corrupt_images = 0  # images of a folder or of TFRecords that may be unreadable
 
-    config.data.corrupt_images = 0  # images of a folder that may be unreadable
+    config.crop = ConfigDict()
+    config.crop.min_area = 0.08  # of the random part that a training image is
+    config.crop.max_ratio = 4 / 3  # of its sides
+    config.crop.test_share = 0.875  # of the shorter side of a test image, in its middle
+    config.crop.test_image_size = 0  # pixels; 0: that of training
 
     config.augmentation = ConfigDict()  # of the training images; 0: none
     config.augmentation.label_smoothing = 0.0
@@ -35,6 +43,13 @@ def get_config() -> ConfigDict:
     config.model.stem = "cifar"
     config.model.width = 16
     config.model.shortcut = "projection"
+    config.model.weights = ""  # what it starts from: anything that `reszoo.load_weights` takes
+    config.model.frozen = False  # whether only the last layer is trained
+
+    config.loss = ConfigDict()
+    config.loss.name = "categorical_crossentropy"  # or "binary_crossentropy"
+    config.loss.class_weights = ()  # or ("balanced",), or a number for each class
+    config.loss.target_threshold = 0.0  # share of a mixed label that counts as right, for binary
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # or "adamw", "lamb", "muon"

@@ -1,9 +1,11 @@
-"""Augmentations beyond shifts and flips: Keras's layers, with random numbers of our choosing."""
+"""What is done to training images at random: Keras's layers, with random numbers of our own."""
 
 import dataclasses
 
 import keras
 import tensorflow as tf
+
+DTYPE = "float32"  # of images, whatever the model computes in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Augmentation:
     so that a resumed run draws the same.
 
     Args:
+        flip: Whether half of the images are mirrored left to right.
         label_smoothing: Share of each label that is spread over all classes.
         mixup: `alpha` of mixup; 0: none. With CutMix too, each batch gets one of them.
         cutmix: `factor` of CutMix; 0: none.
@@ -33,6 +36,7 @@ class Augmentation:
     True
     """
 
+    flip: bool = False
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -67,6 +71,8 @@ class Augmentation:
             image: `(height, width, channels)`, in `[0, 1]`.
             seed: Two integers.
         """
+        if self.flip:
+            image = tf.image.stateless_random_flip_left_right(image, seed + 1)
         seeds = _Seeds(seed)
         for layer in self._image_layers:
             drawn = _drawn(layer, image[None], seeds)
@@ -98,17 +104,18 @@ class Augmentation:
 
 def _image_layers(augmentation):
     if augmentation.rand_augment:
-        yield keras.layers.RandAugment(value_range=(0, 1), num_ops=augmentation.rand_augment)
+        operations = augmentation.rand_augment
+        yield keras.layers.RandAugment(value_range=(0, 1), num_ops=operations, dtype=DTYPE)
     if augmentation.random_erasing:
         share = augmentation.random_erasing
-        yield keras.layers.RandomErasing(factor=(share, share), value_range=(0, 1))
+        yield keras.layers.RandomErasing(factor=(share, share), value_range=(0, 1), dtype=DTYPE)
 
 
 def _batch_layers(augmentation):
     if augmentation.mixup:
-        yield keras.layers.MixUp(alpha=augmentation.mixup)
+        yield keras.layers.MixUp(alpha=augmentation.mixup, dtype=DTYPE)
     if augmentation.cutmix:
-        yield keras.layers.CutMix(factor=augmentation.cutmix)
+        yield keras.layers.CutMix(factor=augmentation.cutmix, dtype=DTYPE)
 
 
 def _mixed(layer, images, labels, seeds):

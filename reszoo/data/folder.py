@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from reszoo.data.images import decode_image
+
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 TEST_SHARE = 0.2
 CHANNELS = 3
@@ -53,13 +55,7 @@ def decode(file: tf.Tensor) -> tf.Tensor:
     Args:
         file: Its name.
     """
-    content = tf.io.read_file(file)
-    image = tf.cond(
-        tf.strings.regex_full_match(file, r"(?i).*\.webp"),
-        lambda: tf.io.decode_webp(content)[0, ..., :CHANNELS],
-        lambda: tf.io.decode_image(content, CHANNELS, tf.uint8, expand_animations=False),
-    )
-    return tf.ensure_shape(image, (None, None, CHANNELS))
+    return decode_image(tf.io.read_file(file), CHANNELS)
 
 
 def _files_by_class(folder):

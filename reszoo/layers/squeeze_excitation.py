@@ -50,6 +50,7 @@ class SqueezeExcitation(keras.layers.Layer):
         units, dtype = max(1, channels // self.reduction), self.dtype_policy
         self.squeeze = keras.layers.Dense(units, activation="relu", name="squeeze", dtype=dtype)
         self.excite = keras.layers.Dense(channels, activation="sigmoid", name="excite", dtype=dtype)
+        self.squeeze.trainable = self.excite.trainable = self.trainable
         self.squeeze.build((None, channels))
         self.excite.build((None, units))
 

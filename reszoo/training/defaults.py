@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 DEFAULTS = {
     "strategy": "auto",
-    "data": {"corrupt_images": 0},
+    "data": {"corrupt_images": 0, "flip": False, "crop": False, "mean": (), "std": ()},
+    "crop": {"min_area": 0.08, "max_ratio": 4 / 3, "test_share": 0.875, "test_image_size": 0},
     "augmentation": {
         "label_smoothing": 0.0,
         "mixup": 0.0,
@@ -15,6 +16,8 @@ DEFAULTS = {
         "rand_augment": 0,
         "random_erasing": 0.0,
     },
+    "model": {"weights": "", "frozen": False},
+    "loss": {"name": "categorical_crossentropy", "class_weights": (), "target_threshold": 0.0},
     "optimizer": {
         "momentum": 0.9,
         "weight_decay": 0.0,

@@ -100,7 +100,6 @@ def _read(file: str, pipeline: Pipeline) -> tf.Tensor:
         image = decode(tf.constant(file))
     except tf.errors.OpError as error:
         raise ValueError(f"The image {file} cannot be read ({error.message[:200]}).") from error
-    height, width, channels = pipeline.image_shape
-    if channels == 1:
+    if pipeline.image_shape[-1] == 1:
         image = tf.image.rgb_to_grayscale(image)
-    return tf.image.resize(tf.image.convert_image_dtype(image, tf.float32), (height, width))
+    return pipeline.test_image(image)

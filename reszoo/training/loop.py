@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from reszoo.data import Pipeline
 from reszoo.training.averages import averaged_weights
+from reszoo.training.losses import loss_of
 from reszoo.training.state import TrainingState
 
 Step = Callable[..., tf.Tensor]
@@ -30,8 +31,10 @@ def fit(
 ) -> dict[str, float]:
     """Trains a classifier of images and tests it after every epoch.
 
-    The loss is the cross entropy of the logits plus the model's own losses (regularization). It
-    is divided by the size of the whole batch, so any number of devices gives the same gradients.
+    The loss is the `ClassificationLoss` that the model was compiled with, or else the cross entropy
+    of the logits, plus the model's own losses (regularization). It is divided by the size of the
+    whole batch, so any number of devices gives the same gradients. Tests leave out the weights of
+    the classes.
 
     Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
     epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
@@ -56,7 +59,8 @@ def fit(
         What `on_epoch_end` of the last epoch got.
 
     Raises:
-        ValueError: If the model is not ready, or the batch cannot be split over the devices.
+        ValueError: If the model is not ready or does not fit the data, or the batch cannot be split
+            over the devices.
 
     Example:
 
@@ -73,6 +77,7 @@ def fit(
     strategy = strategy or tf.distribute.get_strategy()
     state = state or TrainingState()
     _check_ready(model, pipeline.batch_size, strategy, jit_compile)
+    _check_fits(model, pipeline)
     callback_list = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=pipeline.steps_per_epoch
     )
@@ -115,7 +120,11 @@ def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
 
     Returns:
         `loss`, `accuracy` and `top5_accuracy`.
+
+    Raises:
+        ValueError: If the model does not fit the data.
     """
+    _check_fits(model, pipeline)
     strategy = tf.distribute.get_strategy()
     run_test_step = _distributed(test_step(model), strategy, jit_compile=False)
     figures = _test(run_test_step, pipeline.test_batches(), keras.callbacks.CallbackList())
@@ -133,12 +142,13 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
         A function of `(images, labels)` that updates the model once and returns the sums
         `[loss, correct answers, images, right among the best five]` over this replica's images.
     """
+    losses = loss_of(model)
 
     def step(images, labels):
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
-            cross_entropy = tf.reduce_sum(_cross_entropy(labels, logits))
-            loss = cross_entropy / global_batch_size + _own_losses(model)
+            of_images = tf.reduce_sum(losses.call(labels, logits))
+            loss = of_images / global_batch_size + _own_losses(model)
             scaled_loss = model.optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = tape.gradient(scaled_loss, variables)
@@ -161,23 +171,17 @@ def test_step(model: keras.Model) -> Step:
         A function of `(images, labels, weights)` that returns the weighted sums
         `[loss, correct answers, images, right among the best five]` over this replica's images.
     """
+    losses = loss_of(model)
 
     def step(images, labels, weights):
         logits = model(images, training=False)
-        loss = tf.reduce_sum(weights * (_cross_entropy(labels, logits)))
+        loss = tf.reduce_sum(weights * losses.unweighted(labels, logits))
         # The model's own losses count once for each image, as in training.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         loss += tf.reduce_sum(weights) * _own_losses(model) * replicas
         return _sums(loss, labels, logits, weights)
 
     return step
-
-
-def _cross_entropy(labels, logits):
-    logits = tf.cast(logits, tf.float32)
-    if labels.shape.rank == 2:  # a distribution over the classes, mixed or smoothed
-        return keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
-    return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
 def _own_losses(model):
@@ -298,4 +302,20 @@ def _check_ready(model, batch_size, strategy, jit_compile):
         raise ValueError(
             f"XLA cannot compile a step that is spread over {replicas} devices. Set "
             "jit_compile=False, or use one device."
+        )
+
+
+def _check_fits(model, pipeline):
+    """Raises if the model takes other images than the pipeline gives, or knows other classes."""
+    for split, shape in (("train", pipeline.image_shape), ("test", pipeline.test_image_shape)):
+        if not tf.TensorShape(model.input_shape[1:]).is_compatible_with(shape):
+            raise ValueError(
+                f"The model takes images of the shape {model.input_shape[1:]} (height, width, "
+                f"channels), but the {split} images have {shape}."
+            )
+    classes, names = model.output_shape[-1], pipeline.source.class_names
+    if classes != len(names):
+        raise ValueError(
+            f"The model has {classes} classes, but the data set has {len(names)} "
+            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})."
         )

@@ -1,9 +1,12 @@
 """Optimizers and learning rate schedules by name."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 
 import keras
+from absl import logging
 from keras import ops
 
 
@@ -62,6 +65,38 @@ def create_learning_rate(
         falling = _piecewise(learning_rate, [step - warmup_steps for step in boundaries], factor)
         return Warmup(falling, learning_rate, warmup_steps) if warmup_steps else falling
     raise ValueError(f'There is no schedule {name!r}. Give "cosine", "polynomial" or "step".')
+
+
+@functools.cache  # so that a run warns once
+def warmup_steps_of(warmup_epochs: float, steps_per_epoch: int, epochs: int) -> int:
+    """Returns how many steps of a run warm up: at most half of them.
+
+    A recipe whose warmup is longer than that, as it is when `epochs` is cut to have a quick look,
+    warms up for half of the run; a warning says so.
+
+    Args:
+        warmup_epochs: Number of epochs that should warm up; may be a fraction.
+        steps_per_epoch: Number of steps in an epoch.
+        epochs: Number of all epochs.
+
+    Raises:
+        ValueError: If `warmup_epochs` is negative or not a finite number.
+
+    Example:
+
+    >>> warmup_steps_of(5.0, steps_per_epoch=100, epochs=90)
+    500
+    """
+    if not 0 <= warmup_epochs < math.inf:
+        raise ValueError(
+            f"optimizer.warmup_epochs is a number of epochs, 0 for none, but got {warmup_epochs}."
+        )
+    wanted, most = round(warmup_epochs * steps_per_epoch), epochs * steps_per_epoch // 2
+    if wanted > most:
+        logging.warning(
+            "A warmup of %s epochs is cut to %d steps, half of the run.", warmup_epochs, most
+        )
+    return min(wanted, most)
 
 
 def _cosine(learning_rate, warmup_steps, total_steps):

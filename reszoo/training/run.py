@@ -10,18 +10,24 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.data import Augmentation, Pipeline, load_source
+from reszoo.data import Augmentation, Crop, Pipeline, load_source
 from reszoo.gradients import GradientRecorder
 from reszoo.gradients.chief import is_chief
-from reszoo.models import create_model
 from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
+from reszoo.training.losses import create_loss
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
-from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
+from reszoo.training.network import create_network
+from reszoo.training.optimizers import (
+    UpdateRule,
+    create_learning_rate,
+    create_optimizer,
+    warmup_steps_of,
+)
 from reszoo.training.progress import Progress
 from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
@@ -178,7 +184,6 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     _check(config)
     strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
     workdir = _writable(Path(workdir).absolute())
-    lock = WorkdirLock(workdir) if is_chief(strategy) else None
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = create_pipeline(config)
@@ -192,9 +197,11 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
             writes=is_chief(strategy),
             **config.checkpoint.to_dict(),
         )
+        callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
+        # Only now, so that what is refused leaves no file behind.
+        lock = WorkdirLock(workdir) if is_chief(strategy) else None
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
-    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
     if is_chief(strategy):
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         write_provenance(workdir / "provenance.jsonl", config.seed)
@@ -267,11 +274,14 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
     config = complete(config)
     options = config.data.to_dict()
     source = load_source(options.pop("name"), options.pop("corrupt_images"))
-    augmentation = Augmentation(**config.augmentation.to_dict())
+    augmentation = Augmentation(flip=options.pop("flip"), **config.augmentation.to_dict())
+    crop = Crop(**config.crop.to_dict()) if options.pop("crop") else None
+    del options["mean"], options["std"]  # the model's
     return Pipeline(
         source,
         batch_size=config.batch_size,
         seed=config.seed,
+        crop=crop,
         augmentation=augmentation,
         batches_per_update=config.optimizer.accumulation_steps,
         **options,
@@ -279,17 +289,11 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
 
 
 def _create_compiled_model(config, pipeline):
-    options = config.model.to_dict()
-    model = create_model(
-        options.pop("name"),
-        num_classes=pipeline.source.num_classes,
-        input_shape=pipeline.image_shape,
-        **options,
-    )
+    model = create_network(config, pipeline)
     optimizer = _create_optimizer(config, pipeline.steps_per_epoch, model.trainable_variables)
     model.compile(
         optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=create_loss(config.loss, pipeline.source),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
     )
@@ -312,9 +316,10 @@ def _create_optimizer(config, steps_per_epoch, variables):
 
 def _learning_rate(config, steps_per_epoch, factor=1.0):
     options = config.schedule.to_dict()
+    warmup_epochs = config.optimizer.warmup_epochs
     return create_learning_rate(
         config.optimizer.learning_rate * factor,
-        warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
+        warmup_steps=warmup_steps_of(warmup_epochs, steps_per_epoch, config.epochs),
         total_steps=config.epochs * steps_per_epoch,
         **options,
     )

@@ -1,5 +1,6 @@
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -66,6 +67,17 @@ def test_each_image_is_changed_in_its_own_way():
     images, _ = batch(random_erasing=1.0)
     erased = (images != plain).any(axis=3)
     assert len({mask.tobytes() for mask in erased}) > 32
+
+
+@pytest.mark.parametrize(
+    "options", [{"rand_augment": 2}, {"random_erasing": 1.0}, {"mixup": 0.2}, {"cutmix": 1.0}]
+)
+def test_the_models_precision_changes_nothing(options):
+    images, labels = batch(**options)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    again, labels_again = batch(**options)
+    np.testing.assert_array_equal(again, images)
+    np.testing.assert_array_equal(labels_again, labels)
 
 
 @pytest.mark.parametrize(

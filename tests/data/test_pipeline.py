@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.data import Pipeline, Source, load_source
+from reszoo.data import Augmentation, Pipeline, Source, load_source
 
 
 def numbered(train_examples=10, test_examples=10, size=4):
@@ -110,7 +110,7 @@ def test_shifts_are_whole_pixels_filled_with_zeros_and_each_image_gets_its_own()
 
 def test_about_half_of_the_images_are_mirrored():
     plain = Pipeline(load_source("digits"), batch_size=1000)
-    flipped = dataclasses.replace(plain, flip=True)
+    flipped = dataclasses.replace(plain, augmentation=Augmentation(flip=True))
     images, others = (next(iter(p.train_batches(0)))[0] for p in (plain, flipped))
     images, others = images.numpy(), others.numpy()
     same = (images == others).all(axis=(1, 2, 3))
@@ -120,7 +120,8 @@ def test_about_half_of_the_images_are_mirrored():
 
 
 def test_augmentation_differs_between_epochs_and_spares_the_test_images():
-    pipeline = Pipeline(numbered(), batch_size=10, shift_pixels=2, flip=True)
+    mirror = Augmentation(flip=True)
+    pipeline = Pipeline(numbered(), batch_size=10, shift_pixels=2, augmentation=mirror)
     first = next(iter(pipeline.train_batches(0)))[0]
     again = next(iter(pipeline.train_batches(0)))[0]
     other = next(iter(pipeline.train_batches(1)))[0]
@@ -149,3 +150,22 @@ def test_images_of_differing_size_need_an_image_size():
     with pytest.raises(ValueError, match="give image_size"):
         Pipeline(source, batch_size=2)
     assert Pipeline(source, batch_size=2, image_size=4).image_shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (5, 4, 1)])
+def test_images_that_are_not_as_their_source_says(shape):
+    with pytest.raises(ValueError, match=r"have the shape \(4, 4, 1\), but its image_shape is"):
+        Pipeline(dataclasses.replace(numbered(), image_shape=shape), batch_size=2)
+
+
+def test_encoded_images_without_a_way_to_read_them():
+    names = tf.data.Dataset.from_tensor_slices((["a", "b"], [0, 1]))
+    source = dataclasses.replace(numbered(), train=names)
+    with pytest.raises(ValueError, match="are strings; it needs `read`"):
+        Pipeline(source, batch_size=2)
+
+
+def test_an_image_from_elsewhere_becomes_a_test_image():
+    image = tf.fill((9, 7, 1), tf.constant(51, tf.uint8))
+    found = Pipeline(numbered(), batch_size=2).test_image(image)
+    np.testing.assert_allclose(found, np.full((4, 4, 1), 0.2), rtol=1e-6)

@@ -120,6 +120,38 @@ def test_a_tensorflow_data_set_that_is_made_on_this_machine():
 
 
 @pytest.mark.usefixtures("no_network")
+def test_splits_may_be_named():
+    source = load_source("tfds:tiny_images:train[4:]")
+    assert (source.train_examples, source.test_examples) == (6, 2)
+    source = load_source("tfds:tiny_images:1.0.0:validation,train[:2]")
+    assert (source.train_examples, source.test_examples) == (4, 2)
+    # The order of the files is drawn from the seed; here it is one file.
+    assert int(source.reordered(3).cardinality()) == 4
+    assert source.counts_of_classes() == (2, 2)
+    for name, message in (
+        (":test", "has no split 'test', but train, validation"),
+        (":a,b,c", "Give the split of testing, or two"),
+        (":train[6:]", "has no example"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_source(f"tfds:tiny_images{name}")
+
+
+class Unlabelled(TinyImages):
+    """Images some of which have no label, as ImageNet's test images."""
+
+    def _generate_examples(self, count):
+        for i, example in super()._generate_examples(count):
+            yield i, {**example, "kind": -1 if count == 4 else example["kind"]}
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_label_out_of_range():
+    with pytest.raises(ValueError, match=r"split 'validation' has an example with the label -1"):
+        load_source("tfds:unlabelled")
+
+
+@pytest.mark.usefixtures("no_network")
 def test_a_missing_data_set_without_a_network_is_one_sentence():
     with pytest.raises(ValueError, match="connect to the network and run") as caught:
         load_source("tfds:mnist")

@@ -55,6 +55,10 @@ def test_a_run_that_is_interrupted_goes_on_when_run_again(tmp_path):
         ([CONFIG, "--workdir={}", "stray"], "there is no argument 'stray'"),
         ([CONFIG], "--workdir must have a value"),
         (["--config=configs/nosuch.py", "--workdir={}"], "configs/nosuch.py"),
+        (
+            ["--config=configs/cifar10_resnet.py:19", "--workdir={}"],
+            "train.py: ValueError: The depth",
+        ),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message):

@@ -313,3 +313,18 @@ def test_weights_can_be_loaded_inside_a_distribution_strategy():
         model = fresh()
         load_weights(model, source)
     assert_same_weights(source, model)
+
+
+@pytest.mark.parametrize("options", [{}, {"squeeze_excitation": 2}, {"shortcut": "gated"}])
+def test_a_frozen_model_is_frozen_after_loading_and_its_optimizer_fits(tmp_path, options):
+    model = create_model("resnet18", num_classes=2, input_shape=(16, 16, 3), width=4, **options)
+    freeze_backbone(model)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [weight.path for weight in loaded.trainable_variables] == [
+        "logits/kernel",
+        "logits/bias",
+    ]
+    assert len(loaded.optimizer.variables) == len(model.optimizer.variables)

@@ -10,6 +10,7 @@ from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
 from reszoo.data import Augmentation, Pipeline, load_source
 from reszoo.training import fit
 from reszoo.training.averages import averaged_weights
+from reszoo.training.loop import evaluate
 from reszoo.training.state import TrainingState
 
 PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
@@ -261,3 +262,20 @@ def test_labels_that_are_distributions_and_the_best_five():
     assert first["loss"] == pytest.approx(float(loss), rel=1e-5)
     right = [label in row.argsort()[-5:] for row, label in zip(logits.numpy(), labels, strict=True)]
     assert first["top5_accuracy"] == pytest.approx(np.mean(right), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "classes", "message"),
+    [
+        ((8, 8, 3), 10, r"takes images of the shape \(8, 8, 3\).* train images have \(8, 8, 1\)"),
+        ((8, 8, 1), 7, r"The model has 7 classes, but the data set has 10 \(0, 1, 2, 3, 4, ...\)"),
+    ],
+)
+def test_a_model_that_does_not_fit_the_data(input_shape, classes, message):
+    model = keras.Sequential([keras.Input(input_shape), layers.Flatten(), layers.Dense(classes)])
+    model.compile("sgd")
+    model.optimizer.build(model.trainable_variables)
+    with pytest.raises(ValueError, match=message):
+        fit(model, PIPELINE, epochs=1)
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, PIPELINE)

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
+from reszoo.training.optimizers import (
+    UpdateRule,
+    create_learning_rate,
+    create_optimizer,
+    warmup_steps_of,
+)
 
 
 def test_warmup_then_cosine():
@@ -20,6 +25,24 @@ def test_warmup_then_cosine():
 
 def test_no_warmup_starts_at_the_highest_rate():
     assert float(create_learning_rate(0.4, warmup_steps=0, total_steps=2)(0)) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("warmup_epochs", "epochs", "expected"), [(0.0, 1, 0), (0.3, 1, 3), (1.0, 1, 5), (5.0, 4, 20)]
+)
+def test_a_warmup_lasts_for_half_of_the_run_at_most(warmup_epochs, epochs, expected, caplog):
+    assert warmup_steps_of(warmup_epochs, 10, epochs) == expected
+    assert ("half of the run" in caplog.text) == (expected < warmup_epochs * 10)
+
+
+def test_a_run_of_one_step_does_not_warm_up():
+    assert warmup_steps_of(1.0, 1, 1) == 0
+
+
+@pytest.mark.parametrize("warmup_epochs", [-1.0, math.inf, math.nan])
+def test_a_warmup_that_is_no_number_of_epochs(warmup_epochs):
+    with pytest.raises(ValueError, match="warmup_epochs is a number of epochs"):
+        warmup_steps_of(warmup_epochs, 10, 2)
 
 
 def variables():

@@ -1,17 +1,25 @@
 import json
 import os
+import runpy
 import signal
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 import reszoo.gradients
-from reszoo.training import prepare
+from reszoo import save_weights
+from reszoo.models import create_model
+from reszoo.training import predict_run, prepare
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
 from reszoo.training.state import RunError
 from tests.training import tiny
+
+FINE_TUNING = Path(__file__).parents[2] / "configs" / "finetune_folder.py"
 
 
 def tiny_config(**changes):
@@ -148,7 +156,8 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
         ({"model.name": "resnet19"}, "no model 'resnet19'"),
         ({"model.shortcut": "highway"}, "no shortcut 'highway'"),
         ({"optimizer.name": "lion"}, "no optimizer 'lion'"),
-        ({"optimizer.warmup_epochs": 2.0}, "fewer warmup epochs, or more epochs"),
+        ({"optimizer.warmup_epochs": -1.0}, "warmup_epochs is a number of epochs"),
+        ({"checkpoint.keep": 0}, "checkpoint.keep is at least 1"),
         ({"recording.every_steps": -1}, "every_steps=-1"),
         ({"dtype": "float17"}, "float17"),
         ({"nonfinite.action": "ignore"}, 'is "stop" or "roll_back"'),
@@ -160,7 +169,12 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
 def test_bad_configurations(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepare(tiny_config(**changes), tmp_path / "run")
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_the_default_run_may_be_cut_to_one_epoch(tmp_path):
+    prepare(tiny_config(**{"epochs": 1, "recording.every_steps": 0}), tmp_path).train()
+    assert [line["epoch"] for line in lines(tmp_path)] == [1]
 
 
 def test_a_work_directory_that_cannot_be_written(tmp_path):
@@ -255,6 +269,54 @@ def test_a_termination_signal_saves_and_stops_after_one_more_step(whole, tmp_pat
     prepare(tiny_config(), tmp_path).train()
     assert "Going on after epoch 1, batch 3" in capsys.readouterr().out
     assert lines(tmp_path) == lines(whole)
+
+
+def put_photos(folder, classes=("cat", "cow", "dog"), count=6):
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index in range(count + 2 * label):
+            pixels = generator.integers(0, 80, (24, 30, 3)) + 80 * (np.arange(3) == label)
+            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{index}.jpg")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_folder_of_photos_is_learned_from_the_weights_of_another_task(tmp_path, frozen):
+    put_photos(tmp_path / "photos")
+    model = create_model("resnet18", num_classes=7, input_shape=(16, 16, 3), width=4)
+    save_weights(model, tmp_path / "weights.safetensors")
+    config = runpy.run_path(str(FINE_TUNING))["get_config"]()
+    config = complete(config)
+    config.update_from_flattened_dict(
+        {
+            "data.name": f"folder:{tmp_path}/photos",
+            "data.image_size": 16,
+            "crop.test_image_size": 32,
+            "model.name": "resnet18",
+            "model.width": 4,
+            "model.weights": str(tmp_path / "weights.safetensors"),
+            "model.frozen": frozen,
+            "loss.class_weights": ("balanced",),
+            "epochs": 2,
+            "batch_size": 6,
+            "recording.every_steps": 2,
+        }
+    )
+    prepare(config, tmp_path / "run").train()
+    trained = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert trained.output_shape == (None, 3)
+    for block in ("stem", "stage4_block2"):
+        of_both = zip(*(m.get_layer(block).get_weights() for m in (trained, model)), strict=True)
+        same = [np.array_equal(weight, other) for weight, other in of_both]
+        assert all(same) if frozen else not all(same)
+    assert len(lines(tmp_path / "run")) == 2
+    photo = str(tmp_path / "photos" / "cow" / "0.jpg")
+    [(name, probability)] = predict_run(config, tmp_path / "run", [photo])
+    assert name in ("cat", "cow", "dog")
+    image = tf.io.decode_jpeg(tf.io.read_file(photo))[1:22, 4:25]  # 0.875 of 24, in the middle
+    assert 1 / 3 <= probability <= 1
+    logits = trained(tf.image.resize(image[None], (32, 32)) / 255, training=False)
+    assert float(tf.reduce_max(tf.nn.softmax(logits))) == pytest.approx(probability, abs=1e-3)
 
 
 def test_a_termination_signal_waits_for_the_end_of_an_update(tmp_path, capsys):

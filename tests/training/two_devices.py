@@ -12,6 +12,7 @@ from keras import layers
 from reszoo import ResidualBlock
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
+from reszoo.training.losses import ClassificationLoss
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.strategy import spread_over
 
@@ -39,7 +40,9 @@ def train(devices):
         )
         rate = create_learning_rate(0.05, 2, 2 * pipeline.steps_per_epoch)
         variables = model.trainable_variables
-        model.compile(create_optimizer("sgd", rate, weight_decay=1e-3, variables=variables))
+        optimizer = create_optimizer("sgd", rate, weight_decay=1e-3, variables=variables)
+        loss = ClassificationLoss("binary_crossentropy", class_weights=range(1, 11))
+        model.compile(optimizer, loss)
     return model, fit(model, pipeline, epochs=2, strategy=strategy)
 
 

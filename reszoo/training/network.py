@@ -1,0 +1,85 @@
+"""The network of a run: from its configuration, with its normalization and its first weights."""
+
+from collections.abc import Sequence
+
+import keras
+from ml_collections import ConfigDict
+
+from reszoo.data import Pipeline
+from reszoo.models import create_model, freeze_backbone, load_weights
+
+
+def create_network(config: ConfigDict, pipeline: Pipeline) -> keras.Model:
+    """Returns the model of a run, not compiled.
+
+    Args:
+        config: The configuration, complete.
+        pipeline: The batches that it has to fit.
+
+    Returns:
+        A model of logits.
+
+    Raises:
+        ValueError: If there is no such model, or its weights or the normalization do not fit.
+    """
+    options = config.model.to_dict()
+    weights, frozen = options.pop("weights"), options.pop("frozen")
+    model = create_model(
+        options.pop("name"),
+        num_classes=pipeline.source.num_classes,
+        input_shape=pipeline.input_shape,
+        **options,
+    )
+    model = with_normalization(model, config.data.mean, config.data.std)
+    if weights:
+        load_weights(model, weights)
+    if frozen:
+        freeze_backbone(model)
+    return model
+
+
+def with_normalization(
+    model: keras.Model, mean: Sequence[float], std: Sequence[float]
+) -> keras.Model:
+    """Returns a new model that normalizes its images first: `(image - mean) / std`.
+
+    It is a part of the model rather than of the pipeline, so that whatever is done with the trained
+    model, saved or exported, takes images in `[0, 1]`.
+
+    Args:
+        model: A functional model of images.
+        mean: Of each channel; none if empty, and then the model itself is returned.
+        std: Of each channel.
+
+    Raises:
+        ValueError: If there is not one of each for every channel, or a `std` is not above zero.
+
+    Example:
+
+    >>> from reszoo import ResNet18
+    >>> normalizing = with_normalization(ResNet18(width=8), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    >>> [layer.name for layer in normalizing.layers][:3]
+    ['images', 'normalization', 'stem']
+    """
+    if not mean and not std:
+        return model
+    channels = model.input_shape[-1]
+    if not len(mean) == len(std) == channels or not all(value > 0 for value in std):
+        raise ValueError(
+            f"data.mean and data.std are {channels} numbers each, one a channel, and data.std is "
+            f"above zero, but got {tuple(mean)} and {tuple(std)}."
+        )
+    images = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name="images")
+    # In single precision also where the rest is not: pixels have more digits than bfloat16.
+    normalized = keras.layers.Rescaling(
+        [1 / value for value in std],
+        [-middle / value for middle, value in zip(mean, std, strict=True)],
+        dtype="float32",
+        name="normalization",
+    )(images)
+
+    def call(layer, *inputs, **options):
+        inputs = [normalized if tensor is images else tensor for tensor in inputs]
+        return layer(*inputs, **options)
+
+    return keras.models.clone_model(model, input_tensors=images, call_function=call)

@@ -1,0 +1,187 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from reszoo.data import Crop, Pipeline, load_source
+from reszoo.data import tfrecord as module
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A folder for what was counted, instead of the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "reszoo"
+
+
+def jpeg(value):
+    file = io.BytesIO()
+    Image.fromarray(np.full((20, 30, 3), value, "uint8")).save(file, "JPEG")
+    return file.getvalue()
+
+
+def example(label, contents=None, keys=("image/encoded", "image/class/label")):
+    feature = {
+        keys[0]: tf.train.Feature(
+            bytes_list=tf.train.BytesList(
+                value=[jpeg(20 * abs(label)) if contents is None else contents]
+            )
+        ),
+        keys[1]: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def write(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+def write_set(folder, first=0, classes=3, **options):
+    """Two files of training and one of testing, with six and three examples of three classes."""
+    labels = range(first, first + classes)
+    for index in range(2):
+        name = f"train-0000{index}-of-00002"
+        write(folder / name, [example(label, **options) for label in labels])
+    write(folder / "validation-00000-of-00001", [example(label, **options) for label in labels])
+    return folder
+
+
+def labels_of(dataset):
+    return [int(label) for _, label in dataset.as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("keys", module.KEYS)
+@pytest.mark.parametrize("pattern", ["{}", "{}/*", "{}/train*,{}/validation*"])
+def test_the_files_of_training_and_testing(tmp_path, pattern, keys):
+    folder = write_set(tmp_path / "set", keys=keys)
+    (folder / "dataset_info.json").write_text("{}")
+    pattern = pattern.replace("{}/*", "{}/*-of-*").format(folder, folder)
+    source = load_source(f"tfrecord:{pattern}")
+    assert (source.train_examples, source.test_examples) == (6, 3)
+    assert source.class_names == ("0", "1", "2")
+    assert source.counts_of_classes() == (2, 2, 2)
+    pipeline = Pipeline(source, batch_size=6, image_size=8, crop=Crop())
+    images, labels = next(iter(pipeline.train_batches(0)))
+    assert sorted(labels.numpy()) == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_allclose(images[:, 0, 0, 0] * 255, 20 * labels.numpy(), atol=2)
+    images, labels, weights = next(iter(pipeline.test_batches()))
+    assert labels.numpy()[weights == 1].tolist() == [0, 1, 2]
+
+
+def test_files_are_in_another_order_for_another_seed(tmp_path):
+    folder = tmp_path / "set"
+    for index in range(4):
+        write(folder / f"train-{index}", [example(index)])
+    write(folder / "test-0", [example(0)])
+    source = load_source(f"tfrecord:{folder}/*")
+    orders = [labels_of(source.reordered(seed)) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert labels_of(source.train) == sorted(orders[2]) == [0, 1, 2, 3]
+
+
+def test_labels_may_count_from_one_and_have_names(tmp_path):
+    folder = write_set(tmp_path / "set", first=1)
+    source = load_source(f"tfrecord:{folder}")
+    assert source.class_names == ("1", "2", "3")
+    (folder / "labels.txt").write_text("cat\ndog\ncow\n")
+    source = load_source(f"tfrecord:{folder}")
+    assert source.class_names == ("cat", "dog", "cow")
+    assert sorted(labels_of(source.train)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_labels_that_do_not_fit_the_names(tmp_path):
+    folder = write_set(tmp_path / "set")
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match=r"2 train examples .* the label 2, but labels are 0 to 1"):
+        load_source(f"tfrecord:{folder}")
+    (folder / "labels.txt").write_text("cat\ndog\ncow\nhen\n")
+    with pytest.raises(ValueError, match=r"No training example has the label 3 \('hen'\)"):
+        load_source(f"tfrecord:{folder}")
+
+
+def test_a_test_label_that_no_training_example_has(tmp_path):
+    folder = write_set(tmp_path / "set")
+    write(folder / "validation-00001-of-00001", [example(-1)])
+    with pytest.raises(ValueError, match=r"1 test examples .* the label -1, but labels are 0 to 2"):
+        load_source(f"tfrecord:{folder}")
+
+
+def test_records_that_cannot_be_read_are_named_counted_and_left_out(tmp_path, caplog):
+    folder = write_set(tmp_path / "set")
+    whole = jpeg(100)
+    other = example(1, keys=("image/encoded", "label"))
+    broken = [example(0), example(1, whole[: len(whole) // 2]), other, example(2)]
+    write(folder / "train-00002-of-00002", broken)
+    source = load_source(f"tfrecord:{folder}", corrupt_images=2)
+    assert source.train_examples == 8
+    assert sorted(labels_of(source.train)) == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert sorted(labels_of(source.reordered(5))) == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert "record 1 of" in caplog.text
+    assert "record 2 of" in caplog.text
+    pipeline = Pipeline(source, batch_size=8, image_size=8)
+    assert len(list(pipeline.train_batches(0))) == 1
+    with pytest.raises(ValueError, match=r"2 records cannot be read, the first is record 1 of"):
+        load_source(f"tfrecord:{folder}", corrupt_images=1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_file_that_is_damaged_is_used_up_to_there(tmp_path, damage, caplog):
+    folder = write_set(tmp_path / "set")
+    path = write(folder / "train-00002-of-00002", [example(0), example(1), example(2)])
+    contents = bytearray(path.read_bytes())
+    if damage == "cut":
+        contents = contents[:-10]
+    else:
+        contents[-10] ^= 1
+    path.write_bytes(contents)
+    source = load_source(f"tfrecord:{folder}", corrupt_images=1)
+    assert source.train_examples == 8
+    assert "all from record 2 on of" in caplog.text
+    assert sorted(labels_of(source.train)) == [0, 0, 0, 1, 1, 1, 2, 2]
+    with pytest.raises(ValueError, match="1 records cannot be read"):
+        load_source(f"tfrecord:{folder}")
+
+
+def test_files_are_read_once_until_they_change(tmp_path, cache, monkeypatch):
+    folder = write_set(tmp_path / "set")
+    first = load_source(f"tfrecord:{folder}")
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(module, "_label_if_readable", None)  # would fail
+    again = load_source(f"tfrecord:{folder}")
+    assert labels_of(again.train) == labels_of(first.train)
+    assert again.counts_of_classes() == first.counts_of_classes()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write(folder / "train-00001-of-00002", [example(label) for label in (0, 1, 2, 2)])
+    assert load_source(f"tfrecord:{folder}").train_examples == 7
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load_source(f"tfrecord:{write_set(tmp_path / 'set')}").train_examples == 6
+    assert "the next run counts again" in caplog.text
+
+
+def test_what_the_files_lack(tmp_path):
+    folder = write_set(tmp_path / "set")
+    for pattern, message in (
+        (f"{folder}/none*", "There is no file of train examples"),
+        (f"{folder}/train*", "There is no file of test examples"),
+        ("a,b,c", "one pattern, or two"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_source(f"tfrecord:{pattern}")
+    write(tmp_path / "odd" / "train", [example(0, keys=("jpeg", "class"))])
+    write(tmp_path / "odd" / "test", [example(0)])
+    with pytest.raises(ValueError, match=r"have the features class, jpeg, but image/encoded and"):
+        load_source(f"tfrecord:{tmp_path}/odd")
+    write(tmp_path / "odd" / "train", [])
+    with pytest.raises(ValueError, match="There is no record in"):
+        load_source(f"tfrecord:{tmp_path}/odd")
