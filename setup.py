@@ -43,14 +43,19 @@ setup(
     extras_require={
         # Playwright drives the Chromium of the system; its own download is not needed.
         "test": [
+            "ai-edge-litert>=2.1",
             "huggingface_hub>=0.34",
             "mlxtend>=0.23",
+            "onnxruntime>=1.23",
             "pillow>=10",
             "playwright>=1.50",
             "pytest>=8",
             "ruff>=0.15",
             "safetensors>=0.5",
+            "tf2onnx>=1.16",
         ],
+        # --mode=export to ONNX and TFLite; each is checked in its own runtime.
+        "export": ["ai-edge-litert>=2.1", "onnxruntime>=1.23", "tf2onnx>=1.16"],
         # load_weights and save_weights: safetensors files, and hf:// sources.
         "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
         # What the models are compared with. torchvision and timm go in without their dependencies.
