@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from reszoo.training.confusion import CONFUSION_FILE, record_confusion
 from reszoo.training.finished import load_model
 from reszoo.training.loop import evaluate
 from reszoo.training.run import create_pipeline
@@ -12,6 +13,9 @@ from reszoo.training.run import create_pipeline
 def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     """Tests the model of a run, prints its figures, and returns them.
 
+    The confusion matrix goes to `confusion.csv` in the work directory, and up to five classes that
+    the model does worst on are printed.
+
     Args:
         config: The configuration of the run.
         workdir: Its work directory.
@@ -19,7 +23,18 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     Raises:
         ValueError: If there is no model.
     """
-    figures = evaluate(load_model(workdir), create_pipeline(config))
+    model, pipeline = load_model(workdir), create_pipeline(config)
+    figures = evaluate(model, pipeline)
     for name, value in figures.items():
         print(f"test {name.replace('_', ' ')}: {value:.4f}")
+    for of_class in record_confusion(model, pipeline, workdir):
+        print(_line(of_class))
+    print(f"confusion matrix: {Path(workdir) / CONFUSION_FILE}")
     return figures
+
+
+def _line(of_class):
+    return (
+        f"class {of_class.name}: {of_class.accuracy:.2%} of {of_class.examples}, "
+        f"the others mostly taken for {of_class.taken_for}"
+    )

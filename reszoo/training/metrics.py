@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from reszoo.training.state import TrainingState
 
+METRICS_FILE = "metrics.jsonl"
+
 # What the loop calls a figure, and what it is called in the file.
 FIGURES = {
     "loss": "train_loss",
@@ -47,20 +49,14 @@ class MetricsLog(keras.callbacks.Callback):
         self._state = state
 
     def on_train_begin(self, logs=None):
-        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._state.epoch]
-        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+        kept = [line for line in read_metrics(self._path) if line["epoch"] <= self._state.epoch]
+        write_atomically(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         figures = {name: logs[key] for key, name in FIGURES.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
-
-    def _lines(self):
-        if not self._path.exists():
-            return []
-        # A line without its end was cut short.
-        return self._path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -100,6 +96,17 @@ class TensorBoardScalars(keras.callbacks.Callback):
             for name in sorted(names):
                 tf.summary.scalar(name.removeprefix("val_"), logs[name])
         self._writers[run].flush()
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """Returns the lines of a metrics file; one that was cut short is left out.
+
+    Args:
+        path: The file; nothing comes of one that does not exist.
+    """
+    path = Path(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,16 +16,24 @@ from reszoo.gradients.chief import is_chief
 from reszoo.models import create_model
 from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.confusion import record_confusion
 from reszoo.training.defaults import complete
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
-from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+from reszoo.training.metrics import (
+    METRICS_FILE,
+    MetricsLog,
+    TensorBoardScalars,
+    read_metrics,
+    write_atomically,
+)
 from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
 from reszoo.training.progress import Progress
 from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
+from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
 MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
@@ -73,6 +81,11 @@ class Run:
         """Where the trained model is saved."""
         return self.workdir / MODEL_FILE
 
+    @property
+    def summary_file(self) -> Path:
+        """Where the figures of the finished run are."""
+        return self.workdir / SUMMARY_FILE
+
     def train(self) -> None:
         """Trains for the epochs that are left, and saves the model.
 
@@ -80,7 +93,7 @@ class Run:
             RunError: If the run has to stop before its end; the text says why.
         """
         try:
-            if self._is_done() and self.model_file.exists():
+            if self._is_done() and self.model_file.exists() and self.summary_file.exists():
                 self._say(
                     f"All {self.state.epoch} epochs are done; the model is {self.model_file}. "
                     "Give a larger --config.epochs to go on, or another --workdir to start afresh."
@@ -89,6 +102,7 @@ class Run:
             self._train()
             if is_chief(self.strategy):
                 self._save_model()
+                print(self._summarize())
             self._say(f"The model is {self.model_file}.")
         except tf.errors.OpError as error:
             self._explain_if_a_worker_was_lost(error)
@@ -159,6 +173,18 @@ class Run:
             self.model.save(partial)
         os.replace(partial, self.model_file)
 
+    def _summarize(self):
+        """Writes what the run came to, and returns it as a table."""
+        worst = []
+        # Of several processes the others would wait; `--mode=eval` can make it up.
+        if not _has_several_workers(self.strategy):
+            with averaged_weights(self.model):
+                worst = record_confusion(self.model, self.pipeline, self.workdir)
+        epochs = read_metrics(self.workdir / METRICS_FILE)
+        summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
+        write_summary(self.summary_file, summary)
+        return as_table(summary, self.workdir)
+
 
 def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     """Makes everything that a run needs, and takes up what is in its work directory.
@@ -204,7 +230,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
 def _create_callbacks(config, workdir, state, checkpoints, strategy):
     shown = [
         Progress(config.batch_size, state),
-        MetricsLog(workdir / "metrics.jsonl", state),
+        MetricsLog(workdir / METRICS_FILE, state),
         TensorBoardScalars(workdir),
     ]
     return [

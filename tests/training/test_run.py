@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import reszoo.gradients
@@ -51,11 +52,13 @@ def test_a_run_leaves_everything_in_its_work_directory(whole):
     assert {path.name for path in whole.iterdir()} == {
         "checkpoints",
         "config.json",
+        "confusion.csv",
         "gradients",
         "lock",
         "metrics.jsonl",
         "model.keras",
         "provenance.jsonl",
+        "summary.json",
         "test",
         "train",
     }
@@ -63,6 +66,16 @@ def test_a_run_leaves_everything_in_its_work_directory(whole):
     assert written == json.loads(json.dumps(complete(tiny_config()).to_dict()))
     assert [(line["epoch"], line["step"]) for line in lines(whole)] == [(1, 5), (2, 10)]
     assert lines(whole)[-1]["learning_rate"] == pytest.approx(0, abs=1e-7)
+
+
+def test_the_summary_agrees_with_the_metrics_and_the_confusion_matrix(whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    counts = pd.read_csv(whole / "confusion.csv", index_col=0).to_numpy()
+    assert counts.sum() == 360
+    assert np.trace(counts) / 360 == pytest.approx(summary["test_accuracy"])
+    assert summary["test_accuracy"] == lines(whole)[-1]["test_accuracy"]
+    assert summary["model"] == "resnet18"
+    assert (summary["epochs"], summary["steps"]) == (2, 10)
 
 
 def test_the_gradients_of_every_block_are_recorded(whole):
