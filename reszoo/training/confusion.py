@@ -70,21 +70,6 @@ def confusion_matrix(model: keras.Model, pipeline: Pipeline) -> np.ndarray:
     return counts
 
 
-def record_confusion(
-    model: keras.Model, pipeline: Pipeline, workdir: str | Path
-) -> list[ClassFigures]:
-    """Writes the confusion matrix into a work directory, and returns the worst classes.
-
-    Args:
-        model: A model of logits.
-        pipeline: The batches.
-        workdir: The work directory.
-    """
-    counts, names = confusion_matrix(model, pipeline), pipeline.source.class_names
-    write_confusion(Path(workdir) / CONFUSION_FILE, counts, names)
-    return worst_classes(counts, names)
-
-
 def worst_classes(
     counts: np.ndarray, class_names: Sequence[str], number: int = 5
 ) -> list[ClassFigures]:

@@ -4,7 +4,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from reszoo.training.confusion import CONFUSION_FILE, record_confusion
+from reszoo.training.confusion import (
+    CONFUSION_FILE,
+    confusion_matrix,
+    worst_classes,
+    write_confusion,
+)
 from reszoo.training.finished import load_model
 from reszoo.training.loop import evaluate
 from reszoo.training.run import create_pipeline
@@ -27,9 +32,12 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     figures = evaluate(model, pipeline)
     for name, value in figures.items():
         print(f"test {name.replace('_', ' ')}: {value:.4f}")
-    for of_class in record_confusion(model, pipeline, workdir):
+    counts, names = confusion_matrix(model, pipeline), pipeline.source.class_names
+    for of_class in worst_classes(counts, names):
         print(_line(of_class))
-    print(f"confusion matrix: {Path(workdir) / CONFUSION_FILE}")
+    path = Path(workdir) / CONFUSION_FILE
+    write_confusion(path, counts, names)
+    print(f"confusion matrix: {path}")
     return figures
 
 

@@ -16,8 +16,14 @@ from reszoo.gradients.chief import is_chief
 from reszoo.models import create_model
 from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
-from reszoo.training.confusion import record_confusion
+from reszoo.training.confusion import (
+    CONFUSION_FILE,
+    confusion_matrix,
+    worst_classes,
+    write_confusion,
+)
 from reszoo.training.defaults import complete
+from reszoo.training.event_files import EventFiles
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
 from reszoo.training.loop import fit
@@ -29,6 +35,13 @@ from reszoo.training.metrics import (
     write_atomically,
 )
 from reszoo.training.optimizers import UpdateRule, create_learning_rate, create_optimizer
+from reszoo.training.pictures import (
+    ConfusionPicture,
+    ExampleImages,
+    ModelGraph,
+    show_confusion,
+)
+from reszoo.training.profiling import Profiler
 from reszoo.training.progress import Progress
 from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
@@ -36,7 +49,16 @@ from reszoo.training.strategy import check_same_place, create_strategy
 from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
-MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
+MAY_CHANGE = (
+    "best",
+    "checkpoint",
+    "epochs",
+    "jit_compile",
+    "nonfinite",
+    "recording",
+    "strategy",
+    "tensorboard",
+)
 
 MODEL_FILE = "model.keras"
 
@@ -179,11 +201,21 @@ class Run:
         # Of several processes the others would wait; `--mode=eval` can make it up.
         if not _has_several_workers(self.strategy):
             with averaged_weights(self.model):
-                worst = record_confusion(self.model, self.pipeline, self.workdir)
+                counts = confusion_matrix(self.model, self.pipeline)
+            worst = self._record_confusion(counts)
         epochs = read_metrics(self.workdir / METRICS_FILE)
         summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
         write_summary(self.summary_file, summary)
         return as_table(summary, self.workdir)
+
+    def _record_confusion(self, counts):
+        """Writes a confusion matrix to a file and for TensorBoard; returns the worst classes."""
+        names = self.pipeline.source.class_names
+        write_confusion(self.workdir / CONFUSION_FILE, counts, names)
+        files = EventFiles(self.workdir)
+        show_confusion(files, counts, names, int(self.model.optimizer.iterations))
+        files.close()
+        return worst_classes(counts, names)
 
 
 def prepare(config: ConfigDict, workdir: str | Path) -> Run:
@@ -220,18 +252,18 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         )
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
-    callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
+    callbacks = _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy)
     if is_chief(strategy):
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         write_provenance(workdir / "provenance.jsonl", config.seed)
     return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
 
 
-def _create_callbacks(config, workdir, state, checkpoints, strategy):
+def _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy):
     shown = [
         Progress(config.batch_size, state),
         MetricsLog(workdir / METRICS_FILE, state),
-        TensorBoardScalars(workdir),
+        *_tensorboard(config.tensorboard, workdir, pipeline, state),
     ]
     return [
         FiniteLoss(state),
@@ -241,6 +273,21 @@ def _create_callbacks(config, workdir, state, checkpoints, strategy):
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints),
     ]
+
+
+def _tensorboard(options, workdir, pipeline, state):
+    files = EventFiles(workdir)
+    callbacks = [TensorBoardScalars(files)]
+    if options.examples:
+        callbacks.append(ExampleImages(files, pipeline, state))
+    if options.graph:
+        callbacks.append(ModelGraph(files, state))
+    if options.confusion_every_epochs:
+        callbacks.append(ConfusionPicture(files, pipeline, options.confusion_every_epochs))
+    if options.profile_steps:
+        steps = options.profile_steps
+        callbacks.append(Profiler(workdir / "train", steps, pipeline.steps_per_epoch))
+    return callbacks
 
 
 def _check(config):

@@ -96,6 +96,25 @@ def test_recording_changes_nothing(whole, tmp_path):
         np.testing.assert_array_equal(of_plain, of_recorded)
 
 
+def test_what_is_looked_at_changes_nothing(whole, tmp_path):
+    looks = {
+        "tensorboard.examples": False,
+        "tensorboard.graph": False,
+        "tensorboard.confusion_every_epochs": 1,
+        "tensorboard.profile_steps": (2, 4),
+    }
+    prepare(tiny_config(**looks), tmp_path / "run").train()
+    assert lines(tmp_path / "run") == lines(whole)
+    assert len(list((tmp_path / "run").glob("train/plugins/profile/*/*.xplane.pb"))) == 1
+    assert not list(whole.glob("train/plugins"))
+    plain, other = (
+        keras.models.load_model(workdir / "model.keras").get_weights()
+        for workdir in (tmp_path / "run", whole)
+    )
+    for of_plain, of_other in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(of_plain, of_other)
+
+
 def test_the_saved_model_is_the_one_that_was_tested(whole):
     model = keras.models.load_model(whole / "model.keras")
     run = prepare(tiny_config(), whole)
