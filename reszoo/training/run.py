@@ -26,6 +26,7 @@ from reszoo.training.defaults import complete
 from reszoo.training.event_files import EventFiles
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
+from reszoo.training.loggers import Logging
 from reszoo.training.loop import fit
 from reszoo.training.metrics import (
     METRICS_FILE,
@@ -54,6 +55,7 @@ MAY_CHANGE = (
     "checkpoint",
     "epochs",
     "jit_compile",
+    "loggers",
     "nonfinite",
     "recording",
     "strategy",
@@ -264,6 +266,7 @@ def _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy):
         Progress(config.batch_size, state),
         MetricsLog(workdir / METRICS_FILE, state),
         *_tensorboard(config.tensorboard, workdir, pipeline, state),
+        *_loggers(config, workdir),
     ]
     return [
         FiniteLoss(state),
@@ -288,6 +291,10 @@ def _tensorboard(options, workdir, pipeline, state):
         steps = options.profile_steps
         callbacks.append(Profiler(workdir / "train", steps, pipeline.steps_per_epoch))
     return callbacks
+
+
+def _loggers(config, workdir):
+    return [Logging(config.loggers, workdir, _flat(config.to_dict()))] if config.loggers else []
 
 
 def _check(config):
