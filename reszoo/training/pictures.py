@@ -15,7 +15,9 @@ from reszoo.training.confusion import confusion_matrix
 from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
 
-ROWS, COLUMNS = 4, 8  # of example images
+# Small pictures with large letters, for TensorBoard shows them 350 pixels wide.
+DOTS_PER_INCH = 80
+ROWS, COLUMNS = 4, 6  # of example images
 
 # With more classes than this there is no room for numbers, or for names.
 CLASSES_WITH_NUMBERS, CLASSES_WITH_NAMES = 20, 50
@@ -120,13 +122,13 @@ def examples_figure(
         class_names: Names of the classes.
     """
     low, high = min(images.min(), 0.0), max(images.max(), 1.0)
-    figure = matplotlib.figure.Figure(figsize=(12, 7), dpi=80, layout="constrained")
+    figure = matplotlib.figure.Figure((6, 5), DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(ROWS, COLUMNS).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, image, label in zip(axes, (images - low) / (high - low), labels, strict=False):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(_label(label, class_names), fontsize=10)
+        axis.set_title(_label(label, class_names), fontsize=9)
     return figure
 
 
@@ -141,7 +143,8 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> matplotl
         class_names: Names of the classes.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = matplotlib.figure.Figure(figsize=(8, 7), dpi=100, layout="constrained")
+    size = (6, 5.25) if len(class_names) <= CLASSES_WITH_NUMBERS else (10, 8.75)
+    figure = matplotlib.figure.Figure(size, DOTS_PER_INCH, layout="constrained")
     axis = figure.subplots()
     drawn = axis.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     figure.colorbar(drawn, ax=axis, label="share of the true class", shrink=0.8)
@@ -150,10 +153,10 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> matplotl
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     if len(class_names) <= CLASSES_WITH_NAMES:
-        size, rotation = 9 if len(class_names) <= 20 else 7, 90 * (max(map(len, class_names)) > 3)
-        names = [_short(name) for name in class_names]
-        axis.set_xticks(range(len(names)), names, rotation=rotation, fontsize=size)
-        axis.set_yticks(range(len(names)), names, fontsize=size)
+        names = [_short(name, length=16) for name in class_names]
+        rotation = 90 if max(map(len, names)) > 3 else 0
+        axis.set_xticks(range(len(names)), names, rotation=rotation, fontsize=9)
+        axis.set_yticks(range(len(names)), names, fontsize=9)
     if len(class_names) <= CLASSES_WITH_NUMBERS:
         for row, column in np.argwhere(counts):
             color = "white" if shares[row, column] > 0.3 else "black"
@@ -175,7 +178,7 @@ def _label(label, class_names):
     return "\n".join(f"{_short(class_names[i])} {label[i]:.0%}" for i in (first, second))
 
 
-def _short(name, length=16):
+def _short(name, length=11):
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

@@ -214,9 +214,11 @@ class Run:
         """Writes a confusion matrix to a file and for TensorBoard; returns the worst classes."""
         names = self.pipeline.source.class_names
         write_confusion(self.workdir / CONFUSION_FILE, counts, names)
-        files = EventFiles(self.workdir)
-        show_confusion(files, counts, names, int(self.model.optimizer.iterations))
-        files.close()
+        every_epochs = self.config.tensorboard.confusion_every_epochs
+        if not every_epochs or self.state.epoch % every_epochs:  # otherwise it is there already
+            files = EventFiles(self.workdir)
+            show_confusion(files, counts, names, int(self.model.optimizer.iterations))
+            files.close()
         return worst_classes(counts, names)
 
 
