@@ -28,6 +28,8 @@ def tiny_config(**changes):
             "epochs": 2,
             "batch_size": 256,
             "recording.every_steps": 2,
+            "tensorboard.examples": False,
+            "tensorboard.graph": False,
             **changes,
         }
     )
@@ -40,11 +42,14 @@ def lines(workdir):
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
 
 
+PICTURES = {"tensorboard.examples": True, "tensorboard.graph": True}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The work directory of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    prepare(tiny_config(), workdir).train()
+    prepare(tiny_config(**PICTURES), workdir).train()
     return workdir
 
 
@@ -63,7 +68,7 @@ def test_a_run_leaves_everything_in_its_work_directory(whole):
         "train",
     }
     written = json.loads((whole / "config.json").read_text())
-    assert written == json.loads(json.dumps(complete(tiny_config()).to_dict()))
+    assert written == json.loads(json.dumps(complete(tiny_config(**PICTURES)).to_dict()))
     assert [(line["epoch"], line["step"]) for line in lines(whole)] == [(1, 5), (2, 10)]
     assert lines(whole)[-1]["learning_rate"] == pytest.approx(0, abs=1e-7)
 
@@ -97,12 +102,7 @@ def test_recording_changes_nothing(whole, tmp_path):
 
 
 def test_what_is_looked_at_changes_nothing(whole, tmp_path):
-    looks = {
-        "tensorboard.examples": False,
-        "tensorboard.graph": False,
-        "tensorboard.confusion_every_epochs": 1,
-        "tensorboard.profile_steps": (2, 4),
-    }
+    looks = {"tensorboard.confusion_every_epochs": 1, "tensorboard.profile_steps": (2, 4)}
     prepare(tiny_config(**looks), tmp_path / "run").train()
     assert lines(tmp_path / "run") == lines(whole)
     assert len(list((tmp_path / "run").glob("train/plugins/profile/*/*.xplane.pb"))) == 1
