@@ -131,6 +131,10 @@ class Run:
         except tf.errors.OpError as error:
             self._explain_if_a_worker_was_lost(error)
             raise
+        except OSError as error:
+            raise RunError(
+                f"{error}. What was saved is intact; run the same command again to go on."
+            ) from error
         finally:
             if self.lock:
                 self.lock.release()

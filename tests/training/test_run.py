@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import runpy
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 import reszoo.gradients
+import reszoo.training.run as run_module
 from reszoo.training import prepare
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.defaults import complete
@@ -113,6 +116,27 @@ def test_what_is_looked_at_changes_nothing(whole, tmp_path):
     )
     for of_plain, of_other in zip(plain, other, strict=True):
         np.testing.assert_array_equal(of_plain, of_other)
+
+
+def test_a_summary_that_cannot_be_written_is_made_up_for_by_running_again(
+    whole, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+
+    def full(path, summary):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(run_module, "write_summary", full)
+    with pytest.raises(RunError, match=r"No space left on device: .*summary.json.* is intact"):
+        prepare(tiny_config(), tmp_path / "run").train()
+    monkeypatch.undo()
+    prepare(tiny_config(), tmp_path / "run").train()
+    assert "test accuracy   " in capsys.readouterr().out
+    found, expected = (
+        json.loads((workdir / "summary.json").read_text()) for workdir in (tmp_path / "run", whole)
+    )
+    assert found == expected
 
 
 def test_the_saved_model_is_the_one_that_was_tested(whole):
