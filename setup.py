@@ -65,8 +65,9 @@ setup(
         "export": ["ai-edge-litert>=2.1", "onnxruntime>=1.23", "tf2onnx>=1.16"],
         # load_weights and save_weights: safetensors files, and hf:// sources.
         "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
-        # What the models are compared with. torchvision and timm go in without their dependencies.
-        "references": ["keras-hub>=0.32", "torch>=2.13"],
+        # What the models are compared with. torchvision 0.28 and timm 1.0 belong to it too, but go
+        # in without their dependencies, which ask for builds of torch that are not needed.
+        "references": ["keras-hub>=0.32", "pyyaml>=6", "torch==2.13.*"],
         # config.loggers.
         "mlflow": ["mlflow>=3"],
         "wandb": ["wandb>=0.20"],

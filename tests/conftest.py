@@ -19,7 +19,15 @@ tf.config.set_logical_device_configuration(
 def _fresh_keras():
     """Gives every test the same seed, the float32 policy and names that count from zero."""
     keras.config.set_dtype_policy("float32")
-    keras.utils.clear_session()
+    # Without the search for garbage, which takes seconds once many steps have been traced.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_memory():
+    """Frees what the tests of a file have left."""
+    yield
+    keras.utils.clear_session()

@@ -14,6 +14,8 @@ import tensorflow as tf
 from reszoo.gradients.blocks import layers_of
 
 ALARMS_FILE = "alarms.jsonl"
+# For how many recorded steps in a row each alarm has held.
+ROWS_FILE = "alarms_in_a_row.jsonl"
 
 
 @dataclass(frozen=True)
@@ -211,18 +213,23 @@ class AlarmWatch:
     Args:
         alarms: The alarms.
         log_dir: The recorder's directory; findings go to `alarms.jsonl` in it.
-        first_step: The training step at which training begins. What the file holds from that step
+        first_step: The training step at which training begins. What the files hold from that step
             on was undone by a restart, and is removed.
     """
 
     def __init__(self, alarms: Sequence[Alarm], log_dir: str, first_step: int):
         self.alarms = alarms
         self.path = os.path.join(log_dir, ALARMS_FILE)
+        self._rows_path = os.path.join(log_dir, ROWS_FILE)
         self._in_a_row = {}
         if tf.io.gfile.exists(self.path):
             kept = [f for f in read_findings(log_dir) if f.step < first_step]
-            with tf.io.gfile.GFile(self.path, "w") as file:
-                file.write("".join(_line(finding) for finding in kept))
+            _write(self.path, "w", [asdict(finding) for finding in kept])
+        if tf.io.gfile.exists(self._rows_path):
+            kept = [row for row in _read(self._rows_path) if row["step"] < first_step]
+            _write(self._rows_path, "w", kept[-1:])
+            rows = kept[-1]["in_a_row"] if kept else ()
+            self._in_a_row = {tuple(key): count for *key, count in rows}
 
     def look(self, recorded: RecordedStep) -> list[tuple[Alarm, Finding]]:
         """Returns what goes off at a step, after writing it down.
@@ -236,21 +243,32 @@ class AlarmWatch:
         in_a_row, findings = {}, []
         for alarm in self.alarms:
             for block, path, text in alarm.look(recorded):
-                key = (alarm, block, path)
+                key = (repr(alarm), block, path)
                 in_a_row[key] = self._in_a_row.get(key, 0) + 1
                 if in_a_row[key] == alarm.recorded_steps:
                     sentence = f"Step {recorded.step}, {block}: {text}."
                     finding = Finding(recorded.step, alarm.kind, block, path, sentence)
                     findings.append((alarm, finding))
+        if in_a_row or self._in_a_row:
+            # So that a run that is taken up again counts on.
+            rows = [[*key, count] for key, count in in_a_row.items()]
+            _write(self._rows_path, "a", [{"step": recorded.step, "in_a_row": rows}])
         self._in_a_row = in_a_row
         if findings:
-            with tf.io.gfile.GFile(self.path, "a") as file:
-                file.write("".join(_line(finding) for _, finding in findings))
+            _write(self.path, "a", [asdict(finding) for _, finding in findings])
         return findings
 
 
-def _line(finding):
-    return json.dumps(asdict(finding)) + "\n"
+def _write(path, mode, rows):
+    with tf.io.gfile.GFile(path, mode) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _read(path):
+    """Returns the rows of a file of JSON lines, but for one that was cut short by a kill."""
+    with tf.io.gfile.GFile(path) as file:
+        lines = file.read().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def read_findings(log_dir: str) -> list[Finding]:
@@ -266,9 +284,7 @@ def read_findings(log_dir: str) -> list[Finding]:
     path = os.path.join(log_dir, ALARMS_FILE)
     if not tf.io.gfile.exists(path):
         return []
-    with tf.io.gfile.GFile(path) as file:
-        lines = file.read().splitlines(keepends=True)
-    return [Finding(**json.loads(line)) for line in lines if line.endswith("\n")]
+    return [Finding(**row) for row in _read(path)]
 
 
 def check_alarms(alarms: Iterable[Alarm], groups: Iterable[str]) -> tuple[Alarm, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import keras
 
 from reszoo.gradients.graph import Graph, GraphBlock
-from reszoo.layers import ResidualBlock, StopGradSkip
+from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
 
 
 def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
@@ -89,9 +89,9 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[di
 
     Returns:
         For each block a dictionary of JSON values: `name`; `shortcut`, the name of its class in
-        words (`"identity"`, `"projection"`, `"zero pad"`, ...); `strides` of the branch, in
-        pixels; `stops_gradient`, whether no gradient passes the skip; `parent`, the name of the
-        block that it lies in, or `None`;
+        words (`"identity"`, `"projection"`, `"zero pad"`, `"average pool and
+        projection"`, ...); `strides` of the branch, in pixels; `stops_gradient`, whether no
+        gradient passes the skip; `parent`, the name of the block that it lies in, or `None`;
         `trainable_weights`, their number.
     """
     inside = {name: {id(part) for part in _parts(block)} for name, block in blocks.items()}
@@ -154,5 +154,9 @@ def _shortcut_in_words(shortcut):
     if isinstance(shortcut, StopGradSkip):
         inner = shortcut.shortcut
         return "identity" if inner is None else _shortcut_in_words(inner)
+    if type(shortcut) is Chain:  # not those made of one, such as a projection
+        return " and ".join(_shortcut_in_words(layer) for layer in shortcut.layers) or "identity"
+    if isinstance(shortcut, Convolution):
+        return "projection"
     words = re.findall("[A-Z][^A-Z]*", type(shortcut).__name__) or [type(shortcut).__name__]
     return " ".join(words).lower().removesuffix(" shortcut")

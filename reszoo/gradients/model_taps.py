@@ -75,19 +75,20 @@ class ModelTaps:
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         return replicas * accumulation_steps(self.model.optimizer)
 
-    def recorded(self, step: Callable) -> Callable:
+    def recorded(self, step: Callable, always: bool = False) -> Callable:
         """Returns a step that is recorded whenever the switch says so.
 
         Args:
             step: A function of one replica that computes gradients and calls
                 `model.optimizer.apply`.
+            always: Whether it is run for batches alone that are recorded, and need not ask.
 
         Returns:
             A function that takes and returns the same.
         """
 
         def recorded_step(*args, **kwargs):
-            with self._in_place():
+            with self._in_place(always):
                 return step(*args, **kwargs)
 
         return recorded_step
@@ -131,7 +132,7 @@ class ModelTaps:
         return sums
 
     @contextlib.contextmanager
-    def _in_place(self) -> Iterator[None]:
+    def _in_place(self, always: bool) -> Iterator[None]:
         """Puts the taps in place; replicas enter and leave in any order."""
         outermost = not getattr(self._replica, "inside", False)
         if outermost:
@@ -141,6 +142,7 @@ class ModelTaps:
                 self._put_in_place()
         try:
             if outermost:
+                self.switch.always = always
                 self.switch.begin_batch()
             yield
         finally:

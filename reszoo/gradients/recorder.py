@@ -109,13 +109,28 @@ class GradientRecorder(keras.callbacks.Callback):
         self._scratch = None
         self._due_step = None
         self._put_aside = {}
+        self._begin = None
+
+    def begin_at(self, batch: int) -> None:
+        """Says which batch training begins with, before `on_train_begin`.
+
+        Without it, `optimizer.iterations` says how many updates were made. That is fewer than were
+        tried where a loss scale made the optimizer skip some.
+
+        Args:
+            batch: How many batches were trained on before, in all runs.
+        """
+        self._begin = batch
 
     def on_train_begin(self, logs=None):
         self.close()
         self._taps = ModelTaps(self.model, self.groups, self.blocks)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
-        first_step = int(self.model.optimizer.iterations.numpy())
-        self._batches = first_step * self._batches_per_step
+        self._batches, self._begin = self._begin, None
+        if self._batches is None:
+            updates = int(self.model.optimizer.iterations.numpy())
+            self._batches = updates * self._batches_per_step
+        first_step = -(-self._batches // self._batches_per_step)
         # Every process reads what it counted, but one writes it down.
         log_dir = self.log_dir
         if not is_chief(self.model.distribute_strategy):
@@ -156,15 +171,17 @@ class GradientRecorder(keras.callbacks.Callback):
         """Whether the batch that is about to run, or runs, is to be recorded."""
         return self._due_step is not None
 
-    def recorded(self, step: Callable) -> Callable:
+    def recorded(self, step: Callable, asks: bool = True) -> Callable:
         """Returns a training step that is recorded, for a loop of your own.
 
         It records the batches that are due and no others. A loop that runs its plain step while
-        `due` is false spares the others what little asking costs.
+        `due` is false spares the others what little asking costs, and the recorded one too.
 
         Args:
             step: A function that computes one replica's gradients and calls
                 `model.optimizer.apply`, not traced yet.
+            asks: Whether the step asks on the device if it is due. Give `False` in a loop that runs
+                it while `due` is true and at no other time.
 
         Returns:
             A function that takes and returns the same.
@@ -178,7 +195,8 @@ class GradientRecorder(keras.callbacks.Callback):
                 "callbacks.on_train_begin() first, on a CallbackList that has the recorder and "
                 "the model."
             )
-        return self._taps.recorded(step)
+        # Of batches that are accumulated only the last sees the update.
+        return self._taps.recorded(step, always=not asks and self._batches_per_step == 1)
 
     def close(self) -> None:
         """Closes the log and leaves the model as it was. Does nothing the second time."""
@@ -256,7 +274,8 @@ class GradientRecorder(keras.callbacks.Callback):
         # one, which under XLA is measurably quicker than one that asks whether it is due.
         make_train_function(force=True)
         plain = model.train_function
-        attributes["train_step"] = self._taps.recorded(model.train_step)
+        one_batch = model.steps_per_execution == 1
+        attributes["train_step"] = self.recorded(model.train_step, asks=not one_batch)
         make_train_function(force=True)
         model.train_function = self._train_function(plain, model.train_function)
 

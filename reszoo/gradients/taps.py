@@ -5,6 +5,7 @@ and hands them on as they are.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -53,7 +54,13 @@ class Switch:
     The host sets which batches are, from one to another; the device counts. So neither the
     cadence nor several steps per execution trace anything anew. Made in the scope of the model's
     strategy.
+
+    Attributes:
+        always: Whether every batch is recorded that runs in what is being traced, because the
+            others run in another function. Then nothing is asked on the device.
     """
+
+    always = False
 
     def __init__(self):
         self._counted = _replica_local(0, tf.int64)
@@ -76,17 +83,19 @@ class Switch:
     @tf.autograph.experimental.do_not_convert
     def begin_batch(self) -> None:
         """Counts a batch. Called on each replica when its step begins."""
+        if self.always:
+            return
         batch = self._counted.value()
         self._on.assign((self._first <= batch) & (batch <= self._last))
         self._counted.assign_add(1)
 
-    def on(self) -> tf.Tensor:
+    def on(self) -> tf.Tensor | bool:
         """Returns whether the running batch is recorded, a boolean scalar."""
-        return self._on.value()
+        return True if self.always else self._on.value()
 
-    def on_last(self) -> tf.Tensor:
+    def on_last(self) -> tf.Tensor | bool:
         """Returns whether the running batch is the last of those recorded together."""
-        return self.on() & (self._counted.value() == self._last + 1)
+        return True if self.always else self.on() & (self._counted.value() == self._last + 1)
 
 
 def _replica_local(value, dtype):
@@ -205,11 +214,11 @@ def _masked_as(x, same):
     return same
 
 
-def when(condition: tf.Tensor, action: Callable[[], None]) -> None:
+def when(condition: tf.Tensor | bool, action: Callable[[], None]) -> None:
     """Does something on the device if a condition holds.
 
     Args:
-        condition: A boolean scalar.
+        condition: A boolean scalar; of Python, if it is known when the step is traced.
         action: Changes variables.
     """
 
@@ -217,4 +226,15 @@ def when(condition: tf.Tensor, action: Callable[[], None]) -> None:
         action()
         return tf.constant(True)
 
-    tf.cond(condition, act, lambda: tf.constant(False))
+    choose(condition, act, lambda: tf.constant(False))
+
+
+def choose(condition: tf.Tensor | bool, then: Callable, otherwise: Callable) -> Any:
+    """Returns what one of two functions returns, chosen on the device.
+
+    Args:
+        condition: A boolean scalar; of Python, if it is known when the step is traced.
+        then: Called if it holds.
+        otherwise: Called if not; it returns tensors of the same dtypes.
+    """
+    return then() if condition is True else tf.cond(condition, then, otherwise)

@@ -13,7 +13,7 @@ from reszoo.gradients.scale import (
 )
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.sums import gradient_sums, squares
-from reszoo.gradients.taps import Accumulator, Switch, when
+from reszoo.gradients.taps import Accumulator, Switch, choose, when
 
 
 class UpdateTap:
@@ -113,7 +113,7 @@ class UpdateTap:
     def _parts(self, due, gradients, summed):
         parts = ("weight_gradient_squares", "weight_gradient_nonfinite")
         powers = [WEIGHT_SUMS[name] for name in parts]
-        return tf.cond(
+        return choose(
             due,
             lambda: unscaled(gradient_sums(summed()), powers, self.optimizer),
             lambda: tf.zeros((len(gradients), len(parts))),
@@ -123,7 +123,7 @@ class UpdateTap:
         """Returns the weights as they are now; nothing if not due."""
         if self.fixed_shapes:
             return [tf.identity(weight) for weight in weights]
-        return tf.cond(
+        return choose(
             due,
             lambda: [tf.identity(weight) for weight in weights],
             lambda: [tf.zeros(0, weight.dtype) for weight in weights],

@@ -54,8 +54,10 @@ def half_both(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
 
 def exclusive(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
     """`y = (1 - g(x)) s(x) + g(x) f(x)`, from bias -6 (He et al. 2016, exclusive gating)."""
-    filters = [layer.filters for layer in branch if isinstance(layer, Convolution)][-1]
-    gate = Gate(filters, Chain(branch).strides, initial_bias=-6.0, name="gate")
+    filters = [layer.filters for layer in branch if isinstance(layer, Convolution)]
+    if not filters:
+        raise ValueError('The gate "exclusive" is made of a convolution, but the branch has none.')
+    gate = Gate(filters[-1], Chain(branch).strides, initial_bias=-6.0, name="gate")
     return ExclusiveGatedBlock(branch, gate, shortcut, **block)
 
 

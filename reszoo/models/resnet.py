@@ -1,7 +1,5 @@
 """Residual networks of convolutions: one description, from which any of them is assembled."""
 
-import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,8 +11,6 @@ from reszoo.layers import (
     AveragePool,
     Chain,
     Convolution,
-    DropPath,
-    LearnedScale,
     MaxPool,
     ProjectionShortcut,
     SqueezeExcitation,
@@ -24,6 +20,7 @@ from reszoo.layers import (
 )
 from reszoo.layers.convolution import check_positive_integer
 from reszoo.layers.normalization import Norm, convolution_options
+from reszoo.models.branch_ends import check_drop_path, end_of_branch
 from reszoo.models.convolutions import (
     Basic,
     MakeConvolution,
@@ -32,6 +29,7 @@ from reszoo.models.convolutions import (
     deep_stem,
     imagenet_stem,
 )
+from reszoo.models.described import changed
 from reszoo.models.gates import GateChoice, gate_choice
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
 
@@ -161,17 +159,9 @@ class ResNet:
         first = {"num_classes": num_classes, "input_shape": input_shape, "stem": stem}
         first |= {"width": width, "shortcut": shortcut}
         changes |= {field: value for field, value in first.items() if value is not None}
-        self._check_fields_exist(changes)
-        described = dataclasses.replace(self, **changes)
+        described = changed(self, changes)
         described._check()
         return described._model()
-
-    def _check_fields_exist(self, changes):
-        fields = [field.name for field in dataclasses.fields(self)]
-        for name in changes:
-            if name not in fields:
-                near = difflib.get_close_matches(name, fields) or fields
-                raise ValueError(f"{self.name} has no option {name!r}. Did you mean: {near}?")
 
     def _check(self):
         if len(self.input_shape) != self.spatial_axes + 1 or self.input_shape[-1] is None:
@@ -185,8 +175,7 @@ class ResNet:
             check_positive_integer(self.num_classes, "num_classes", self.name)
         if not callable(self.stem) and self.stem not in _STEMS:
             raise ValueError(f'stem is "imagenet" or "cifar" or "deep", but got {self.stem!r}.')
-        if not 0.0 <= self.drop_path < 1.0:
-            raise ValueError(f"drop_path is in [0, 1), but got {self.drop_path!r}.")
+        check_drop_path(self.drop_path)
         if self.zero_init_last_scale and self.preactivation:
             raise ValueError(
                 "zero_init_last_scale=True needs a normalization at the end of a branch, and a "
@@ -276,11 +265,7 @@ class ResNet:
             )
         if self.squeeze_excitation:
             layers.append(SqueezeExcitation(self.squeeze_excitation, name="squeeze_excitation"))
-        if self.branch_scale is not None:
-            layers.append(LearnedScale(self.branch_scale, name="scale"))
-        if drop_path:
-            layers.append(DropPath(drop_path, name="drop_path"))
-        return layers
+        return [*layers, *end_of_branch(self.branch_scale, drop_path)]
 
     def _project(self, filters, strides):
         if self.preactivation:

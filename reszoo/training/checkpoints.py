@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from absl import logging
 
+from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 
 STEP_FILES = "step-*.npz"
@@ -37,7 +38,7 @@ class Checkpoints(keras.callbacks.Callback):
         directory: Where the checkpoints are.
         model: A compiled model whose optimizer is built.
         state: Where the training is; restoring a checkpoint changes it.
-        every_steps: Number of steps between two checkpoints of an epoch; 0: none.
+        every_steps: Number of updates of the weights between two checkpoints of an epoch; 0: none.
         keep: How many of the latest checkpoints are kept.
         writes: Whether to write any; of several processes only the chief does.
 
@@ -146,7 +147,9 @@ class Checkpoints(keras.callbacks.Callback):
             self.save()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._every_steps and (batch + 1) % self._every_steps == 0:
+        # Only whole updates are saved, for a recorder sees an update as a whole.
+        every = self._every_steps * accumulation_steps(self.model.optimizer)
+        if every and (batch + 1) % every == 0:
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import keras
 
+from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 
@@ -30,18 +31,23 @@ class FiniteLoss(keras.callbacks.Callback):
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Saves, and ends the training by `RunError`, at the first batch after a SIGTERM.
+    """Saves, and ends the training by `RunError`, at the first update after a SIGTERM.
 
-    Clusters send it before they take a machine away.
+    Clusters send it before they take a machine away. It is enough that one process gets it.
 
     Args:
         checkpoints: What saves.
+        state: Where the training is.
+
+    Attributes:
+        told_to_stop: Whether this process has received the signal.
     """
 
-    def __init__(self, checkpoints: Checkpoints):
+    def __init__(self, checkpoints: Checkpoints, state: TrainingState):
         super().__init__()
         self._checkpoints = checkpoints
-        self._received = False
+        self._state = state
+        self.told_to_stop = False
         self._stopping = False
         self._before = None
 
@@ -50,11 +56,17 @@ class StopOnSignal(keras.callbacks.Callback):
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._receive)
 
-    def on_train_batch_end(self, batch, logs=None):
-        self._stop_if_received()
+    def stop(self) -> None:
+        """Ends the training, which the loop calls in all processes once one was told to stop.
 
-    def on_test_batch_end(self, batch, logs=None):
-        self._stop_if_received()
+        Raises:
+            RunError: If the training is at the end of an update; only whole ones are saved.
+        """
+        if self._state.batch % accumulation_steps(self.model.optimizer) == 0:
+            self._stopping = True
+            raise RunError(
+                "told to stop (SIGTERM); everything is saved. Run the same command again to go on."
+            )
 
     def close(self):
         """Saves if told to stop, and handles the signal as before."""
@@ -67,14 +79,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._before = None
 
     def _receive(self, number, frame):
-        self._received = True
-
-    def _stop_if_received(self):
-        if self._received:
-            self._stopping = True
-            raise RunError(
-                "told to stop (SIGTERM); everything is saved. Run the same command again to go on."
-            )
+        self.told_to_stop = True
 
 
 class BestEpoch(keras.callbacks.Callback):

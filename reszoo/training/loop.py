@@ -36,9 +36,11 @@ def fit(
     Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
     epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
     `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. Two
-    things are more: a callback with a method `recorded(step)` may wrap the step before it is
-    traced, and a callback with a method `close()`
-    is closed at the end, also when training raises.
+    things are more: a recorder (a callback that has what `GradientRecorder` has for loops: `due`,
+    `recorded` and `begin_at`) gets the steps that are due to it, and a callback with a method
+    `close()` is closed at the end, also when training raises. A callback with `told_to_stop` and
+    `stop()` can end the training of all processes at the same batch: where it is true in one of
+    them, `stop()` is called in each.
 
     Args:
         model: A model of logits, compiled with an optimizer that is built, under `strategy`.
@@ -77,9 +79,12 @@ def fit(
     model.stop_training = False
     logs = {}
     try:
+        recorders = [callback for callback in callbacks if hasattr(callback, "recorded")]
+        for recorder in recorders:
+            recorder.begin_at(state.epoch * pipeline.steps_per_epoch + state.batch)
         callback_list.on_train_begin()
-        step = _with_recorders(train_step(model, pipeline.batch_size), callbacks)
-        run_train_step = _distributed(step, strategy, jit_compile)
+        step = train_step(model, pipeline.batch_size)
+        run_train_step = _recorded(step, recorders, strategy, jit_compile)
         run_test_step = _distributed(test_step(model), strategy, jit_compile)
         for epoch in range(state.epoch, epochs):
             callback_list.on_epoch_begin(epoch)
@@ -192,11 +197,19 @@ def _sums(loss, labels, logits, weights):
     return tf.stack([loss, correct, tf.reduce_sum(weights), tf.reduce_sum(among_five * weights)])
 
 
-def _with_recorders(step, callbacks):
-    for callback in callbacks:
-        if hasattr(callback, "recorded"):
-            step = callback.recorded(step)
-    return step
+def _recorded(step, recorders, strategy, jit_compile):
+    """Returns the distributed step, which is recorded when it is due and plain when it is not."""
+    plain = _distributed(step, strategy, jit_compile)
+    for recorder in recorders:
+        # One of several may be due when another is not.
+        step = recorder.recorded(step, asks=len(recorders) > 1)
+    recorded = _distributed(step, strategy, jit_compile)
+
+    def run(*batch):
+        due = any(recorder.due for recorder in recorders)
+        return (recorded if due else plain)(*batch)
+
+    return run
 
 
 def _close(callbacks):
@@ -206,12 +219,30 @@ def _close(callbacks):
 
 
 def _distributed(step, strategy, jit_compile):
+    """Returns a step over all replicas; its first argument and last sum are votes to stop."""
+
+    def step_and_vote(vote, *batch):
+        return tf.concat([step(*batch), [vote]], axis=0)
+
     @tf.function(jit_compile=jit_compile, autograph=False)
-    def run(*batch):
-        sums = strategy.run(step, args=batch)
+    def run(vote, *batch):
+        sums = strategy.run(step_and_vote, args=(vote, *batch))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     return run
+
+
+def _run(run_step, batch, callbacks):
+    """Returns the sums of a step, and whether any process was told to stop."""
+    vote = float(any(getattr(callback, "told_to_stop", False) for callback in callbacks))
+    sums = tf.cast(run_step(tf.constant(vote), *batch), tf.float64)
+    return sums[:-1], bool(sums[-1] > 0)
+
+
+def _stop_if(told, callbacks):
+    for callback in callbacks if told else ():
+        if hasattr(callback, "stop"):
+            callback.stop()
 
 
 def _train(run_step, batches, callback_list, state):
@@ -219,9 +250,11 @@ def _train(run_step, batches, callback_list, state):
     start, images_before = time.perf_counter(), state.totals[2]
     for batch in batches:
         callback_list.on_train_batch_begin(state.batch)
-        totals += tf.cast(run_step(*batch), tf.float64)
+        sums, told_to_stop = _run(run_step, batch, callback_list.callbacks)
+        totals += sums
         state.batch, state.totals = state.batch + 1, tuple(totals.numpy().tolist())
         callback_list.on_train_batch_end(state.batch - 1, _means(totals))
+        _stop_if(told_to_stop, callback_list.callbacks)
     rate = (state.totals[2] - images_before) / (time.perf_counter() - start)
     return _means(totals) | {"images_per_second": rate}
 
@@ -231,8 +264,10 @@ def _test(run_step, batches, callback_list):
     callback_list.on_test_begin()
     for index, batch in enumerate(batches):
         callback_list.on_test_batch_begin(index)
-        totals += tf.cast(run_step(*batch), tf.float64)
+        sums, told_to_stop = _run(run_step, batch, callback_list.callbacks)
+        totals += sums
         callback_list.on_test_batch_end(index, _means(totals))
+        _stop_if(told_to_stop, callback_list.callbacks)
     logs = _means(totals)
     callback_list.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}

@@ -280,7 +280,7 @@ def _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy):
         *(shown if is_chief(strategy) else []),
         *_recorders(config.recording, workdir / "gradients"),
         checkpoints,  # after the logs: what is in a checkpoint is in them already
-        StopOnSignal(checkpoints),
+        StopOnSignal(checkpoints, state),
     ]
 
 

@@ -65,6 +65,22 @@ def test_findings_undone_by_a_restart_are_removed(tmp_path):
     assert [finding.step for finding in read_findings(str(tmp_path))] == [0, 2]
 
 
+def test_a_run_that_is_taken_up_again_counts_on(tmp_path):
+    dead = {"branch_gradient_norm": [0, 1]}
+
+    def watch(first_step):
+        return AlarmWatch([DeadBranch(recorded_steps=3)], str(tmp_path), first_step)
+
+    before = watch(0)
+    for step in range(3):
+        before.look(recorded(step, **dead))  # two steps of these are undone
+    after = watch(1)
+    assert [step for step in range(1, 5) if after.look(recorded(step, **dead))] == [2]
+    after.look(recorded(5))
+    again = watch(6)
+    assert [step for step in range(6, 10) if again.look(recorded(step, **dead))] == [8]
+
+
 def fit(data, log_dir, block, **options):
     keras.utils.set_random_seed(1)
     head = [keras.layers.Flatten(), keras.layers.Dense(3)]

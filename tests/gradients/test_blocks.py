@@ -5,7 +5,7 @@ import pytest
 
 from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
 from reszoo.gradients.blocks import describe_blocks, find_blocks
-from reszoo.models import ResNet50
+from reszoo.models import ResNet50, create_model
 
 
 def dense_block(name, branch=None):
@@ -63,6 +63,21 @@ def test_shortcuts_are_described():
     assert [b["stops_gradient"] for b in described] == [False, False, True]
     # Two 3x3 convolutions and two normalizations with scale and offset.
     assert described[0]["trainable_weights"] == 2 * (3 * 3 * 4 * 4 + 2 * 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "shortcut"),
+    [
+        ({"name": "resnet18d"}, "average pool and projection"),
+        ({"name": "resnet18v2"}, "projection"),
+        ({"name": "resnet18", "gate": "scale_skip"}, "projection and gradient scale"),
+        ({"name": "resnet18", "shortcut": "constant_scale"}, "zero pad and constant scale"),
+    ],
+)
+def test_shortcuts_of_several_layers_are_described(options, shortcut):
+    model = create_model(**options, width=4, num_classes=3, input_shape=(16, 16, 3), stem="cifar")
+    described = describe_blocks(find_blocks(model))
+    assert described[2]["shortcut"] == shortcut
 
 
 def test_a_model_without_blocks_is_refused():

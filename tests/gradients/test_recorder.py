@@ -291,6 +291,17 @@ def test_a_loop_of_ones_own_is_recorded_as_fit_is(data, tmp_path):
             assert in_loop[block] == pytest.approx(expected, rel=1e-5, nan_ok=True)
 
 
+def test_a_loop_says_where_training_goes_on(data, tmp_path):
+    # As after five steps that a loss scale made the optimizer skip.
+    recorder = reszoo.GradientRecorder(tmp_path, every_steps=2)
+    recorder.begin_at(5)
+    model = compiled(small_model())
+    fit(model, data, recorder)
+    assert sorted(set(load(tmp_path).step)) == [6, 8]
+    fit(model, data, recorder)  # the optimizer's count again, which is that of the steps made
+    assert sorted(set(load(tmp_path).step)) == [4, 6]
+
+
 def test_a_model_without_blocks_is_refused(data, tmp_path):
     layers = [keras.Input((8, 8, 4)), keras.layers.Flatten(), keras.layers.Dense(3)]
     model = compiled(keras.Sequential(layers))

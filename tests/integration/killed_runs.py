@@ -24,9 +24,7 @@ import reszoo.gradients
 ROOT = Path(__file__).parents[2]
 RUN = [
     "train.py",
-    "--config=configs/digits_resnet18.py",
-    "--config.data.image_size=8",
-    "--config.model.width=2",
+    "--config=tests/training/tiny.py",
     "--config.batch_size=128",
     "--config.epochs=6",
     "--config.recording.every_steps=1",

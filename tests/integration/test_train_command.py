@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "--config=configs/digits_resnet18.py"
-TINY = ["--config.data.image_size=8", "--config.model.width=4", "--config.batch_size=256"]
+TINY = "--config=tests/training/tiny.py"
 
 
 def train(*arguments):
@@ -26,21 +26,22 @@ def train(*arguments):
 
 
 def test_a_run_that_is_interrupted_goes_on_when_run_again(tmp_path):
-    arguments = [CONFIG, f"--workdir={tmp_path}", "--config.epochs=2", *TINY]
-    command = [sys.executable, "train.py", *arguments]
+    # Far more epochs than there will be before the signal is heard.
+    command = [sys.executable, "train.py", TINY, f"--workdir={tmp_path}", "--config.epochs=9999"]
     with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True) as first:
-        assert first.stdout.readline().startswith("epoch 1/2: loss ")
+        assert first.stdout.readline().startswith("epoch 1/9999: loss ")
         first.send_signal(signal.SIGINT)
         _, errors = first.communicate()
     assert first.returncode == 1
     assert errors.endswith("train.py: stopped; run the same command again to go on.\n")
     assert "Traceback" not in errors
 
-    second = train(*arguments)
+    done = len((tmp_path / "metrics.jsonl").read_text().splitlines())
+    second = train(TINY, f"--workdir={tmp_path}", f"--config.epochs={done + 2}")
     assert second.returncode == 0, second.stderr
     assert second.stdout.splitlines()[-1] == f"The model is {tmp_path}/model.keras."
     metrics = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in metrics] == [1, 2]
+    assert [json.loads(line)["epoch"] for line in metrics] == list(range(1, done + 3))
     assert (tmp_path / "model.keras").exists()
 
 

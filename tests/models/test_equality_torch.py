@@ -125,6 +125,24 @@ def test_timm(timm, theirs, name, dtype, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("theirs", "name"),
+    [
+        ("resnet34d", "resnet34d"),
+        ("resnet101d", "resnet101d"),
+        ("resnet152d", "resnet152d"),
+        ("wide_resnet101_2", "wide_resnet101_2"),
+        ("resnext101_32x8d", "resnext101_32x8d"),
+        ("resnetv2_34", "resnet34v2"),
+        ("resnetv2_101", "resnet101v2"),
+        ("resnetv2_152", "resnet152v2"),
+    ],
+)
+def test_more_of_timm(timm, theirs, name, tmp_path):
+    theirs = timm.create_model(theirs, num_classes=10)
+    compare(theirs, name, "float64", tmp_path, "timm", num_classes=10)
+
+
 def test_output_stride_is_timms_in_basic_blocks(timm, tmp_path):
     theirs = timm.create_model("resnet18", num_classes=10, output_stride=8)
     options = {"output_stride": 8, "num_classes": 10}

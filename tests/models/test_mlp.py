@@ -1,5 +1,6 @@
 """`ResidualMLP`: parameters, names, gradients."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,9 +15,20 @@ def test_trainable_parameters():
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == expected
 
 
-@pytest.mark.parametrize("shortcut", ["projection", "none", "constant_scale"])
-def test_every_trainable_weight_receives_a_gradient(shortcut):
-    model = ResidualMLP(input_shape=(12,), width=16, blocks=2, shortcut=shortcut)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shortcut": "none"},
+        {"shortcut": "constant_scale"},
+        {"gate": "half_both"},
+        {"gate": "scale_branch"},
+        {"norm": None, "branch_scale": 0.5},
+        {"drop_path": 0.5, "activation": "gelu"},
+    ],
+)
+def test_every_trainable_weight_receives_a_gradient(options):
+    model = ResidualMLP(input_shape=(12,), width=16, blocks=2, **options)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(tf.random.normal((8, 12)), training=True)[:, 0] ** 2)
     assert all(np.any(g) for g in tape.gradient(loss, model.trainable_variables))
@@ -28,9 +40,33 @@ def test_blocks_are_named_and_features_can_be_had():
     assert model.get_layer("stage1_block2").output.shape == (None, 16)
 
 
+def test_rezero_starts_as_the_identity():
+    model = ResidualMLP(input_shape=(12,), width=16, blocks=2, branch_scale=0.0)
+    x = np.random.default_rng(0).normal(size=(8, 12)).astype("float32")
+    blocks = model.get_layer("stem").output, model.get_layer("stage1_block2").output
+    before, after = keras.Model(model.inputs[0], blocks)(x)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_drop_path_rises_linearly():
+    model = ResidualMLP(blocks=4, drop_path=0.2)
+    ends = [model.get_layer(f"stage1_block{i}").branch.layers[-1] for i in (1, 2, 3, 4)]
+    assert [end.rate for end in ends] == pytest.approx([0.05, 0.1, 0.15, 0.2])
+
+
+def test_nothing_passes_a_gate_that_stops_the_skip():
+    model = ResidualMLP(input_shape=(12,), width=16, blocks=2, gate="stop_skip", branch_scale=0.0)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(tf.ones((8, 12))) ** 2)
+    assert not np.any(tape.gradient(loss, model.get_layer("stem").kernel.value))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"wdith": 3}, "no option 'wdith'. Did you mean"),
+        ({"drop_path": 1.0}, "drop_path is in"),
+        ({"gate": "exclusive"}, "made of a convolution, but the branch has none"),
         ({"width": 0}, "width=0"),
         ({"shortcut": "always_projection"}, "no projections"),
     ],

@@ -125,29 +125,63 @@ def test_callbacks_are_closed_when_training_raises():
     assert logs.events[-1] == "close"
 
 
-def test_a_recorder_wraps_the_step_after_training_began():
-    class Recorder(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
-            self.events = []
+class Recorder(keras.callbacks.Callback):
+    """Is due at the batches it is given, and notes what happens."""
 
-        def on_train_begin(self, logs=None):
-            self.events.append("begin")
+    def __init__(self, due_batches):
+        super().__init__()
+        self.due_batches = due_batches
+        self.batch = None
+        self.events = []
+        self.recorded_batches = tf.Variable(0)
 
-        def recorded(self, step):
-            self.events.append("wrap")
+    @property
+    def due(self):
+        return self.batch in self.due_batches
 
-            def wrapped(images, labels):
-                self.events.append("trace")
-                return step(images, labels)
+    def begin_at(self, batch):
+        self.batch = batch - 1
+        self.events.append(f"begin at {batch}")
 
-            return wrapped
+    def on_train_begin(self, logs=None):
+        self.events.append("begin")
 
-    recorder, model, plain = Recorder(), small_model(), small_model()
+    def on_train_batch_begin(self, batch, logs=None):
+        self.batch += 1
+
+    def recorded(self, step, asks):
+        self.events.append(f"wrap, {asks=}")
+
+        def wrapped(images, labels):
+            self.events.append("trace")
+            self.recorded_batches.assign_add(1)
+            return step(images, labels)
+
+        return wrapped
+
+
+def test_a_recorder_gets_the_steps_that_are_due_to_it():
+    recorder, model, plain = Recorder({0, 3, 4, 7}), small_model(), small_model()
     fit(model, PIPELINE, epochs=2, callbacks=[recorder])
     fit(plain, PIPELINE, epochs=2)
-    assert recorder.events == ["begin", "wrap", "trace"]
+    assert recorder.events == ["begin at 0", "begin", "wrap, asks=False", "trace"]
+    assert recorder.recorded_batches.numpy() == 4
     assert_same_weights(model, plain, rtol=0)
+
+
+def test_a_recorder_is_told_where_training_goes_on():
+    state = TrainingState(epoch=1, batch=1)
+    recorder = Recorder(())
+    fit(small_model(), PIPELINE, epochs=2, state=state, callbacks=[recorder])
+    assert recorder.events[0] == f"begin at {PIPELINE.steps_per_epoch + 1}"
+
+
+def test_each_of_two_recorders_gets_its_own_steps():
+    # Which of them is due is asked within the step, where both are.
+    recorders = [Recorder({1}), Recorder({1, 2})]
+    fit(small_model(), PIPELINE, epochs=1, callbacks=recorders)
+    assert all("wrap, asks=True" in recorder.events for recorder in recorders)
+    assert [recorder.recorded_batches.numpy() for recorder in recorders] == [2, 2]
 
 
 def test_what_no_gradient_reaches_stays_as_it_is():

@@ -99,46 +99,66 @@ def start(command, environment):
     )
 
 
-def test_two_processes_train_and_record_like_one(tmp_path):
-    script = str(HERE / "several_processes.py")
-    alone = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-    one = start([script, str(tmp_path / "one")], alone)
-    two = [start([script, str(tmp_path / "two")], environment) for environment in cluster(2)]
-    for process in (one, *two):
+SCRIPT = str(HERE / "several_processes.py")
+
+
+def wait_for(processes):
+    for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    """What a single process leaves."""
+    workdir = tmp_path_factory.mktemp("one")
+    alone = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    wait_for([start([SCRIPT, str(workdir)], alone)])
+    return workdir
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_train_and_record_like_one(count, one_process, tmp_path):
+    wait_for([start([SCRIPT, str(tmp_path)], environment) for environment in cluster(count)])
     with (
-        np.load(tmp_path / "one" / "result.npz") as one,
-        np.load(tmp_path / "two" / "result.npz") as two,
+        np.load(one_process / "result.npz") as one,
+        np.load(tmp_path / "result.npz") as several,
     ):
-        assert two["replicas"] == 2
+        assert several["replicas"] == count
         for name in set(one) - {"replicas"}:
-            np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
-    logs = [reszoo.gradients.load(str(tmp_path / name)) for name in ("one", "two")]
+            np.testing.assert_allclose(several[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    logs = [reszoo.gradients.load(str(workdir)) for workdir in (one_process, tmp_path)]
     assert len(logs[0]) > 0
     assert (logs[0][["step", "block", "statistic"]] == logs[1][["step", "block", "statistic"]]).all(
         axis=None
     )
     np.testing.assert_allclose(logs[1].value, logs[0].value, rtol=1e-2, atol=1e-4)
     # The chief alone wrote.
-    assert len(list((tmp_path / "two" / "gradients").iterdir())) == 1
+    assert len(list((tmp_path / "gradients").iterdir())) == 1
 
 
-def test_when_a_worker_is_lost_the_others_stop_and_all_can_go_on(tmp_path):
+def test_a_worker_that_is_lost_or_told_to_stop_stops_the_others_and_all_can_go_on(tmp_path):
     command = [
         "train.py",
-        "--config=configs/digits_resnet18.py",
+        "--config=tests/training/tiny.py",
         f"--workdir={tmp_path}",
-        "--config.data.image_size=8",
-        "--config.model.width=2",
-        "--config.epochs=200",
+        "--config.epochs=9999",
         "--config.recording.every_steps=0",
     ]
     chief, other = (start(command, environment) for environment in cluster(2))
-    assert chief.stdout.readline().startswith("epoch 1/200: loss ")
+    assert chief.stdout.readline().startswith("epoch 1/9999: loss ")
     other.kill()
     other.communicate()
     _, errors = chief.communicate(timeout=120)
     assert chief.returncode == 1
     assert "train.py: another worker was lost" in errors.splitlines()[-1]
-    assert sorted((tmp_path / "checkpoints").glob("step-*"))
+
+    # All go on; then one is told to stop, and both do, at the same step.
+    chief, other = (start(command, environment) for environment in cluster(2))
+    assert chief.stdout.readline().startswith("Going on after epoch")
+    assert chief.stdout.readline().startswith("epoch ")
+    other.terminate()
+    for process in (chief, other):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "told to stop (SIGTERM); everything is saved" in errors.splitlines()[-1]
