@@ -48,7 +48,6 @@ def summarize(
     """
     last = epochs[-1]
     best = max(epochs, key=lambda line: line["test_accuracy"])
-    images_per_epoch = pipeline.steps_per_epoch * pipeline.batch_size
     return {
         "model": model.name,
         "parameters": model.count_params(),
@@ -66,12 +65,20 @@ def summarize(
         "test_loss": last["test_loss"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
-        "train_seconds": sum(images_per_epoch / line["images_per_second"] for line in epochs),
-        "images_per_second": statistics.median(line["images_per_second"] for line in epochs),
+        **_speed(epochs, pipeline.steps_per_epoch * pipeline.batch_size),
         "worst_classes": [
             dataclasses.asdict(of_class) | {"accuracy": of_class.accuracy} for of_class in worst
         ],
     }
+
+
+def _speed(epochs, images_per_epoch):
+    rates = [line["images_per_second"] for line in epochs]
+    # A run that was stopped between an epoch's last batch and its test has no rate of that epoch.
+    known = [rate for rate in rates if rate > 0]
+    median = statistics.median(known) if known else 0.0
+    seconds = sum(images_per_epoch / (rate or median) for rate in rates) if known else 0.0
+    return {"train_seconds": seconds, "images_per_second": median}
 
 
 def write_summary(path: str | Path, summary: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 import json
 
+import keras
 import pytest
 
 from reszoo.data import Pipeline, load_source
@@ -37,6 +38,15 @@ def test_the_figures_are_those_of_the_epochs(summary):
         5 + 5 * 2 + 5 * 4 + 5 * 8
     )
     assert summary["worst_classes"][0]["accuracy"] == pytest.approx(30 / 36)
+
+
+def test_an_epoch_whose_batches_were_all_done_before_has_no_rate():
+    pipeline = Pipeline(load_source("digits"), batch_size=100)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    some = summarize(model, pipeline, "digits", [line(1, 0.5, 100), line(2, 0.5, 0.0)])
+    assert (some["train_seconds"], some["images_per_second"]) == (28, 100)
+    none = summarize(model, pipeline, "digits", [line(1, 0.5, 0.0)])
+    assert (none["train_seconds"], none["images_per_second"]) == (0, 0)
 
 
 def test_the_table_fits_a_terminal(summary):
