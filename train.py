@@ -14,6 +14,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration, a 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the logs, checkpoints and model.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
 _IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
+_FORMAT = flags.DEFINE_list("format", ["savedmodel"], "What to export: savedmodel,onnx,tflite.")
 
 
 def main(argv: list[str]) -> None:
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
         elif _MODE.value == "eval":
             training.evaluate_run(config, workdir)
         elif _MODE.value == "export":
-            training.export_run(config, workdir)
+            training.export_run(config, workdir, _FORMAT.value)
         else:
             training.predict_run(config, workdir, _IMAGES.value)
     except (ValueError, OSError) as error:

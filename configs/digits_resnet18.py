@@ -78,11 +78,18 @@ def get_config() -> ConfigDict:
     config.best.figure = "val_accuracy"  # or "val_loss"
     config.best.patience = 0  # epochs without a better one before the run ends; 0: never
 
+    config.tensorboard = ConfigDict()  # beside the losses and rates
+    config.tensorboard.examples = True  # training images, as the model sees them
+    config.tensorboard.graph = True
+    config.tensorboard.confusion_every_epochs = 0  # beside the one at the end; 0: none
+    config.tensorboard.profile_steps = ()  # first and end of a profile; (): none
+
     config.nonfinite = ConfigDict()  # when the loss is not a finite number
     config.nonfinite.action = "stop"  # or "roll_back" to the last checkpoint
     config.nonfinite.rate_factor = 0.5  # of the learning rate, after a roll-back
     config.nonfinite.roll_backs = 3  # then stop
 
+    config.loggers = ()  # or ("wandb",), ("mlflow",), ("wandb", "mlflow")
     config.strategy = "auto"  # or "cpu", "gpu", "mirrored", "multi_worker", "tpu"
     config.epochs = 12
     config.batch_size = 64

@@ -17,13 +17,7 @@ from reszoo.training.optimizers import create_learning_rate
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 # Others train the same layers on the same kind of data.
-ONLY_PREPARED = (
-    "cifar10_resnet18",
-    "cifar10_wrn",
-    "digits_resnet18",
-    "imagenet_resnet18",
-    "imagenet_resnet50",
-)
+ONLY_PREPARED = ("cifar10_resnet18", "cifar10_wrn", "digits_resnet18", "imagenet_resnet50")
 
 
 def load(name, *arguments):

@@ -1,25 +1,117 @@
-"""Documents that are made from the code are up to date."""
+"""What the documents show is up to date: tables, Python, commands, and the site made of them."""
 
+import importlib
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
+import reszoo
 from reszoo.gradients.statistics import markdown_table
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted(DOCS.glob("*.md"))
+
+# A block that cannot run in a test says why, in a comment before it.
+BLOCK = re.compile(r"(?:<!-- not run: (.+) -->\n)?```python\n(.*?)```", flags=re.DOTALL)
+
+
+def python_blocks(document):
+    return [code for reason, code in BLOCK.findall(document.read_text()) if not reason]
+
+
+WITH_PYTHON = [path for path in DOCUMENTS if python_blocks(path)]
 
 
 def test_the_table_of_statistics_is_that_of_the_code():
     assert markdown_table() in (DOCS / "statistics.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("document", ["any_model.md"])
-def test_the_python_of_a_document_runs(document, tmp_path, monkeypatch):
+@pytest.fixture
+def _two_runs(tmp_path, monkeypatch):
+    """The runs that docs/gradient_flow.md speaks of, as small as can be."""
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / document).read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert blocks
+    for run in ("with-skip", "stop-gradient"):
+        block = reszoo.ResidualBlock([keras.layers.Dense(4)], name="block1")
+        model = keras.Sequential([keras.Input((4,)), block])
+        model.compile("sgd", "mse")
+        recorder = reszoo.GradientRecorder(f"runs/{run}", every_steps=1)
+        model.fit(np.ones((8, 4)), np.zeros((8, 4)), verbose=0, callbacks=[recorder])
+
+
+@pytest.mark.usefixtures("_two_runs")
+@pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda path: path.name)
+def test_the_python_of_a_document_runs(document):
     names = {}
-    for block in blocks:
+    for block in python_blocks(document):
         exec(block, names)
+
+
+def test_only_what_needs_the_network_is_not_run():
+    reasons = [reason for path in DOCUMENTS for reason, _ in BLOCK.findall(path.read_text())]
+    assert [reason for reason in reasons if reason] == ["it needs the network"]
+
+
+def commands(program):
+    """Returns the arguments that documents and the README give a program, line by line."""
+    texts = [path.read_text(encoding="utf-8") for path in [*DOCUMENTS, ROOT / "README.md"]]
+    # Those in running text are not whole: FILE stands for a file.
+    blocks = [
+        block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    ]
+    return [
+        found
+        for block in blocks
+        for found in re.findall(rf"python {program} (.*?)(?:'?$| &&)", block, flags=re.MULTILINE)
+    ]
+
+
+def test_the_training_commands_name_flags_and_fields_that_there_are():
+    assert len(commands("train.py")) >= 9
+    code = "import sys, train; train.parse_flags(['train.py', *sys.argv[1:]])"
+    for arguments in set(commands("train.py")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *shlex.split(arguments)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+@pytest.mark.parametrize("package", ["layers", "models", "gradients", "data", "training", "report"])
+def test_the_reference_has_all_that_a_package_offers(package):
+    text = (DOCS / "api" / f"{package}.md").read_text(encoding="utf-8")
+    described = set(
+        re.findall(rf"^::: reszoo\.{package}\.(?:\w+\.)?(\w+)$", text, flags=re.MULTILINE)
+    )
+    source = Path(importlib.import_module(f"reszoo.{package}").__file__).read_text()
+    offered = set(re.findall(r"import (\w+) as \1$", source, flags=re.MULTILINE))
+    # Each model by its name has the arguments of `ResNet`.
+    offered -= {name for name in offered if re.search(r"(ResNet|Plain|ResNeXt)\d", name)}
+    assert described == offered
+
+
+def test_the_site_builds_without_a_warning():
+    pytest.importorskip("zensical")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict", "--clean"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = [path.read_text() for path in (ROOT / "build" / "site" / "api").glob("*.html")]
+    assert len(pages) == 6
+    assert any("Adds a shortcut to a branch" in page for page in pages)
+    # A function of the name of its module would give the module.
+    assert not any("doc-module-name" in page for page in pages)

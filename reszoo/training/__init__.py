@@ -1,9 +1,9 @@
 """Training from a configuration: the loop, optimizers, devices, checkpoints."""
 
-from reszoo.training.finished import evaluate_run as evaluate_run
-from reszoo.training.finished import export_run as export_run
-from reszoo.training.finished import predict_run as predict_run
+from reszoo.training.evaluation import evaluate_run as evaluate_run
+from reszoo.training.export import export_run as export_run
 from reszoo.training.loop import fit as fit
+from reszoo.training.prediction import predict_run as predict_run
 from reszoo.training.run import prepare as prepare
 from reszoo.training.state import RunError as RunError
 from reszoo.training.state import TrainingState as TrainingState

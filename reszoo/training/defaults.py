@@ -29,6 +29,13 @@ DEFAULTS = {
     "schedule": {"name": "cosine", "boundaries": (), "factor": 0.1, "power": 1.0},
     "checkpoint": {"every_steps": 0, "keep": 2},
     "best": {"figure": "val_accuracy", "patience": 0},
+    "loggers": (),
+    "tensorboard": {
+        "examples": True,
+        "graph": True,
+        "confusion_every_epochs": 0,
+        "profile_steps": (),
+    },
     "nonfinite": {"action": "stop", "rate_factor": 0.5, "roll_backs": 3},
 }
 

@@ -2,12 +2,16 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
+
+METRICS_FILE = "metrics.jsonl"
 
 # What the loop calls a figure, and what it is called in the file.
 FIGURES = {
@@ -47,59 +51,68 @@ class MetricsLog(keras.callbacks.Callback):
         self._state = state
 
     def on_train_begin(self, logs=None):
-        kept = [line for line in self._lines() if json.loads(line)["epoch"] <= self._state.epoch]
-        write_atomically(self._path, "".join(f"{line}\n" for line in kept))
+        kept = [line for line in read_metrics(self._path) if line["epoch"] <= self._state.epoch]
+        write_atomically(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-        figures = {name: logs[key] for key, name in FIGURES.items()}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch + 1, "step": step, **figures}) + "\n")
-
-    def _lines(self):
-        if not self._path.exists():
-            return []
-        # A line without its end was cut short.
-        return self._path.read_text(encoding="utf-8").split("\n")[:-1]
+            file.write(json.dumps(epoch_figures(self.model, epoch, logs)) + "\n")
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes `loss` and `accuracy` of each epoch for TensorBoard, at the optimizer's step.
+    """Writes the figures of each epoch for TensorBoard, at the optimizer's step.
 
-    The runs `train` and `test` have the same tags, so that TensorBoard draws them in one plot;
-    `train` has `learning_rate` too.
+    They are `loss`, `accuracy` and `top5_accuracy`. The runs `train` and `test` have the same tags,
+    so that TensorBoard draws them in one plot; `train` has `learning_rate` and `images_per_second`
+    too.
 
     Args:
-        directory: Where the directories `train` and `test` are made.
+        files: Where to write; they are closed at the end.
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, files: EventFiles):
         super().__init__()
-        self._directory = Path(directory)
-        self._writers = {}
-
-    def on_train_begin(self, logs=None):
-        self._writers = {
-            run: tf.summary.create_file_writer(str(self._directory / run))
-            for run in ("train", "test")
-        }
+        self._files = files
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-        self._write("train", step, logs, {"loss", "accuracy", "learning_rate"})
-        self._write("test", step, logs, {"val_loss", "val_accuracy"})
+        train = {"loss", "accuracy", "top5_accuracy", "learning_rate", "images_per_second"}
+        self._write("train", step, logs, train)
+        self._write("test", step, logs, {"val_loss", "val_accuracy", "val_top5_accuracy"})
 
     def close(self):
         """Closes the files."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        self._files.close()
 
     def _write(self, run, step, logs, names):
-        with self._writers[run].as_default(step):
+        writer = self._files.writer(run)
+        with writer.as_default(step):
             for name in sorted(names):
                 tf.summary.scalar(name.removeprefix("val_"), logs[name])
-        self._writers[run].flush()
+        writer.flush()
+
+
+def epoch_figures(model: keras.Model, epoch: int, logs: Mapping[str, float]) -> dict[str, float]:
+    """Returns the figures of an epoch by the names that `MetricsLog` explains.
+
+    Args:
+        model: The model in training.
+        epoch: The epoch, from 0.
+        logs: What `on_epoch_end` gets.
+    """
+    step = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    return {"epoch": epoch + 1, "step": step, **{name: logs[key] for key, name in FIGURES.items()}}
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """Returns the lines of a metrics file; one that was cut short is left out.
+
+    Args:
+        path: The file; nothing comes of one that does not exist.
+    """
+    path = Path(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -15,12 +15,26 @@ from reszoo.gradients import GradientRecorder
 from reszoo.gradients.chief import is_chief
 from reszoo.training.averages import averaged_weights
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.confusion import (
+    CONFUSION_FILE,
+    confusion_matrix,
+    worst_classes,
+    write_confusion,
+)
 from reszoo.training.defaults import complete
+from reszoo.training.event_files import EventFiles
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
+from reszoo.training.loggers import Logging
 from reszoo.training.loop import fit
 from reszoo.training.losses import create_loss
-from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+from reszoo.training.metrics import (
+    METRICS_FILE,
+    MetricsLog,
+    TensorBoardScalars,
+    read_metrics,
+    write_atomically,
+)
 from reszoo.training.network import create_network
 from reszoo.training.optimizers import (
     UpdateRule,
@@ -28,13 +42,31 @@ from reszoo.training.optimizers import (
     create_optimizer,
     warmup_steps_of,
 )
+from reszoo.training.pictures import (
+    ConfusionPicture,
+    ExampleImages,
+    ModelGraph,
+    show_confusion,
+)
+from reszoo.training.profiling import Profiler
 from reszoo.training.progress import Progress
 from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
+from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
 
 # What may differ when a run is taken up again: how long, how fast, and what is looked at.
-MAY_CHANGE = ("best", "checkpoint", "epochs", "jit_compile", "nonfinite", "recording", "strategy")
+MAY_CHANGE = (
+    "best",
+    "checkpoint",
+    "epochs",
+    "jit_compile",
+    "loggers",
+    "nonfinite",
+    "recording",
+    "strategy",
+    "tensorboard",
+)
 
 MODEL_FILE = "model.keras"
 
@@ -79,6 +111,11 @@ class Run:
         """Where the trained model is saved."""
         return self.workdir / MODEL_FILE
 
+    @property
+    def summary_file(self) -> Path:
+        """Where the figures of the finished run are."""
+        return self.workdir / SUMMARY_FILE
+
     def train(self) -> None:
         """Trains for the epochs that are left, and saves the model.
 
@@ -86,7 +123,7 @@ class Run:
             RunError: If the run has to stop before its end; the text says why.
         """
         try:
-            if self._is_done() and self.model_file.exists():
+            if self._is_done() and self.model_file.exists() and self.summary_file.exists():
                 self._say(
                     f"All {self.state.epoch} epochs are done; the model is {self.model_file}. "
                     "Give a larger --config.epochs to go on, or another --workdir to start afresh."
@@ -95,10 +132,15 @@ class Run:
             self._train()
             if is_chief(self.strategy):
                 self._save_model()
+                print(self._summarize())
             self._say(f"The model is {self.model_file}.")
         except tf.errors.OpError as error:
             self._explain_if_a_worker_was_lost(error)
             raise
+        except OSError as error:
+            raise RunError(
+                f"{error}. What was saved is intact; run the same command again to go on."
+            ) from error
         finally:
             if self.lock:
                 self.lock.release()
@@ -165,6 +207,30 @@ class Run:
             self.model.save(partial)
         os.replace(partial, self.model_file)
 
+    def _summarize(self):
+        """Writes what the run came to, and returns it as a table."""
+        worst = []
+        # Of several processes the others would wait; `--mode=eval` can make it up.
+        if not _has_several_workers(self.strategy):
+            with averaged_weights(self.model):
+                counts = confusion_matrix(self.model, self.pipeline)
+            worst = self._record_confusion(counts)
+        epochs = read_metrics(self.workdir / METRICS_FILE)
+        summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
+        write_summary(self.summary_file, summary)
+        return as_table(summary, self.workdir)
+
+    def _record_confusion(self, counts):
+        """Writes a confusion matrix to a file and for TensorBoard; returns the worst classes."""
+        names = self.pipeline.source.class_names
+        write_confusion(self.workdir / CONFUSION_FILE, counts, names)
+        every_epochs = self.config.tensorboard.confusion_every_epochs
+        if not every_epochs or self.state.epoch % every_epochs:  # otherwise it is there already
+            files = EventFiles(self.workdir)
+            show_confusion(files, counts, names, int(self.model.optimizer.iterations))
+            files.close()
+        return worst_classes(counts, names)
+
 
 def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     """Makes everything that a run needs, and takes up what is in its work directory.
@@ -197,7 +263,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
             writes=is_chief(strategy),
             **config.checkpoint.to_dict(),
         )
-        callbacks = _create_callbacks(config, workdir, state, checkpoints, strategy)
+        callbacks = _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy)
         # Only now, so that what is refused leaves no file behind.
         lock = WorkdirLock(workdir) if is_chief(strategy) else None
         checkpoints.restore()
@@ -208,11 +274,12 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
 
 
-def _create_callbacks(config, workdir, state, checkpoints, strategy):
+def _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy):
     shown = [
         Progress(config.batch_size, state),
-        MetricsLog(workdir / "metrics.jsonl", state),
-        TensorBoardScalars(workdir),
+        MetricsLog(workdir / METRICS_FILE, state),
+        *_tensorboard(config.tensorboard, workdir, pipeline, state),
+        *_loggers(config, workdir),
     ]
     return [
         FiniteLoss(state),
@@ -222,6 +289,25 @@ def _create_callbacks(config, workdir, state, checkpoints, strategy):
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints, state),
     ]
+
+
+def _tensorboard(options, workdir, pipeline, state):
+    files = EventFiles(workdir)
+    callbacks = [TensorBoardScalars(files)]
+    if options.examples:
+        callbacks.append(ExampleImages(files, pipeline, state))
+    if options.graph:
+        callbacks.append(ModelGraph(files, state))
+    if options.confusion_every_epochs:
+        callbacks.append(ConfusionPicture(files, pipeline, options.confusion_every_epochs))
+    if options.profile_steps:
+        steps = options.profile_steps
+        callbacks.append(Profiler(workdir / "train", steps, pipeline.steps_per_epoch))
+    return callbacks
+
+
+def _loggers(config, workdir):
+    return [Logging(config.loggers, workdir, _flat(config.to_dict()))] if config.loggers else []
 
 
 def _check(config):

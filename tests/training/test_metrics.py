@@ -5,12 +5,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
+from reszoo.training.event_files import EventFiles
 from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
 from reszoo.training.state import TrainingState
 
 LOGS = {
     "loss": 1.0,
     "accuracy": 0.5,
+    "top5_accuracy": 0.875,
     "val_loss": 2.0,
     "val_accuracy": 0.25,
     "val_top5_accuracy": 0.75,
@@ -73,17 +75,22 @@ def scalars(directory):
 
 
 def test_tensorboard_reads_the_scalars(tmp_path, model):
-    writer = TensorBoardScalars(tmp_path)
+    writer = TensorBoardScalars(EventFiles(tmp_path))
     writer.set_model(model)
-    writer.on_train_begin()
     writer.on_epoch_end(0, LOGS)
     writer.close()
     assert scalars(tmp_path / "train") == {
         "loss": [(22, 1.0)],
         "accuracy": [(22, 0.5)],
+        "top5_accuracy": [(22, 0.875)],
         "learning_rate": [(22, 0.125)],
+        "images_per_second": [(22, 100.0)],
     }
-    assert scalars(tmp_path / "test") == {"loss": [(22, 2.0)], "accuracy": [(22, 0.25)]}
+    assert scalars(tmp_path / "test") == {
+        "loss": [(22, 2.0)],
+        "accuracy": [(22, 0.25)],
+        "top5_accuracy": [(22, 0.75)],
+    }
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):

@@ -1,16 +1,20 @@
+import errno
 import json
 import os
 import runpy
+import shutil
 import signal
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 import reszoo.gradients
+import reszoo.training.run as run_module
 from reszoo import save_weights
 from reszoo.models import create_model
 from reszoo.training import predict_run, prepare
@@ -20,6 +24,7 @@ from reszoo.training.state import RunError
 from tests.training import tiny
 
 FINE_TUNING = Path(__file__).parents[2] / "configs" / "finetune_folder.py"
+PICTURES = {"tensorboard.examples": True, "tensorboard.graph": True}
 
 
 def tiny_config(**changes):
@@ -38,7 +43,7 @@ def lines(workdir):
 def whole(tmp_path_factory):
     """The work directory of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    prepare(tiny_config(), workdir).train()
+    prepare(tiny_config(**PICTURES), workdir).train()
     return workdir
 
 
@@ -46,18 +51,30 @@ def test_a_run_leaves_everything_in_its_work_directory(whole):
     assert {path.name for path in whole.iterdir()} == {
         "checkpoints",
         "config.json",
+        "confusion.csv",
         "gradients",
         "lock",
         "metrics.jsonl",
         "model.keras",
         "provenance.jsonl",
+        "summary.json",
         "test",
         "train",
     }
     written = json.loads((whole / "config.json").read_text())
-    assert written == json.loads(json.dumps(complete(tiny_config()).to_dict()))
+    assert written == json.loads(json.dumps(complete(tiny_config(**PICTURES)).to_dict()))
     assert [(line["epoch"], line["step"]) for line in lines(whole)] == [(1, 5), (2, 10)]
     assert lines(whole)[-1]["learning_rate"] == pytest.approx(0, abs=1e-7)
+
+
+def test_the_summary_agrees_with_the_metrics_and_the_confusion_matrix(whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    counts = pd.read_csv(whole / "confusion.csv", index_col=0).to_numpy()
+    assert counts.sum() == 360
+    assert np.trace(counts) / 360 == pytest.approx(summary["test_accuracy"])
+    assert summary["test_accuracy"] == lines(whole)[-1]["test_accuracy"]
+    assert summary["model"] == "resnet18"
+    assert (summary["epochs"], summary["steps"]) == (2, 10)
 
 
 def test_the_gradients_of_every_block_are_recorded(whole):
@@ -76,6 +93,41 @@ def test_recording_changes_nothing(whole, tmp_path):
     )
     for of_plain, of_recorded in zip(plain, recorded, strict=True):
         np.testing.assert_array_equal(of_plain, of_recorded)
+
+
+def test_what_is_looked_at_changes_nothing(whole, tmp_path):
+    looks = {"tensorboard.confusion_every_epochs": 1, "tensorboard.profile_steps": (2, 4)}
+    prepare(tiny_config(**looks), tmp_path / "run").train()
+    assert lines(tmp_path / "run") == lines(whole)
+    assert len(list((tmp_path / "run").glob("train/plugins/profile/*/*.xplane.pb"))) == 1
+    assert not list(whole.glob("train/plugins"))
+    plain, other = (
+        keras.models.load_model(workdir / "model.keras").get_weights()
+        for workdir in (tmp_path / "run", whole)
+    )
+    for of_plain, of_other in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(of_plain, of_other)
+
+
+def test_a_summary_that_cannot_be_written_is_made_up_for_by_running_again(
+    whole, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+
+    def full(path, summary):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(run_module, "write_summary", full)
+    with pytest.raises(RunError, match=r"No space left on device: .*summary.json.* is intact"):
+        prepare(tiny_config(), tmp_path / "run").train()
+    monkeypatch.undo()
+    prepare(tiny_config(), tmp_path / "run").train()
+    assert "test accuracy   " in capsys.readouterr().out
+    found, expected = (
+        json.loads((workdir / "summary.json").read_text()) for workdir in (tmp_path / "run", whole)
+    )
+    assert found == expected
 
 
 def test_the_saved_model_is_the_one_that_was_tested(whole):

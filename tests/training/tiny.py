@@ -14,4 +14,6 @@ def get_config() -> ConfigDict:
     config.model.blocks = (1, 1)
     config.model.width = 4
     config.batch_size = 256
+    config.tensorboard.examples = False
+    config.tensorboard.graph = False
     return config

@@ -1,0 +1,48 @@
+"""Tests the model of a finished run."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from reszoo.training.confusion import (
+    CONFUSION_FILE,
+    confusion_matrix,
+    worst_classes,
+    write_confusion,
+)
+from reszoo.training.finished import load_model
+from reszoo.training.loop import evaluate
+from reszoo.training.run import create_pipeline
+
+
+def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
+    """Tests the model of a run, prints its figures, and returns them.
+
+    The confusion matrix goes to `confusion.csv` in the work directory, and up to five classes that
+    the model does worst on are printed.
+
+    Args:
+        config: The configuration of the run.
+        workdir: Its work directory.
+
+    Raises:
+        ValueError: If there is no model.
+    """
+    model, pipeline = load_model(workdir), create_pipeline(config)
+    figures = evaluate(model, pipeline)
+    for name, value in figures.items():
+        print(f"test {name.replace('_', ' ')}: {value:.4f}")
+    counts, names = confusion_matrix(model, pipeline), pipeline.source.class_names
+    for of_class in worst_classes(counts, names):
+        print(_line(of_class))
+    path = Path(workdir) / CONFUSION_FILE
+    write_confusion(path, counts, names)
+    print(f"confusion matrix: {path}")
+    return figures
+
+
+def _line(of_class):
+    return (
+        f"class {of_class.name}: {of_class.accuracy:.2%} of {of_class.examples}, "
+        f"the others mostly taken for {of_class.taken_for}"
+    )

@@ -1,0 +1,186 @@
+"""Exports the model of a finished run for use without Keras."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import absl.logging
+import keras
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from reszoo.training.finished import load_model
+from reszoo.training.run import create_pipeline
+
+EXPORT_DIRECTORY = "export"
+
+# How far logits may be off, as a share of the largest: sums are taken in another order.
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of exported models.
+
+    Args:
+        file: What the exported model is called.
+        name_in_keras: What Keras calls the format.
+        answers: Loads an exported model and returns its logits of images.
+        packages: Modules that it needs beside TensorFlow.
+        float32_only: Whether the model has to compute in float32.
+    """
+
+    file: str
+    name_in_keras: str
+    answers: Callable[[Path, np.ndarray], np.ndarray]
+    packages: tuple[str, ...] = ()
+    float32_only: bool = False
+
+
+def export_run(
+    config: ConfigDict, workdir: str | Path, formats: Sequence[str] = ("savedmodel",)
+) -> dict[str, Path]:
+    """Exports the model of a run, and checks that what was exported answers as the model does.
+
+    | format | what is written to `export/` in the work directory | needs |
+    |---|---|---|
+    | `"savedmodel"` | `savedmodel/`, for TensorFlow and TensorFlow Serving | nothing more |
+    | `"onnx"` | `model.onnx`, for ONNX Runtime | `reszoo[export]` |
+    | `"tflite"` | `model.tflite`, for LiteRT (TensorFlow Lite) | `reszoo[export]` |
+
+    Every one takes float32 images in batches of any size. The check compares the logits of a batch
+    of test images; what fails it is not written. A model that was trained in mixed precision is
+    exported to ONNX and TFLite with float32 arithmetic, and compared with that.
+
+    Args:
+        config: The configuration of the run.
+        workdir: Its work directory.
+        formats: Names of formats.
+
+    Returns:
+        Where the exported model is, for each format.
+
+    Raises:
+        ValueError: If there is no model or no such format, a package is missing, or an exported
+            model answers differently.
+    """
+    _check(formats)
+    model = load_model(workdir)
+    images, *_ = next(iter(create_pipeline(config).test_batches()))
+    directory = Path(workdir) / EXPORT_DIRECTORY
+    directory.mkdir(exist_ok=True)
+    paths = {}
+    for name in formats:
+        paths[name], difference = _export(model, name, images.numpy(), directory)
+        print(f"{name}: {paths[name]}, logits differ by {difference:.1g} at most")
+    return paths
+
+
+def _check(formats):
+    if not formats:
+        raise ValueError(f"There is no format to export to. Give {', '.join(FORMATS)}.")
+    for name in formats:
+        if name not in FORMATS:
+            raise ValueError(f"There is no format {name!r}. Give {', '.join(FORMATS)}.")
+        for package in FORMATS[name].packages:
+            if importlib.util.find_spec(package) is None:
+                raise ValueError(
+                    f"The format {name!r} needs the package {package.replace('_', '-')}, which is "
+                    'missing. Install it with: pip install "reszoo[export]"'
+                )
+
+
+def _export(model, name, images, directory):
+    """Returns where the exported model is, and by how much its logits differ at most."""
+    form = FORMATS[name]
+    model = _in_float32(model) if form.float32_only else model
+    expected = model(images, training=False)
+    path = directory / form.file
+    with tempfile.TemporaryDirectory(dir=directory) as partial, _without_noise():
+        written = Path(partial) / form.file
+        model.export(written, format=form.name_in_keras, verbose=False)
+        found = form.answers(written, images)
+        difference = _difference(name, np.float32(expected), np.float32(found))
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(written, path)
+    return path, difference
+
+
+def _difference(name, expected, found):
+    difference = float(np.max(np.abs(expected - found)))
+    # Written so that a NaN does not pass.
+    if not difference <= TOLERANCE * max(1, np.max(np.abs(expected))):
+        raise ValueError(
+            f"The logits of the model exported to {name!r} differ by up to {difference}, so it was "
+            "not written."
+        )
+    return difference
+
+
+def _in_float32(model):
+    """Returns a model with the same weights that computes in float32."""
+    text = json.dumps(keras.saving.serialize_keras_object(model))
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        text = text.replace(f'"{policy}"', '"float32"')
+    same = keras.saving.deserialize_keras_object(json.loads(text))
+    same.set_weights(model.get_weights())
+    return same
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Keeps back what the converters say of gradients, which an exported model has no use for."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Keras 3.15 asks NumPy whether it still has `np.object`, for tf2onnx.
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+            yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
+
+
+def _answers_of_savedmodel(path, images):
+    exported = tf.saved_model.load(path)  # its function does not keep its variables alive
+    return exported.serve(images)
+
+
+def _answers_of_onnx(path, images):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (answers,) = session.run(None, {session.get_inputs()[0].name: images})
+    return answers
+
+
+def _answers_of_tflite(path, images):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    (argument,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(argument["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(argument["index"], images)
+    interpreter.invoke()
+    return interpreter.get_tensor(result["index"])
+
+
+FORMATS = {
+    "savedmodel": Format("savedmodel", "tf_saved_model", _answers_of_savedmodel),
+    "onnx": Format(
+        "model.onnx", "onnx", _answers_of_onnx, ("onnxruntime", "tf2onnx"), float32_only=True
+    ),
+    "tflite": Format(
+        "model.tflite", "litert", _answers_of_tflite, ("ai_edge_litert",), float32_only=True
+    ),
+}

@@ -1,0 +1,161 @@
+"""Sends the figures of a run to Weights & Biases or to MLflow."""
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+from absl import logging
+
+from reszoo.training.metrics import epoch_figures, write_atomically
+
+LOGGERS_FILE = "loggers.json"
+
+
+class Logger(Protocol):
+    """What figures can be sent to.
+
+    A class of one's own takes the work directory, the configuration and the identity of the run
+    that goes on, `None` for a new one.
+    """
+
+    run_id: str
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Sends figures of a step."""
+
+    def close(self) -> None:
+        """Sends what is left."""
+
+
+class WandbLogger:
+    """Sends figures to Weights & Biases.
+
+    Its own environment variables say where and how: `WANDB_PROJECT`, `WANDB_MODE=offline`.
+
+    Args:
+        workdir: The work directory; its name is that of the run, and `wandb/` in it has its files.
+        config: The configuration of the run.
+        run_id: The run that goes on, `None` for a new one.
+    """
+
+    def __init__(self, workdir: Path, config: Mapping[str, Any], run_id: str | None):
+        import wandb
+
+        self._run = wandb.init(
+            id=run_id, resume="allow", name=workdir.name, dir=str(workdir), config=dict(config)
+        )
+        self.run_id = self._run.id
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Sends figures of a step."""
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        """Sends what is left."""
+        self._run.finish()
+
+
+class MLflowLogger:
+    """Sends figures to MLflow.
+
+    Its own environment variables say where: `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`.
+
+    Args:
+        workdir: The work directory; its name is that of the run.
+        config: The configuration of the run; its fields are the parameters of a new run.
+        run_id: The run that goes on, `None` for a new one.
+    """
+
+    def __init__(self, workdir: Path, config: Mapping[str, Any], run_id: str | None):
+        import mlflow
+
+        self._mlflow = mlflow
+        name = None if run_id else workdir.name
+        self.run_id = mlflow.start_run(run_id=run_id, run_name=name).info.run_id
+        if run_id is None:
+            mlflow.log_params(dict(config))
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Sends figures of a step."""
+        self._mlflow.log_metrics(dict(figures), step=step, run_id=self.run_id)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._mlflow.end_run()
+
+
+# By name, which is that of the package and of the extra too.
+LOGGERS = {"wandb": WandbLogger, "mlflow": MLflowLogger}
+
+
+class Logging(keras.callbacks.Callback):
+    """Sends the figures of each epoch, those of the metrics file, to one logger or several.
+
+    A run that is taken up again goes on in the same run there, and sends no step twice. A logger
+    that fails is named in a warning and does not stop the training.
+
+    Args:
+        names: Names of loggers: `"wandb"`, `"mlflow"`.
+        workdir: The work directory; `loggers.json` in it holds what was sent.
+        config: The configuration of the run, with the fields' full names.
+
+    Raises:
+        ValueError: If there is no such logger, or its package is missing.
+    """
+
+    def __init__(self, names: Sequence[str], workdir: str | Path, config: Mapping[str, Any]):
+        super().__init__()
+        for name in names:
+            _check(name)
+        self._workdir = Path(workdir)
+        self._config = config
+        self._names = names
+        self._sent = {}
+        self._loggers = {}
+
+    def on_train_begin(self, logs=None):
+        path = self._workdir / LOGGERS_FILE
+        self._sent = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for name in self._names:
+            before = self._sent.get(name, {"run": None, "step": -1})
+            logger = LOGGERS[name](self._workdir, self._config, before["run"])
+            self._loggers[name] = logger
+            self._note(name, before["step"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        figures = epoch_figures(self.model, epoch, logs)
+        step = figures.pop("step")
+        for name, logger in self._loggers.items():
+            if step > self._sent[name]["step"] and self._send(name, logger.log, step, figures):
+                self._note(name, step)
+
+    def close(self) -> None:
+        """Sends what is left."""
+        for name, logger in self._loggers.items():
+            self._send(name, logger.close)
+        self._loggers = {}
+
+    def _send(self, name, call, *arguments):
+        """Returns whether a call of a logger succeeded."""
+        try:
+            call(*arguments)
+        except Exception as error:  # no logger is worth a training
+            logging.warning("The logger %r failed (%s: %s).", name, type(error).__name__, error)
+            return False
+        return True
+
+    def _note(self, name, step):
+        self._sent[name] = {"run": self._loggers[name].run_id, "step": step}
+        write_atomically(self._workdir / LOGGERS_FILE, json.dumps(self._sent) + "\n")
+
+
+def _check(name):
+    if name not in LOGGERS:
+        raise ValueError(f"There is no logger {name!r}. Give {', '.join(LOGGERS)}.")
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(
+            f'The logger {name!r} needs its package. Install it with: pip install "reszoo[{name}]"'
+        )

@@ -1,0 +1,51 @@
+"""Asks the model of a finished run what is on an image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from reszoo.data import Pipeline
+from reszoo.data.folder import decode
+from reszoo.training.finished import load_model
+from reszoo.training.run import create_pipeline
+
+
+def predict_run(
+    config: ConfigDict, workdir: str | Path, images: Sequence[str]
+) -> list[tuple[str, float]]:
+    """Prints and returns the most likely class of each image, with its probability.
+
+    Args:
+        config: The configuration of the run.
+        workdir: Its work directory.
+        images: Files.
+
+    Raises:
+        ValueError: If there is no model, no image, or an image cannot be read.
+    """
+    if not images:
+        raise ValueError("There is nothing to predict. Give --images=FILE,FILE.")
+    model, pipeline = load_model(workdir), create_pipeline(config)
+    batch = tf.stack([_read(file, pipeline) for file in images])
+    probabilities = keras.ops.softmax(tf.cast(model(batch, training=False), tf.float32)).numpy()
+    best = probabilities.argmax(axis=1)
+    names = pipeline.source.class_names
+    answers = [
+        (names[label], float(p[label])) for label, p in zip(best, probabilities, strict=True)
+    ]
+    for file, (name, probability) in zip(images, answers, strict=True):
+        print(f"{file}: {name} ({probability:.1%})")
+    return answers
+
+
+def _read(file: str, pipeline: Pipeline) -> tf.Tensor:
+    try:
+        image = decode(tf.constant(file))
+    except tf.errors.OpError as error:
+        raise ValueError(f"The image {file} cannot be read ({error.message[:200]}).") from error
+    if pipeline.image_shape[-1] == 1:
+        image = tf.image.rgb_to_grayscale(image)
+    return pipeline.test_image(image)

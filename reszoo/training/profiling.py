@@ -1,0 +1,62 @@
+"""Measures where the time of some training steps goes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+
+class Profiler(keras.callbacks.Callback):
+    """Records a profile of some training steps, for TensorBoard's tab Profile.
+
+    The tab comes with the package `xprof`. A step here is a batch of the whole run, counted from 0;
+    the first ones after a start are slow, for they are traced and compiled.
+
+    Args:
+        directory: Where the profile is written, into `plugins/profile`.
+        steps: The first step of the profile, and the one after its last.
+        steps_per_epoch: Number of batches in an epoch.
+
+    Raises:
+        ValueError: If these are not two steps, the second after the first.
+    """
+
+    def __init__(self, directory: str | Path, steps: Sequence[int], steps_per_epoch: int):
+        super().__init__()
+        if len(steps) != 2 or not 0 <= steps[0] < steps[1]:
+            raise ValueError(
+                "profile_steps is the first step of the profile and the one after its last, for "
+                f"example (10, 20), but got {tuple(steps)}."
+            )
+        self._directory = str(directory)
+        self._first, self._end = steps
+        self._steps_per_epoch = steps_per_epoch
+        self._epoch = 0
+        self._running = False
+        self._step_trace = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = self._epoch * self._steps_per_epoch + batch
+        if self._first <= step < self._end and not self._running:
+            tf.profiler.experimental.start(self._directory)
+            self._running = True
+        if self._running:
+            self._step_trace = tf.profiler.experimental.Trace("train", step_num=step, _r=1)
+            self._step_trace.__enter__()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self._running:
+            return
+        self._step_trace.__exit__(None, None, None)
+        if self._epoch * self._steps_per_epoch + batch + 1 >= self._end:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the profile, if one is being made."""
+        if self._running:
+            tf.profiler.experimental.stop()
+        self._running = False

@@ -1,0 +1,145 @@
+"""What a run came to: a table for the terminal, and a file."""
+
+import dataclasses
+import json
+import math
+import statistics
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from reszoo.data import Pipeline
+from reszoo.training.confusion import ClassFigures
+from reszoo.training.metrics import write_atomically
+
+SUMMARY_FILE = "summary.json"
+COLUMNS = 80  # of a terminal
+
+
+def summarize(
+    model: keras.Model,
+    pipeline: Pipeline,
+    data: str,
+    epochs: Sequence[dict[str, Any]],
+    worst: Sequence[ClassFigures] = (),
+) -> dict[str, Any]:
+    """Returns what a run came to.
+
+    | key | what it is |
+    |---|---|
+    | `model`, `parameters`, `trainable_parameters` | name and sizes of the model |
+    | `data`, `classes`, `train_images`, `test_images`, `image_shape` | the data set |
+    | `epochs`, `steps`, `batch_size` | how long it was trained |
+    | `test_accuracy`, `test_top5_accuracy`, `test_loss` | after the last epoch |
+    | `best_test_accuracy`, `best_epoch` | the first epoch of the best test accuracy |
+    | `train_seconds` | time of the training steps, over all starts; without tests and start-up |
+    | `images_per_second` | training images; the median of the epochs |
+    | `worst_classes` | classes with mistakes, the worst first |
+
+    Args:
+        model: The trained model.
+        pipeline: Its batches.
+        data: Name of the data set.
+        epochs: The lines of the metrics file.
+        worst: What `reszoo.training.confusion.worst_classes` returns.
+    """
+    last = epochs[-1]
+    best = max(epochs, key=lambda line: line["test_accuracy"])
+    return {
+        "model": model.name,
+        "parameters": model.count_params(),
+        "trainable_parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        "data": data,
+        "classes": pipeline.source.num_classes,
+        "train_images": pipeline.source.train_examples,
+        "test_images": pipeline.source.test_examples,
+        "image_shape": list(pipeline.image_shape),
+        "epochs": last["epoch"],
+        "steps": last["step"],
+        "batch_size": pipeline.batch_size,
+        "test_accuracy": last["test_accuracy"],
+        "test_top5_accuracy": last["test_top5_accuracy"],
+        "test_loss": last["test_loss"],
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        **_speed(epochs, pipeline.steps_per_epoch * pipeline.batch_size),
+        "worst_classes": [
+            dataclasses.asdict(of_class) | {"accuracy": of_class.accuracy} for of_class in worst
+        ],
+    }
+
+
+def _speed(epochs, images_per_epoch):
+    rates = [line["images_per_second"] for line in epochs]
+    # A run that was stopped between an epoch's last batch and its test has no rate of that epoch.
+    known = [rate for rate in rates if rate > 0]
+    median = statistics.median(known) if known else 0.0
+    seconds = sum(images_per_epoch / (rate or median) for rate in rates) if known else 0.0
+    return {"train_seconds": seconds, "images_per_second": median}
+
+
+def write_summary(path: str | Path, summary: dict[str, Any]) -> None:
+    """Writes a summary as JSON.
+
+    Args:
+        path: The file.
+        summary: What `summarize` returns.
+    """
+    write_atomically(Path(path), json.dumps(summary, indent=2) + "\n")
+
+
+def as_table(summary: dict[str, Any], workdir: str | Path) -> str:
+    """Returns a summary as lines of at most 80 columns.
+
+    Args:
+        summary: What `summarize` returns.
+        workdir: The work directory.
+    """
+    rows = {
+        "model": _sizes(summary),
+        "data": _data(summary),
+        "training": f"{summary['epochs']:,} epochs, {summary['steps']:,} steps, "
+        f"batches of {summary['batch_size']:,} images",
+        "test accuracy": f"{summary['test_accuracy']:.2%} after the last epoch; "
+        f"at best {summary['best_test_accuracy']:.2%}, after epoch {summary['best_epoch']}",
+        "top-5 accuracy": f"{summary['test_top5_accuracy']:.2%}",
+        "worst classes": ", ".join(
+            f"{of_class['name']} ({of_class['accuracy']:.1%})"
+            for of_class in summary["worst_classes"]
+        ),
+        "speed": f"{_time(summary['train_seconds'])} of training steps, "
+        f"{summary['images_per_second']:,.0f} images/s",
+        "TensorBoard": f"tensorboard --logdir {workdir}",
+    }
+    return "\n".join(_row(name, text) for name, text in rows.items() if text)
+
+
+def _sizes(summary):
+    parameters, trained = summary["parameters"], summary["trainable_parameters"]
+    return f"{summary['model']}, {parameters:,} parameters, {trained:,} of them trained"
+
+
+def _data(summary):
+    shape = "x".join(map(str, summary["image_shape"]))
+    return (
+        f"{summary['data']}: {summary['train_images']:,} training and "
+        f"{summary['test_images']:,} test images of {shape}, {summary['classes']:,} classes"
+    )
+
+
+def _row(name, text):
+    lines = textwrap.wrap(text, COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(f"{'' if index else name:<16}{line}" for index, line in enumerate(lines))
+
+
+def _time(seconds):
+    """Returns a time in the two largest of its units."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

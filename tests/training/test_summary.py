@@ -1,0 +1,69 @@
+import json
+
+import keras
+import pytest
+
+from reszoo.data import Pipeline, load_source
+from reszoo.models import ResNet18
+from reszoo.training.confusion import ClassFigures
+from reszoo.training.summary import as_table, summarize, write_summary
+
+
+def line(epoch, test_accuracy, images_per_second):
+    return {
+        "epoch": epoch,
+        "step": 14 * epoch,
+        "test_accuracy": test_accuracy,
+        "test_top5_accuracy": 1.0,
+        "test_loss": 0.5,
+        "images_per_second": images_per_second,
+    }
+
+
+@pytest.fixture
+def summary():
+    pipeline = Pipeline(load_source("digits"), batch_size=100)
+    model = ResNet18(num_classes=10, input_shape=(8, 8, 1), stem="cifar", width=4)
+    epochs = [line(1, 0.5, 100), line(2, 0.75, 14), line(3, 0.75, 200), line(4, 0.7, 400)]
+    return summarize(model, pipeline, "digits", epochs, [ClassFigures("3", 36, 30, "8")])
+
+
+def test_the_figures_are_those_of_the_epochs(summary):
+    assert (summary["epochs"], summary["steps"]) == (4, 56)
+    assert summary["test_accuracy"] == 0.7
+    assert (summary["best_test_accuracy"], summary["best_epoch"]) == (0.75, 2)
+    assert summary["images_per_second"] == 150
+    assert summary["train_seconds"] == pytest.approx(14 + 100 + 7 + 3.5)
+    assert summary["parameters"] - summary["trainable_parameters"] == 2 * 4 * (
+        5 + 5 * 2 + 5 * 4 + 5 * 8
+    )
+    assert summary["worst_classes"][0]["accuracy"] == pytest.approx(30 / 36)
+
+
+def test_an_epoch_whose_batches_were_all_done_before_has_no_rate():
+    pipeline = Pipeline(load_source("digits"), batch_size=100)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    some = summarize(model, pipeline, "digits", [line(1, 0.5, 100), line(2, 0.5, 0.0)])
+    assert (some["train_seconds"], some["images_per_second"]) == (28, 100)
+    none = summarize(model, pipeline, "digits", [line(1, 0.5, 0.0)])
+    assert (none["train_seconds"], none["images_per_second"]) == (0, 0)
+
+
+def test_the_table_fits_a_terminal(summary):
+    table = as_table(summary | {"data": "folder:" + "a long path " * 9}, "runs/digits")
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("model           resnet18, ")
+    assert "test accuracy   70.00% after the last epoch; at best 75.00%, after epoch 2" in lines
+    assert "worst classes   3 (83.3%)" in lines
+    assert "speed           2 min 4 s of training steps, 150 images/s" in lines
+    assert lines[-1] == "TensorBoard     tensorboard --logdir runs/digits"
+
+
+def test_no_mistake_no_worst_class(summary):
+    assert "worst" not in as_table(summary | {"worst_classes": []}, "runs/digits")
+
+
+def test_the_file_is_json(summary, tmp_path):
+    write_summary(tmp_path / "summary.json", summary)
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
