@@ -446,7 +446,7 @@ STATISTICS = (
 
 # Sets by name, and what each costs on a recorded step.
 GROUPS = {
-    "paths": "one pass over g_skip, g_branch and their sum, and one over g_y; no copy",
+    "paths": "one pass over g_skip, g_branch and their sum, and one over g_y; the product of two",
     "weights": "one pass over the weights' gradients, two over the weights; a copy of the weights",
     "forward": "one pass over s(x), f(x), their sum and y, and one more over each for its mean",
     "distribution": "three passes over g_skip and g_branch, with copies",
