@@ -4,7 +4,7 @@
 
 Every round runs one step of each variant, in an order drawn anew. Printed are the median step, its
 quartiles, and the median over the rounds of the ratio to the plain step of the same round, for CPU
-and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the medians.
+and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from those ratios.
 Peak memory is that of a process that trains by this variant alone. "plain again" is the plain step
 of another copy of the model: its ratio says how much of the others' is the machine's doing. "torch
 hooks", where torchvision is installed, is beside torchvision's own plain step.
@@ -245,19 +245,20 @@ def interleaved(options, names):
 def print_table(seconds, memory):
     """Prints one line a variant."""
     print(f"{'':12}{'CPU s a step':>24}{'ratio':>8}{'wall s a step':>24}{'ratio':>8}{'MiB':>9}")
+    ratios = {}
     for name, rows in seconds.items():
         cells = []
         for column in (0, 1):
             low, median, high = np.percentile(rows[:, column], [25, 50, 75])
             baseline = seconds[BASELINES.get(name, "plain")]
             ratio = np.median(rows[:, column] / baseline[:, column])
+            ratios[name, column] = ratio
             cells.append(f"{median:10.4f} ({low:.4f}-{high:.4f}){ratio:8.3f}")
         peak = f"{memory[name]:9.0f}" if memory else ""
         print(f"{name:12}{''.join(cells)}{peak}")
-    medians = {name: np.median(rows, axis=0) for name, rows in seconds.items()}
-    if not {"never due", "every step"} <= medians.keys():
+    if not {"never due", "every step"} <= seconds.keys():
         return
-    every_100 = (0.99 * medians["never due"] + 0.01 * medians["every step"]) / medians["plain"]
+    every_100 = [0.99 * ratios["never due", i] + 0.01 * ratios["every step", i] for i in (0, 1)]
     print(
         f"every 100 steps: {every_100[0]:.3f} of the CPU time, {every_100[1]:.3f} of the wall time"
     )
