@@ -38,8 +38,8 @@ def fit(
 
     Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
     epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
-    `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. Two
-    things are more: a recorder (a callback that has what `GradientRecorder` has for loops: `due`,
+    `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. More
+    than there, a recorder (a callback that has what `GradientRecorder` has for loops: `due`,
     `recorded` and `begin_at`) gets the steps that are due to it, and a callback with a method
     `close()` is closed at the end, also when training raises. A callback with `told_to_stop` and
     `stop()` can end the training of all processes at the same batch: where it is true in one of
