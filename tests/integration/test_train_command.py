@@ -25,6 +25,15 @@ def train(*arguments):
     )
 
 
+@pytest.fixture
+def _interrupts_are_heard():
+    """Has processes hear SIGINT, which shells have those in the background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts_are_heard")
 def test_a_run_that_is_interrupted_goes_on_when_run_again(tmp_path):
     # Far more epochs than there will be before the signal is heard.
     command = [sys.executable, "train.py", TINY, f"--workdir={tmp_path}", "--config.epochs=9999"]
