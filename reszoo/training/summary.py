@@ -101,7 +101,8 @@ def as_table(summary: dict[str, Any], workdir: str | Path) -> str:
     rows = {
         "model": _sizes(summary),
         "data": _data(summary),
-        "training": f"{summary['epochs']:,} epochs, {summary['steps']:,} steps, "
+        "training": f"{summary['epochs']:,} epoch{'s' * (summary['epochs'] != 1)}, "
+        f"{summary['steps']:,} steps, "
         f"batches of {summary['batch_size']:,} images",
         "test accuracy": f"{summary['test_accuracy']:.2%} after the last epoch; "
         f"at best {summary['best_test_accuracy']:.2%}, after epoch {summary['best_epoch']}",

@@ -55,9 +55,14 @@ def test_the_table_fits_a_terminal(summary):
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("model           resnet18, ")
     assert "test accuracy   70.00% after the last epoch; at best 75.00%, after epoch 2" in lines
+    assert "training        4 epochs, 56 steps, batches of 100 images" in lines
     assert "worst classes   3 (83.3%)" in lines
     assert "speed           2 min 4 s of training steps, 150 images/s" in lines
     assert lines[-1] == "TensorBoard     tensorboard --logdir runs/digits"
+
+
+def test_one_epoch_is_one(summary):
+    assert "training        1 epoch, 56 steps" in as_table(summary | {"epochs": 1}, "runs/digits")
 
 
 def test_no_mistake_no_worst_class(summary):
