@@ -105,17 +105,24 @@ def keras_steps(new_model, options):
     return {"forward": lambda: forward().numpy(), "train": lambda: train().numpy()}
 
 
-def torch_steps(options):
-    """Returns the forward pass and the training step of torchvision's model, as functions."""
+def import_torchvision():
+    """Returns the package, also where its CPU build is installed without its dependencies."""
     import torch
 
-    # The CPU build of torchvision leaves out the operators that it registers shapes for.
+    # That build leaves out the operators that it registers shapes for.
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
 
-    model = getattr(torchvision.models, options.model)(num_classes=CLASSES)
+    return torchvision
+
+
+def torch_steps(options):
+    """Returns the forward pass and the training step of torchvision's model, as functions."""
+    import torch
+
+    model = getattr(import_torchvision().models, options.model)(num_classes=CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     images, labels = batch(options)
     x = torch.tensor(np.ascontiguousarray(np.moveaxis(images, -1, 1)))

@@ -18,16 +18,15 @@ import argparse
 import functools
 import importlib.util
 import random
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from models import import_torchvision, own_peak_memory
 
 from reszoo.gradients import GradientRecorder
 from reszoo.models import create_model
@@ -130,13 +129,8 @@ def torch_step(options, hooks):
     """
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
-
     torch.manual_seed(0)
-    model = getattr(torchvision.models, options.model)(num_classes=100)
+    model = getattr(import_torchvision().models, options.model)(num_classes=100)
     # The stem for small images, as that of the model beside it.
     model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
     model.maxpool = torch.nn.Identity()
@@ -294,9 +288,7 @@ def main():
         run = VARIANTS[options.only](options)
         for _ in range(3):
             measured(run, *batch(options))
-        # Not getrusage, whose maximum is never below that of the process that started this one.
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)
+        print(own_peak_memory())
         return
     print(
         f"{options.model}, width {options.width}, {options.image_size}x{options.image_size}, batch "

@@ -85,18 +85,11 @@ def training_step(strategy, options):
     import keras
     import tensorflow as tf
 
-    from reszoo.models import create_model
     from reszoo.training.loop import train_step
 
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = create_model(
-            "resnet18",
-            num_classes=10,
-            input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3),
-            stem="cifar",
-            width=options.width,
-        )
+        model = new_model(options)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
         model.optimizer.build(model.trainable_variables)
     step = train_step(model, options.batch * strategy.num_replicas_in_sync)
@@ -135,20 +128,19 @@ def measured(options, processes, megabytes=0.0):
     return json.loads(answers[0].splitlines()[-1])
 
 
-def weights(options):
-    """Returns the number of the model's weights."""
+def new_model(options):
+    """Returns the model that is trained, not compiled."""
     from reszoo.models import create_model
 
     shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
-    model = create_model(
+    return create_model(
         "resnet18", num_classes=10, input_shape=shape, stem="cifar", width=options.width
     )
-    return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 
 def compare(options):
     """Prints measured steps beside the model's."""
-    size = 4 * weights(options)
+    size = 4 * sum(math.prod(w.shape) for w in new_model(options).trainable_variables)
     cores = os.cpu_count()
     small, large = (measured(options, 2, size)[1] for size in (SMALL_MEGABYTES, LARGE_MEGABYTES))
     latency = small / 2
