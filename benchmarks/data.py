@@ -27,9 +27,9 @@ import tensorflow as tf
 from PIL import Image, ImageFilter
 
 from reszoo.training.defaults import complete
-from reszoo.training.loop import train_step
 from reszoo.training.network import create_network
 from reszoo.training.run import create_pipeline
+from reszoo.training.steps import train_step
 
 
 def seconds(function):

@@ -85,7 +85,7 @@ def training_step(strategy, options):
     import keras
     import tensorflow as tf
 
-    from reszoo.training.loop import train_step
+    from reszoo.training.steps import train_step
 
     keras.utils.set_random_seed(0)
     with strategy.scope():

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,13 +10,8 @@ import tensorflow as tf
 
 from reszoo.data import Pipeline
 from reszoo.training.averages import averaged_weights
-from reszoo.training.losses import loss_of
 from reszoo.training.state import TrainingState
-
-Step = Callable[..., tf.Tensor]
-
-# An answer is right among the best so many.
-TOP = 5
+from reszoo.training.steps import distributed, test_step, train_step
 
 
 def fit(
@@ -90,7 +85,7 @@ def fit(
         callback_list.on_train_begin()
         step = train_step(model, pipeline.batch_size)
         run_train_step = _recorded(step, recorders, strategy, jit_compile)
-        run_test_step = _distributed(test_step(model), strategy, jit_compile)
+        run_test_step = distributed(test_step(model), strategy, jit_compile)
         for epoch in range(state.epoch, epochs):
             callback_list.on_epoch_begin(epoch)
             batches = strategy.distribute_datasets_from_function(
@@ -126,88 +121,18 @@ def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
     """
     _check_fits(model, pipeline)
     strategy = tf.distribute.get_strategy()
-    run_test_step = _distributed(test_step(model), strategy, jit_compile=False)
+    run_test_step = distributed(test_step(model), strategy, jit_compile=False)
     figures = _test(run_test_step, pipeline.test_batches(), keras.callbacks.CallbackList())
     return {name.removeprefix("val_"): value for name, value in figures.items()}
 
 
-def train_step(model: keras.Model, global_batch_size: int) -> Step:
-    """Returns the training step of one replica.
-
-    Args:
-        model: A compiled model of logits.
-        global_batch_size: Number of images in a batch, over all replicas.
-
-    Returns:
-        A function of `(images, labels)` that updates the model once and returns the sums
-        `[loss, correct answers, images, right among the best five]` over this replica's images.
-    """
-    losses = loss_of(model)
-
-    def step(images, labels):
-        with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            of_images = tf.reduce_sum(losses.call(labels, logits))
-            loss = of_images / global_batch_size + _own_losses(model)
-            scaled_loss = model.optimizer.scale_loss(loss)
-        variables = model.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
-        # A variable that no gradient reaches (behind a stopped gradient) stays as it is.
-        reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
-        model.optimizer.apply(*map(list, zip(*reached, strict=True)))
-        ones = tf.ones(tf.shape(labels)[:1])
-        return _sums(loss * global_batch_size, labels, logits, ones)
-
-    return step
-
-
-def test_step(model: keras.Model) -> Step:
-    """Returns the test step of one replica.
-
-    Args:
-        model: A model of logits.
-
-    Returns:
-        A function of `(images, labels, weights)` that returns the weighted sums
-        `[loss, correct answers, images, right among the best five]` over this replica's images.
-    """
-    losses = loss_of(model)
-
-    def step(images, labels, weights):
-        logits = model(images, training=False)
-        loss = tf.reduce_sum(weights * losses.unweighted(labels, logits))
-        # The model's own losses count once for each image, as in training.
-        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        loss += tf.reduce_sum(weights) * _own_losses(model) * replicas
-        return _sums(loss, labels, logits, weights)
-
-    return step
-
-
-def _own_losses(model):
-    """Returns this replica's part of the model's own losses (regularization)."""
-    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-    return tf.add_n([tf.constant(0.0), *(tf.cast(x, tf.float32) for x in model.losses)]) / replicas
-
-
-def _sums(loss, labels, logits, weights):
-    """Returns the sums `[loss, correct answers, images, right among the best five]`."""
-    if labels.shape.rank == 2:
-        labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
-    first = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
-    five = min(TOP, logits.shape[-1])
-    among_five = tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), five), tf.float32)
-    correct = tf.reduce_sum(first * weights)
-    return tf.stack([loss, correct, tf.reduce_sum(weights), tf.reduce_sum(among_five * weights)])
-
-
 def _recorded(step, recorders, strategy, jit_compile):
     """Returns the distributed step, which is recorded when it is due and plain when it is not."""
-    plain = _distributed(step, strategy, jit_compile)
+    plain = distributed(step, strategy, jit_compile)
     for recorder in recorders:
         # One of several may be due when another is not.
         step = recorder.recorded(step, asks=len(recorders) > 1)
-    recorded = _distributed(step, strategy, jit_compile)
+    recorded = distributed(step, strategy, jit_compile)
 
     def run(*batch):
         due = any(recorder.due for recorder in recorders)
@@ -220,20 +145,6 @@ def _close(callbacks):
     for callback in callbacks:
         if hasattr(callback, "close"):
             callback.close()
-
-
-def _distributed(step, strategy, jit_compile):
-    """Returns a step over all replicas; its first argument and last sum are votes to stop."""
-
-    def step_and_vote(vote, *batch):
-        return tf.concat([step(*batch), [vote]], axis=0)
-
-    @tf.function(jit_compile=jit_compile, autograph=False)
-    def run(vote, *batch):
-        sums = strategy.run(step_and_vote, args=(vote, *batch))
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-
-    return run
 
 
 def _run(run_step, batch, callbacks):

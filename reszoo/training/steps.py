@@ -1,0 +1,107 @@
+"""What runs on the devices: a step of training or of testing, over all replicas."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from reszoo.training.losses import loss_of
+
+Step = Callable[..., tf.Tensor]
+
+# An answer is right among the best so many.
+TOP = 5
+
+
+def train_step(model: keras.Model, global_batch_size: int) -> Step:
+    """Returns the training step of one replica.
+
+    Args:
+        model: A compiled model of logits.
+        global_batch_size: Number of images in a batch, over all replicas.
+
+    Returns:
+        A function of `(images, labels)` that updates the model once and returns the sums
+        `[loss, correct answers, images, right among the best five]` over this replica's images.
+    """
+    losses = loss_of(model)
+
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            of_images = tf.reduce_sum(losses.call(labels, logits))
+            loss = of_images / global_batch_size + _own_losses(model)
+            scaled_loss = model.optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        gradients = tape.gradient(scaled_loss, variables)
+        # A variable that no gradient reaches (behind a stopped gradient) stays as it is.
+        reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
+        model.optimizer.apply(*map(list, zip(*reached, strict=True)))
+        ones = tf.ones(tf.shape(labels)[:1])
+        return _sums(loss * global_batch_size, labels, logits, ones)
+
+    return step
+
+
+def test_step(model: keras.Model) -> Step:
+    """Returns the test step of one replica.
+
+    Args:
+        model: A model of logits.
+
+    Returns:
+        A function of `(images, labels, weights)` that returns the weighted sums
+        `[loss, correct answers, images, right among the best five]` over this replica's images.
+    """
+    losses = loss_of(model)
+
+    def step(images, labels, weights):
+        logits = model(images, training=False)
+        loss = tf.reduce_sum(weights * losses.unweighted(labels, logits))
+        # The model's own losses count once for each image, as in training.
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        loss += tf.reduce_sum(weights) * _own_losses(model) * replicas
+        return _sums(loss, labels, logits, weights)
+
+    return step
+
+
+def _own_losses(model):
+    """Returns this replica's part of the model's own losses (regularization)."""
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.add_n([tf.constant(0.0), *(tf.cast(x, tf.float32) for x in model.losses)]) / replicas
+
+
+def _sums(loss, labels, logits, weights):
+    """Returns the sums `[loss, correct answers, images, right among the best five]`."""
+    if labels.shape.rank == 2:
+        labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    first = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
+    five = min(TOP, logits.shape[-1])
+    among_five = tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), five), tf.float32)
+    correct = tf.reduce_sum(first * weights)
+    return tf.stack([loss, correct, tf.reduce_sum(weights), tf.reduce_sum(among_five * weights)])
+
+
+def distributed(step: Step, strategy: tf.distribute.Strategy, jit_compile: bool) -> Step:
+    """Returns a step over all replicas.
+
+    Args:
+        step: The step of one replica.
+        strategy: Where to run.
+        jit_compile: Whether to compile it with XLA.
+
+    Returns:
+        A function of a process's vote, a number, and a batch. It returns the sums over all
+        replicas of what `step` returns, and at the end the sum of the votes.
+    """
+
+    def step_and_vote(vote, *batch):
+        return tf.concat([step(*batch), [vote]], axis=0)
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def run(vote, *batch):
+        sums = strategy.run(step_and_vote, args=(vote, *batch))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    return run
