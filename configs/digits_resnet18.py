@@ -91,6 +91,7 @@ def get_config() -> ConfigDict:
 
     config.loggers = ()  # or ("wandb",), ("mlflow",), ("wandb", "mlflow")
     config.strategy = "auto"  # or "cpu", "gpu", "mirrored", "multi_worker", "tpu"
+    config.steps_per_loop = 1  # at most, before the devices come back to the host
     config.epochs = 12
     config.batch_size = 64
     config.seed = 0

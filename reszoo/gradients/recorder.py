@@ -110,12 +110,14 @@ class GradientRecorder(keras.callbacks.Callback):
         self._due_step = None
         self._put_aside = {}
         self._begin = None
+        self._batches_at_once = 1
 
     def begin_at(self, batch: int) -> None:
-        """Says which batch training begins with, before `on_train_begin`.
+        """Says which batch training begins with, before `on_train_begin`, in a loop of your own.
 
         Without it, `optimizer.iterations` says how many updates were made. That is fewer than were
-        tried where a loss scale made the optimizer skip some.
+        tried where a loss scale made the optimizer skip some. With it, the loop may run several
+        batches before it calls `on_train_batch_end`, but no more than `batches_ahead` says.
 
         Args:
             batch: How many batches were trained on before, in all runs.
@@ -126,8 +128,9 @@ class GradientRecorder(keras.callbacks.Callback):
         self.close()
         self._taps = ModelTaps(self.model, self.groups, self.blocks)
         self._batches_per_step = accumulation_steps(self.model.optimizer)
-        self._batches, self._begin = self._begin, None
+        self._batches, self._begin, self._batches_at_once = self._begin, None, 1
         if self._batches is None:
+            self._batches_at_once = self.model.steps_per_execution
             updates = int(self.model.optimizer.iterations.numpy())
             self._batches = updates * self._batches_per_step
         first_step = -(-self._batches // self._batches_per_step)
@@ -148,10 +151,9 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._due_step is not None:
             return
         # The first step that is due among those that begin in this execution.
-        step = -(-self._batches // self._batches_per_step)
-        step = -(-step // self.every_steps) * self.every_steps
+        step = self._next_due()
         first = step * self._batches_per_step
-        if first < self._batches + self.model.steps_per_execution:
+        if first < self._batches + self._batches_at_once:
             self._taps.switch.set(self._batches, first, first + self._batches_per_step - 1)
             self._due_step = step
 
@@ -170,6 +172,12 @@ class GradientRecorder(keras.callbacks.Callback):
     def due(self) -> bool:
         """Whether the batch that is about to run, or runs, is to be recorded."""
         return self._due_step is not None
+
+    @property
+    def batches_ahead(self) -> int:
+        """How many batches may run before the callback is called again; one, if that is due."""
+        first = self._next_due() * self._batches_per_step
+        return 1 if self.due else max(1, first - self._batches)
 
     def recorded(self, step: Callable, asks: bool = True) -> Callable:
         """Returns a training step that is recorded, for a loop of your own.
@@ -210,6 +218,11 @@ class GradientRecorder(keras.callbacks.Callback):
             self._untap_fit(self._taps.model)
         self._taps = None
         self._due_step = None
+
+    def _next_due(self):
+        """Returns the first step to record of those that have not begun."""
+        step = -(-self._batches // self._batches_per_step)
+        return -(-step // self.every_steps) * self.every_steps
 
     def _write(self, step):
         of_blocks, of_weights = self._taps.read()

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import zipfile
@@ -146,9 +147,14 @@ class Checkpoints(keras.callbacks.Callback):
         if not self.files:
             self.save()
 
+    @property
+    def batches_ahead(self) -> float:
+        """How many batches may run before the next one is saved."""
+        every = self._every_batches()
+        return every - self._state.batch % every if every else math.inf
+
     def on_train_batch_end(self, batch, logs=None):
-        # Only whole updates are saved, for a recorder sees an update as a whole.
-        every = self._every_steps * accumulation_steps(self.model.optimizer)
+        every = self._every_batches()
         if every and (batch + 1) % every == 0:
             self.save()
 
@@ -156,6 +162,10 @@ class Checkpoints(keras.callbacks.Callback):
         path = self.save()
         if path and self._state.best_epoch == self._state.epoch:
             _replace_by_copy(path, self.directory / BEST_FILE)
+
+    def _every_batches(self):
+        # Only whole updates are saved, for a recorder sees an update as a whole.
+        return self._every_steps * accumulation_steps(self._saved_model.optimizer)
 
     def _load(self, path):
         arrays = _unpacked(path)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 DEFAULTS = {
     "strategy": "auto",
+    "steps_per_loop": 1,
     "data": {"corrupt_images": 0, "flip": False, "crop": False, "mean": (), "std": ()},
     "crop": {"min_area": 0.08, "max_ratio": 4 / 3, "test_share": 0.875, "test_image_size": 0},
     "augmentation": {

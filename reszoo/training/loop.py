@@ -3,7 +3,6 @@
 import functools
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,7 +10,7 @@ import tensorflow as tf
 from reszoo.data import Pipeline
 from reszoo.training.averages import averaged_weights
 from reszoo.training.state import TrainingState
-from reszoo.training.steps import distributed, test_step, train_step
+from reszoo.training.steps import distributed, repeated, test_step, train_step
 
 
 def fit(
@@ -34,11 +33,16 @@ def fit(
     Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
     epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
     `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. More
-    than there, a recorder (a callback that has what `GradientRecorder` has for loops: `due`,
-    `recorded` and `begin_at`) gets the steps that are due to it, and a callback with a method
-    `close()` is closed at the end, also when training raises. A callback with `told_to_stop` and
-    `stop()` can end the training of all processes at the same batch: where it is true in one of
-    them, `stop()` is called in each.
+    than there,
+
+    - a recorder (a callback that has what `GradientRecorder` has for loops: `begin_at`, `recorded`
+      and `due`) gets the batches that are due to it;
+    - where the model was compiled with several `steps_per_execution`, callbacks are called before
+      the first batch of an execution and after its last. One with `batches_ahead` can have it end
+      sooner: so many batches may run before it is called again. All processes have to agree;
+    - a callback with `told_to_stop` and `stop()` can end the training of all processes at the same
+      batch: where it is true in one of them, `stop()` is called in each;
+    - a callback with a method `close()` is closed at the end, also when training raises.
 
     Args:
         model: A model of logits, compiled with an optimizer that is built, under `strategy`.
@@ -54,8 +58,8 @@ def fit(
         What `on_epoch_end` of the last epoch got.
 
     Raises:
-        ValueError: If the model is not ready or does not fit the data, or the batch cannot be split
-            over the devices.
+        ValueError: If the model is not ready or does not fit the data, the batch cannot be split
+            over the devices, or the data has fewer examples than its source says.
 
     Example:
 
@@ -85,17 +89,21 @@ def fit(
         callback_list.on_train_begin()
         step = train_step(model, pipeline.batch_size)
         run_train_step = _recorded(step, recorders, strategy, jit_compile)
-        run_test_step = distributed(test_step(model), strategy, jit_compile)
+        run_test_step = repeated(distributed(test_step(model), strategy, jit_compile))
         for epoch in range(state.epoch, epochs):
             callback_list.on_epoch_begin(epoch)
             batches = strategy.distribute_datasets_from_function(
                 functools.partial(pipeline.train_batches, epoch, state.batch)
             )
-            logs = _train(run_train_step, batches, callback_list, state)
+            batches = _Batches(batches, pipeline.steps_per_epoch, model.steps_per_execution)
+            logs = _train(batches, run_train_step, callback_list, state)
             batches = strategy.distribute_datasets_from_function(pipeline.test_batches)
             with averaged_weights(model):
-                logs |= _test(run_test_step, batches, callback_list)
-            logs["learning_rate"] = float(model.optimizer.learning_rate)
+                batches = _Batches(batches, pipeline.test_steps, model.steps_per_execution)
+                logs |= _test(batches, run_test_step, callback_list)
+            # Of a variable on several devices, NumPy gets one value.
+            rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
+            logs["learning_rate"] = float(rate)
             state.epoch, state.batch, state.totals = epoch + 1, 0, (0.0,) * 4
             callback_list.on_epoch_end(epoch, logs)
             if model.stop_training:
@@ -121,22 +129,23 @@ def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
     """
     _check_fits(model, pipeline)
     strategy = tf.distribute.get_strategy()
-    run_test_step = distributed(test_step(model), strategy, jit_compile=False)
-    figures = _test(run_test_step, pipeline.test_batches(), keras.callbacks.CallbackList())
+    run_test_step = repeated(distributed(test_step(model), strategy, jit_compile=False))
+    batches = _Batches(pipeline.test_batches(), pipeline.test_steps, model.steps_per_execution)
+    figures = _test(batches, run_test_step, keras.callbacks.CallbackList())
     return {name.removeprefix("val_"): value for name, value in figures.items()}
 
 
 def _recorded(step, recorders, strategy, jit_compile):
-    """Returns the distributed step, which is recorded when it is due and plain when it is not."""
-    plain = distributed(step, strategy, jit_compile)
+    """Returns what runs steps: one that is due is recorded, and those that are not are plain."""
+    plain = repeated(distributed(step, strategy, jit_compile))
     for recorder in recorders:
         # One of several may be due when another is not.
         step = recorder.recorded(step, asks=len(recorders) > 1)
-    recorded = distributed(step, strategy, jit_compile)
+    recorded = repeated(distributed(step, strategy, jit_compile))
 
-    def run(*batch):
+    def run(*arguments):
         due = any(recorder.due for recorder in recorders)
-        return (recorded if due else plain)(*batch)
+        return (recorded if due else plain)(*arguments)
 
     return run
 
@@ -147,11 +156,37 @@ def _close(callbacks):
             callback.close()
 
 
-def _run(run_step, batch, callbacks):
-    """Returns the sums of a step, and whether any process was told to stop."""
-    vote = float(any(getattr(callback, "told_to_stop", False) for callback in callbacks))
-    sums = tf.cast(run_step(tf.constant(vote), *batch), tf.float64)
-    return sums[:-1], bool(sums[-1] > 0)
+class _Batches:
+    """The batches of an epoch or of a test, some of which run before callbacks are called again.
+
+    Args:
+        batches: Those that are left of them.
+        number: How many there are in all.
+        at_once: How many run in one execution, at most.
+    """
+
+    def __init__(self, batches, number, at_once):
+        self.number = number
+        self._iterator = iter(batches)
+        self._at_once = at_once
+
+    def next_execution(self, done, callbacks):
+        """Returns how many batches run before the callbacks have to be called again."""
+        ahead = [c.batches_ahead for c in callbacks if hasattr(c, "batches_ahead")]
+        return min(self.number - done, self._at_once, *ahead)
+
+    def run(self, run_steps, number, totals, callbacks):
+        """Runs batches; returns the totals, and whether any process was told to stop."""
+        vote = float(any(getattr(callback, "told_to_stop", False) for callback in callbacks))
+        totals = tf.constant((*totals, 0.0), tf.float64)
+        try:
+            totals = run_steps(tf.constant(vote), self._iterator, number, totals).numpy().tolist()
+        except (StopIteration, tf.errors.OutOfRangeError) as error:
+            raise ValueError(
+                f"The data ended before its {self.number} batches. It has fewer examples than its "
+                "source says; correct `train_examples` or `test_examples`."
+            ) from error
+        return tuple(totals[:-1]), totals[-1] > 0
 
 
 def _stop_if(told, callbacks):
@@ -160,40 +195,42 @@ def _stop_if(told, callbacks):
             callback.stop()
 
 
-def _train(run_step, batches, callback_list, state):
-    totals = tf.constant(state.totals, tf.float64)
+def _train(batches, run_steps, callback_list, state):
+    callbacks = callback_list.callbacks
     start, images_before = time.perf_counter(), state.totals[2]
-    for batch in batches:
+    while state.batch < batches.number:
+        number = batches.next_execution(state.batch, callbacks)
         callback_list.on_train_batch_begin(state.batch)
-        sums, told_to_stop = _run(run_step, batch, callback_list.callbacks)
-        totals += sums
-        state.batch, state.totals = state.batch + 1, tuple(totals.numpy().tolist())
-        callback_list.on_train_batch_end(state.batch - 1, _means(totals))
-        _stop_if(told_to_stop, callback_list.callbacks)
+        state.totals, told_to_stop = batches.run(run_steps, number, state.totals, callbacks)
+        state.batch += number
+        callback_list.on_train_batch_end(state.batch - 1, _means(state.totals))
+        _stop_if(told_to_stop, callbacks)
     rate = (state.totals[2] - images_before) / (time.perf_counter() - start)
-    return _means(totals) | {"images_per_second": rate}
+    return _means(state.totals) | {"images_per_second": rate}
 
 
-def _test(run_step, batches, callback_list):
-    totals = tf.zeros(4, tf.float64)
+def _test(batches, run_steps, callback_list):
+    callbacks, done, totals = callback_list.callbacks, 0, (0.0,) * 4
     callback_list.on_test_begin()
-    for index, batch in enumerate(batches):
-        callback_list.on_test_batch_begin(index)
-        sums, told_to_stop = _run(run_step, batch, callback_list.callbacks)
-        totals += sums
-        callback_list.on_test_batch_end(index, _means(totals))
-        _stop_if(told_to_stop, callback_list.callbacks)
+    while done < batches.number:
+        # What callbacks look ahead to is in the training.
+        number = batches.next_execution(done, ())
+        callback_list.on_test_batch_begin(done)
+        totals, told_to_stop = batches.run(run_steps, number, totals, callbacks)
+        done += number
+        callback_list.on_test_batch_end(done - 1, _means(totals))
+        _stop_if(told_to_stop, callbacks)
     logs = _means(totals)
     callback_list.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}
 
 
-def _means(totals: tf.Tensor) -> dict[str, Any]:
-    loss, correct, images, among_five = totals.numpy()
+def _means(totals):
+    loss, correct, images, among_five = totals
     return {
-        "loss": float(loss / images),
-        "accuracy": float(correct / images),
-        "top5_accuracy": float(among_five / images),
+        "loss": loss / images,
+        "accuracy": correct / images,
+        "top5_accuracy": among_five / images,
     }
 
 

@@ -1,5 +1,6 @@
 """Measures where the time of some training steps goes."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +18,20 @@ class Profiler(keras.callbacks.Callback):
         directory: Where the profile is written, into `plugins/profile`.
         steps: The first step of the profile, and the one after its last.
         steps_per_epoch: Number of batches in an epoch.
+        writes: Whether to write any; of several processes only the chief does, but all of them
+            come back to the host at the same steps.
 
     Raises:
         ValueError: If these are not two steps, the second after the first.
     """
 
-    def __init__(self, directory: str | Path, steps: Sequence[int], steps_per_epoch: int):
+    def __init__(
+        self,
+        directory: str | Path,
+        steps: Sequence[int],
+        steps_per_epoch: int,
+        writes: bool = True,
+    ):
         super().__init__()
         if len(steps) != 2 or not 0 <= steps[0] < steps[1]:
             raise ValueError(
@@ -32,16 +41,25 @@ class Profiler(keras.callbacks.Callback):
         self._directory = str(directory)
         self._first, self._end = steps
         self._steps_per_epoch = steps_per_epoch
-        self._epoch = 0
+        self._writes = writes
+        self._batches_before = 0
+        self._next_step = 0
         self._running = False
         self._step_trace = None
 
+    @property
+    def batches_ahead(self) -> float:
+        """How many batches may run before the profile begins, or ends."""
+        ends = [end - self._next_step for end in (self._first, self._end)]
+        return min([ahead for ahead in ends if ahead > 0], default=math.inf)
+
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
+        self._batches_before = epoch * self._steps_per_epoch
+        self._next_step = self._batches_before
 
     def on_train_batch_begin(self, batch, logs=None):
-        step = self._epoch * self._steps_per_epoch + batch
-        if self._first <= step < self._end and not self._running:
+        step = self._batches_before + batch
+        if self._writes and self._first <= step < self._end and not self._running:
             tf.profiler.experimental.start(self._directory)
             self._running = True
         if self._running:
@@ -49,10 +67,11 @@ class Profiler(keras.callbacks.Callback):
             self._step_trace.__enter__()
 
     def on_train_batch_end(self, batch, logs=None):
+        self._next_step = self._batches_before + batch + 1
         if not self._running:
             return
         self._step_trace.__exit__(None, None, None)
-        if self._epoch * self._steps_per_epoch + batch + 1 >= self._end:
+        if self._next_step >= self._end:
             self.close()
 
     def close(self) -> None:

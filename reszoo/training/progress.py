@@ -26,6 +26,7 @@ class Progress(keras.callbacks.Callback):
         self._state = state
         self._stream = stream or sys.stdout
         self._bar = None
+        self._first_batch = 0
 
     def on_train_begin(self, logs=None):
         images_per_epoch = self.params["steps"] * self._images_per_step
@@ -43,10 +44,13 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._bar.set_description(f"epoch {epoch + 1}/{self.params['epochs']}", refresh=False)
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first_batch = batch
+
     def on_train_batch_end(self, batch, logs=None):
         text = f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}"
         self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(self._images_per_step)
+        self._bar.update((batch + 1 - self._first_batch) * self._images_per_step)
 
     def on_epoch_end(self, epoch, logs=None):
         line = (

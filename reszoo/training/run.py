@@ -64,6 +64,7 @@ MAY_CHANGE = (
     "loggers",
     "nonfinite",
     "recording",
+    "steps_per_loop",
     "strategy",
     "tensorboard",
 )
@@ -281,10 +282,12 @@ def _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy):
         *_tensorboard(config.tensorboard, workdir, pipeline, state),
         *_loggers(config, workdir),
     ]
+    chief = is_chief(strategy)
     return [
         FiniteLoss(state),
         BestEpoch(state, **config.best.to_dict()),
-        *(shown if is_chief(strategy) else []),
+        *(shown if chief else []),
+        *_profiler(config.tensorboard.profile_steps, workdir, pipeline, chief),
         *_recorders(config.recording, workdir / "gradients"),
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints, state),
@@ -300,10 +303,13 @@ def _tensorboard(options, workdir, pipeline, state):
         callbacks.append(ModelGraph(files, state))
     if options.confusion_every_epochs:
         callbacks.append(ConfusionPicture(files, pipeline, options.confusion_every_epochs))
-    if options.profile_steps:
-        steps = options.profile_steps
-        callbacks.append(Profiler(workdir / "train", steps, pipeline.steps_per_epoch))
     return callbacks
+
+
+def _profiler(steps, workdir, pipeline, writes):
+    if not steps:
+        return []
+    return [Profiler(workdir / "train", steps, pipeline.steps_per_epoch, writes)]
 
 
 def _loggers(config, workdir):
@@ -313,6 +319,8 @@ def _loggers(config, workdir):
 def _check(config):
     if config.epochs < 1:
         raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
+    if config.steps_per_loop < 1:
+        raise ValueError(f"steps_per_loop is at least 1, but got {config.steps_per_loop}.")
     options = config.nonfinite
     if options.action not in ("stop", "roll_back"):
         raise ValueError(f'nonfinite.action is "stop" or "roll_back", but got {options.action!r}.')
@@ -382,6 +390,7 @@ def _create_compiled_model(config, pipeline):
         loss=create_loss(config.loss, pipeline.source),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
+        steps_per_execution=config.steps_per_loop,
     )
     model.optimizer.build(model.trainable_variables)
     return model

@@ -105,3 +105,29 @@ def distributed(step: Step, strategy: tf.distribute.Strategy, jit_compile: bool)
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     return run
+
+
+def repeated(run_step: Step) -> Callable[..., tf.Tensor]:
+    """Returns a function that runs several steps, and comes back to the host after the last.
+
+    Args:
+        run_step: What `distributed` returns.
+
+    Returns:
+        A function of a process's vote, an iterator of batches, the number of steps, and totals.
+        It returns the totals with the sums of each step added, in float64 and in their order.
+    """
+
+    @tf.function(autograph=False)
+    def several(vote, batches, number, totals):
+        def one_more(done, totals):
+            return done + 1, totals + tf.cast(run_step(vote, *next(batches)), tf.float64)
+
+        return tf.while_loop(lambda done, _: done < number, one_more, (0, totals))[1]
+
+    def run(vote, batches, number, totals):
+        if number == 1:
+            return totals + tf.cast(run_step(vote, *next(batches)), tf.float64)
+        return several(vote, batches, tf.constant(number), totals)
+
+    return run

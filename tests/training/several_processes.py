@@ -31,7 +31,8 @@ def main(workdir):
             norm="sync_batch",
         )
         rate = create_learning_rate(0.05, 2, 2 * pipeline.steps_per_epoch)
-        model.compile(create_optimizer("sgd", rate, variables=model.trainable_variables))
+        optimizer = create_optimizer("sgd", rate, variables=model.trainable_variables)
+        model.compile(optimizer, steps_per_execution=strategy.num_replicas_in_sync)
     state = TrainingState()
     checkpoints = Checkpoints(workdir / "checkpoints", model, state, writes=is_chief(strategy))
     check_same_place(strategy, [state.epoch, state.batch])

@@ -92,6 +92,25 @@ def test_going_on_is_bit_for_bit_as_if_there_had_been_no_interruption(
         assert logs[name] == whole[1][name]
 
 
+def test_several_steps_an_execution_save_at_the_same_steps(tmp_path, whole):
+    first, at = small_model(), TrainingState()
+    first.steps_per_execution = 5
+    saved = Checkpoints(tmp_path, first, at, every_steps=3, keep=20)
+    fit(first, PIPELINE, epochs=3, state=at, callbacks=[saved])
+    places = [(epoch, batch) for epoch in range(3) for batch in (0, 3, 6)]
+    names = [f"step-{epoch:06d}-{batch:09d}.npz" for epoch, batch in (*places, (3, 0))]
+    assert [path.name for path in saved.files] == names
+    for found, expected in zip(state(first), whole[0], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+    second, at = small_model(seed=5), TrainingState()
+    assert Checkpoints(tmp_path, second, at).restore(saved.files[4])
+    second.steps_per_execution = 4
+    fit(second, PIPELINE, epochs=3, state=at)
+    for found, expected in zip(state(second), whole[0], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_nothing_to_restore(tmp_path):
     model = small_model()
     before = state(model)

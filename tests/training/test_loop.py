@@ -2,12 +2,20 @@ import dataclasses
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from keras import layers
 
-from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
+from reszoo import (
+    BasicBranch,
+    GradientRecorder,
+    ProjectionShortcut,
+    ResidualBlock,
+    StopGradSkip,
+)
 from reszoo.data import Augmentation, Pipeline, load_source
+from reszoo.gradients import load
 from reszoo.training import fit
 from reszoo.training.averages import averaged_weights
 from reszoo.training.loop import evaluate
@@ -16,7 +24,7 @@ from reszoo.training.state import TrainingState
 PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
 
 
-def small_model(shortcut=None, dropout=0.1):
+def small_model(shortcut=None, dropout=0.1, steps_per_execution=1):
     """A model with everything that a step has to mind: norms, regularization, a stopped skip."""
     keras.utils.set_random_seed(1)
     decay = keras.regularizers.L2(1e-3)
@@ -24,7 +32,7 @@ def small_model(shortcut=None, dropout=0.1):
         [
             keras.Input((8, 8, 1)),
             layers.Conv2D(4, 3, padding="same", kernel_regularizer=decay),
-            ResidualBlock(BasicBranch(4), shortcut, activation="relu"),
+            ResidualBlock(BasicBranch(4), shortcut, activation="relu", name="block"),
             layers.GlobalAveragePooling2D(),
             layers.Dropout(dropout, seed=3),
             layers.Dense(10, dtype="float32", kernel_regularizer=decay),
@@ -36,6 +44,7 @@ def small_model(shortcut=None, dropout=0.1):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,
+        steps_per_execution=steps_per_execution,
     )
     model.optimizer.build(model.trainable_variables)
     return model
@@ -124,6 +133,52 @@ def test_callbacks_are_closed_when_training_raises():
     with pytest.raises(RuntimeError, match="tripped"):
         fit(small_model(), PIPELINE, epochs=1, callbacks=[logs, Trip()])
     assert logs.events[-1] == "close"
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_several_steps_an_execution_are_the_same_steps(jit_compile):
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    model, logs = small_model(steps_per_execution=3), Logs()
+    other, other_logs = small_model(), Logs()
+    fit(model, PIPELINE, epochs=2, callbacks=[logs], jit_compile=jit_compile)
+    fit(other, PIPELINE, epochs=2, callbacks=[other_logs], jit_compile=jit_compile)
+    assert_same_weights(model, other, rtol=0)
+    for found, expected in zip(logs.epochs, other_logs.epochs, strict=True):
+        assert found | {"images_per_second": 0} == expected | {"images_per_second": 0}
+    assert logs.events[2:7] == ["batch 2", "batch 5", "batch 6", "test", "epoch 1"]
+    assert logs.batches[0] == other_logs.batches[2]
+
+
+def test_an_execution_ends_where_a_callback_looks_ahead_to():
+    class LooksAhead(Logs):
+        batches_ahead = 2
+
+    logs = LooksAhead()
+    fit(small_model(steps_per_execution=5), PIPELINE, epochs=1, callbacks=[logs])
+    assert logs.events[2:6] == ["batch 1", "batch 3", "batch 5", "batch 6"]
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_several_steps_an_execution_leave_none_out_of_the_gradient_log(tmp_path, accumulated):
+    half = dataclasses.replace(PIPELINE, batch_size=100, batches_per_update=2)
+    for steps_per_execution in (1, 5):
+        model = small_model(steps_per_execution=steps_per_execution)
+        model.optimizer.gradient_accumulation_steps = accumulated if accumulated > 1 else None
+        model.optimizer.built = False
+        model.optimizer.build(model.trainable_variables)
+        recorder = GradientRecorder(str(tmp_path / str(steps_per_execution)), every_steps=3)
+        fit(model, half, epochs=2, callbacks=[recorder])
+    one, several = (load(str(tmp_path / name)) for name in ("1", "5"))
+    assert sorted(set(one.step)) == list(range(0, 28 // accumulated, 3))
+    pd.testing.assert_frame_equal(several, one)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_data_that_ends_too_soon(steps_per_execution):
+    source = dataclasses.replace(PIPELINE.source, train_examples=2000)
+    pipeline = dataclasses.replace(PIPELINE, source=source)
+    with pytest.raises(ValueError, match=r"ended before its 10 batches.*correct `train_examples`"):
+        fit(small_model(steps_per_execution=steps_per_execution), pipeline, epochs=1)
 
 
 class Recorder(keras.callbacks.Callback):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from reszoo.training.profiling import Profiler
@@ -32,6 +34,19 @@ def test_a_profile_that_the_run_ends_before_is_written(tmp_path):
 
 def test_a_run_that_goes_on_after_those_steps_has_no_profile(tmp_path):
     run(Profiler(tmp_path, (3, 5), steps_per_epoch=5), range(1, 3), range(5))
+    assert profiles(tmp_path) == []
+
+
+def test_it_says_how_many_steps_may_run_until_it_begins_or_ends(tmp_path):
+    profiler = Profiler(tmp_path, (4, 7), steps_per_epoch=5, writes=False)
+    ahead = []
+    for epoch, executions in ((0, [(0, 3), (4, 4)]), (1, [(0, 1), (2, 4)])):
+        profiler.on_epoch_begin(epoch)
+        for first, last in executions:
+            ahead.append(profiler.batches_ahead)
+            profiler.on_train_batch_begin(first)
+            profiler.on_train_batch_end(last)
+    assert ahead == [4, 3, 2, math.inf]
     assert profiles(tmp_path) == []
 
 

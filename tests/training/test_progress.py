@@ -26,6 +26,7 @@ def show(stream, epochs_done=0):
         progress.on_epoch_begin(epoch)
         for batch in range(2):
             time.sleep(0.11)  # the bar is drawn ten times a second at most
+            progress.on_train_batch_begin(batch)
             progress.on_train_batch_end(batch, LOGS)
         progress.on_epoch_end(epoch, LOGS)
     progress.close()
@@ -56,6 +57,21 @@ def test_going_on_counts_what_is_done():
     assert "200/400" in text
     assert "400/400" in text
     assert "epoch 3/4" in text
+
+
+def test_several_batches_at_once_are_all_counted():
+    stream = Terminal()
+    progress = Progress(50, TrainingState(), stream)
+    progress.set_params({"epochs": 1, "steps": 5})
+    progress.on_train_begin()
+    progress.on_epoch_begin(0)
+    for first, last in ((0, 2), (3, 4)):
+        time.sleep(0.11)
+        progress.on_train_batch_begin(first)
+        progress.on_train_batch_end(last, LOGS)
+    progress.close()
+    assert "150/250" in stream.getvalue()
+    assert "250/250" in stream.getvalue()
 
 
 def test_closing_what_never_began():

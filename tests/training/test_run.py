@@ -95,9 +95,9 @@ def test_recording_changes_nothing(whole, tmp_path):
         np.testing.assert_array_equal(of_plain, of_recorded)
 
 
-def test_what_is_looked_at_changes_nothing(whole, tmp_path):
+def test_what_is_looked_at_and_how_often_changes_nothing(whole, tmp_path):
     looks = {"tensorboard.confusion_every_epochs": 1, "tensorboard.profile_steps": (2, 4)}
-    prepare(tiny_config(**looks), tmp_path / "run").train()
+    prepare(tiny_config(**looks, steps_per_loop=3), tmp_path / "run").train()
     assert lines(tmp_path / "run") == lines(whole)
     assert len(list((tmp_path / "run").glob("train/plugins/profile/*/*.xplane.pb"))) == 1
     assert not list(whole.glob("train/plugins"))
@@ -107,6 +107,8 @@ def test_what_is_looked_at_changes_nothing(whole, tmp_path):
     )
     for of_plain, of_other in zip(plain, other, strict=True):
         np.testing.assert_array_equal(of_plain, of_other)
+    logs = [reszoo.gradients.load(str(path / "gradients")) for path in (tmp_path / "run", whole)]
+    pd.testing.assert_frame_equal(*logs)
 
 
 def test_a_summary_that_cannot_be_written_is_made_up_for_by_running_again(
@@ -204,6 +206,7 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
     ("changes", "message"),
     [
         ({"epochs": 0}, "epochs is at least 1"),
+        ({"steps_per_loop": 0}, "steps_per_loop is at least 1"),
         ({"data.name": "digit"}, "no data set 'digit'"),
         ({"model.name": "resnet19"}, "no model 'resnet19'"),
         ({"model.shortcut": "highway"}, "no shortcut 'highway'"),

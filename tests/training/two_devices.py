@@ -42,7 +42,7 @@ def train(devices):
         variables = model.trainable_variables
         optimizer = create_optimizer("sgd", rate, weight_decay=1e-3, variables=variables)
         loss = ClassificationLoss("binary_crossentropy", class_weights=range(1, 11))
-        model.compile(optimizer, loss)
+        model.compile(optimizer, loss, steps_per_execution=3 * len(devices) - 2)
     return model, fit(model, pipeline, epochs=2, strategy=strategy)
 
 
@@ -54,6 +54,14 @@ def check_same_result():
     for weight, expected in zip(two.get_weights(), one.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-3, atol=1e-5)
     return two
+
+
+def check_rate_that_is_no_schedule(model):
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        model.compile(keras.optimizers.SGD(0.125))
+        model.optimizer.build(model.trainable_variables)
+    assert fit(model, digits(50), epochs=1, strategy=strategy)["learning_rate"] == 0.125
 
 
 def check_errors(model):
@@ -68,5 +76,7 @@ if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, halves)
-    check_errors(check_same_result())
+    trained = check_same_result()
+    check_errors(trained)
+    check_rate_that_is_no_schedule(trained)
     print("two devices agree with one")
