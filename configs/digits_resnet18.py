@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.augmentation.mixup = 0.0
     config.augmentation.cutmix = 0.0
     config.augmentation.rand_augment = 0
+    config.augmentation.rand_augment_strength = 0.5  # up to 1, on Keras's scale
     config.augmentation.random_erasing = 0.0
 
     config.model = ConfigDict()

@@ -7,8 +7,10 @@ with weight decay 0.02; batches of 2,048; 5 epochs of warmup, then cosine; binar
 mixup 0.1 and CutMix 1.0, one of them each batch; RandAugment of 2 operations, magnitude 6; images
 of 160 pixels, tested at 224 with 0.95 of the shorter side.
 
-Otherwise than there, RandAugment is Keras's, at its own strength; images are resized bilinearly
-rather than bicubically; and of a mixed label every class with a share above 0.2 counts as right.
+Otherwise than there, RandAugment is Keras's, whose strength is on another scale: 0.2 turns images
+by up to 72 degrees (magnitude 6: by 18), shears and shifts them by up to 0.2 (by 0.18 and 0.27) and
+changes their colours by up to 0.2 (by 0.54). Images are resized bilinearly rather than bicubically,
+and of a mixed label every class with a share above 0.2 counts as right.
 Where the data set comes from: see `imagenet_resnet50.py`.
 """
 
@@ -35,6 +37,7 @@ def get_config() -> ConfigDict:
     config.augmentation.mixup = 0.1
     config.augmentation.cutmix = 1.0
     config.augmentation.rand_augment = 2
+    config.augmentation.rand_augment_strength = 0.2
 
     config.model = ConfigDict()
     config.model.name = "resnet50"

@@ -21,6 +21,10 @@ class Augmentation:
         mixup: `alpha` of mixup; 0: none. With CutMix too, each batch gets one of them.
         cutmix: `factor` of CutMix; 0: none.
         rand_augment: Number of operations of RandAugment on each image; 0: none.
+        rand_augment_strength: Between 0 and 1, on Keras's scale: images turn by up to this share of
+            a full turn, shear and shift by up to this share of their size, change brightness,
+            contrast, colour and sharpness by up to this share, and lose this share of four bits of
+            colour.
         random_erasing: Share of the images in which a rectangle is erased.
 
     Raises:
@@ -41,6 +45,7 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     rand_augment: int = 0
+    rand_augment_strength: float = 0.5
     random_erasing: float = 0.0
 
     def __post_init__(self):
@@ -51,10 +56,9 @@ class Augmentation:
         for name in ("mixup", "cutmix", "rand_augment"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative, but got {getattr(self, name)}.")
-        if not 0 <= self.random_erasing <= 1:
-            raise ValueError(
-                f"random_erasing is a share between 0 and 1, but got {self.random_erasing}."
-            )
+        for name in ("random_erasing", "rand_augment_strength"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is between 0 and 1, but got {getattr(self, name)}.")
         # Here, since they make variables, which what runs within a data set cannot.
         object.__setattr__(self, "_image_layers", tuple(_image_layers(self)))
         object.__setattr__(self, "_batch_layers", tuple(_batch_layers(self)))
@@ -104,11 +108,19 @@ class Augmentation:
 
 def _image_layers(augmentation):
     if augmentation.rand_augment:
-        operations = augmentation.rand_augment
-        yield keras.layers.RandAugment(value_range=(0, 1), num_ops=operations, dtype=DTYPE)
+        yield _rand_augment(augmentation.rand_augment, augmentation.rand_augment_strength)
     if augmentation.random_erasing:
         share = augmentation.random_erasing
         yield keras.layers.RandomErasing(factor=(share, share), value_range=(0, 1), dtype=DTYPE)
+
+
+def _rand_augment(operations, strength):
+    options = {"value_range": (0, 1), "dtype": DTYPE}
+    layer = keras.layers.RandAugment(num_ops=operations, factor=strength, **options)
+    # Keras keeps one bit of colour at least, and up to more, the greater the strength is.
+    bits = 8 - round(4 * strength)
+    layer.random_posterization = keras.layers.RandomPosterization((bits, bits), **options)
+    return layer
 
 
 def _batch_layers(augmentation):

@@ -15,6 +15,7 @@ DEFAULTS = {
         "mixup": 0.0,
         "cutmix": 0.0,
         "rand_augment": 0,
+        "rand_augment_strength": 0.5,
         "random_erasing": 0.0,
     },
     "model": {"weights": "", "frozen": False},
@@ -64,3 +65,24 @@ def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = _merged(merged[name], value) if both else value
     return merged
+
+
+def flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of fields under one name each.
+
+    Args:
+        fields: Some of which may be dictionaries themselves.
+        prefix: Put before each name.
+
+    Example:
+
+    >>> flat({"epochs": 3, "data": {"name": "digits"}})
+    {'epochs': 3, 'data.name': 'digits'}
+    """
+    found = {}
+    for name, value in fields.items():
+        inner = (
+            flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+        found |= inner
+    return found

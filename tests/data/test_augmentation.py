@@ -69,6 +69,23 @@ def test_each_image_is_changed_in_its_own_way():
     assert len({mask.tobytes() for mask in erased}) > 32
 
 
+def test_a_stronger_rand_augment_changes_more():
+    plain, _ = batch()
+    changes = [
+        np.abs(batch(rand_augment=2, rand_augment_strength=strength)[0] - plain).mean()
+        for strength in (0.0, 0.1, 0.4, 1.0)
+    ]
+    # Even without any, colours are spread out to the full range.
+    assert 0 < changes[0] < changes[1] < changes[2] < changes[3]
+
+
+@pytest.mark.parametrize(("strength", "colours"), [(0.0, 256), (0.5, 64), (1.0, 16)])
+def test_a_stronger_rand_augment_leaves_fewer_colours(strength, colours):
+    (layer,) = Augmentation(rand_augment=1, rand_augment_strength=strength)._image_layers
+    image = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
+    assert len(np.unique(layer.random_posterization(image, training=True))) == colours
+
+
 @pytest.mark.parametrize(
     "options", [{"rand_augment": 2}, {"random_erasing": 1.0}, {"mixup": 0.2}, {"cutmix": 1.0}]
 )
@@ -85,7 +102,8 @@ def test_the_models_precision_changes_nothing(options):
     [
         ({"label_smoothing": 1.0}, "label_smoothing is at least 0 and below 1"),
         ({"mixup": -0.1}, "mixup is not negative"),
-        ({"random_erasing": 1.5}, "random_erasing is a share"),
+        ({"random_erasing": 1.5}, "random_erasing is between 0 and 1"),
+        ({"rand_augment_strength": -0.5}, "rand_augment_strength is between 0 and 1"),
     ],
 )
 def test_bad_numbers(options, message):
