@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reszoo.data import Pipeline
+from reszoo.gradients.taps import Accumulator
 from reszoo.training.metrics import write_atomically
 
 CONFUSION_FILE = "confusion.csv"
@@ -38,36 +38,56 @@ class ClassFigures:
         return self.right / self.examples
 
 
-def confusion_matrix(model: keras.Model, pipeline: Pipeline) -> np.ndarray:
-    """Returns how many test examples of each class the model takes for each class.
+class ConfusionCounts(keras.callbacks.Callback):
+    """Counts in every test how many examples of each class the model takes for each class.
+
+    The devices count while they test, so that it costs nothing beside: `fit` and `evaluate` call
+    `count` in the step of each replica. Made in the scope of the strategy, in every process.
 
     Args:
-        model: A model of logits.
-        pipeline: The batches.
+        num_classes: Number of classes.
 
-    Returns:
-        Whole numbers of shape `(classes, classes)`: rows are what is true, columns what the model
-        says. All of them together are the test examples, those on the diagonal the right answers.
+    Attributes:
+        counts: Those of the last test, `None` before the first: whole numbers of shape
+            `(classes, classes)`. Rows are what is true, columns what the model says; all of them
+            together are the test examples, those on the diagonal the right answers.
 
     Example:
 
     >>> from reszoo.data import Pipeline, load_source
+    >>> from reszoo.training.loop import evaluate
     >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
     ...                           keras.layers.Dense(10)])
-    >>> int(confusion_matrix(model, Pipeline(load_source("digits"), batch_size=100)).sum())
+    >>> confusion = ConfusionCounts(10)
+    >>> pipeline = Pipeline(load_source("digits"), batch_size=100)
+    >>> _ = evaluate(model, pipeline, callbacks=[confusion])
+    >>> int(confusion.counts.sum())
     360
     """
 
-    @tf.function(autograph=False)
-    def answer(images):
-        return tf.argmax(model(images, training=False), axis=-1)
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.counts = None
+        self._on_devices = Accumulator((num_classes, num_classes))
 
-    classes = pipeline.source.num_classes
-    counts = np.zeros((classes, classes), np.int64)
-    for images, labels, weights in pipeline.test_batches():
-        real = weights.numpy() > 0
-        np.add.at(counts, (labels.numpy()[real], answer(images).numpy()[real]), 1)
-    return counts
+    def count(self, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> None:
+        """Counts the examples of one replica's batch.
+
+        Args:
+            labels: `(batch,)`, integers.
+            logits: `(batch, classes)`.
+            weights: `(batch,)`, 1 for an example and 0 for padding.
+        """
+        answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+        places = tf.stack([labels, answers], axis=1)
+        shape = tf.constant(self._on_devices.variable.shape.as_list(), labels.dtype)
+        self._on_devices.add(tf.scatter_nd(places, tf.cast(weights, tf.float32), shape))
+
+    def on_test_begin(self, logs=None):
+        self._on_devices.variable.assign(tf.zeros(self._on_devices.variable.shape))
+
+    def on_test_end(self, logs=None):
+        self.counts = self._on_devices.variable.numpy().astype(np.int64)
 
 
 def worst_classes(
@@ -76,7 +96,7 @@ def worst_classes(
     """Returns the classes that a model does worst on, the worst first, without any mistake none.
 
     Args:
-        counts: What `confusion_matrix` returns.
+        counts: Those of `ConfusionCounts`.
         class_names: Names of the classes.
         number: How many at most.
 
@@ -99,7 +119,7 @@ def write_confusion(path: str | Path, counts: np.ndarray, class_names: Sequence[
 
     Args:
         path: The file.
-        counts: What `confusion_matrix` returns.
+        counts: Those of `ConfusionCounts`.
         class_names: Names of the classes.
     """
     text = io.StringIO()

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from reszoo.training.confusion import (
     CONFUSION_FILE,
-    confusion_matrix,
+    ConfusionCounts,
     worst_classes,
     write_confusion,
 )
@@ -29,14 +29,15 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         ValueError: If there is no model.
     """
     model, pipeline = load_model(workdir), create_pipeline(config)
-    figures = evaluate(model, pipeline)
+    names = pipeline.source.class_names
+    confusion = ConfusionCounts(len(names))
+    figures = evaluate(model, pipeline, callbacks=[confusion])
     for name, value in figures.items():
         print(f"test {name.replace('_', ' ')}: {value:.4f}")
-    counts, names = confusion_matrix(model, pipeline), pipeline.source.class_names
-    for of_class in worst_classes(counts, names):
+    for of_class in worst_classes(confusion.counts, names):
         print(_line(of_class))
     path = Path(workdir) / CONFUSION_FILE
-    write_confusion(path, counts, names)
+    write_confusion(path, confusion.counts, names)
     print(f"confusion matrix: {path}")
     return figures
 

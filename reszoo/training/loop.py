@@ -40,6 +40,8 @@ def fit(
     - where the model was compiled with several `steps_per_execution`, callbacks are called before
       the first batch of an execution and after its last. One with `batches_ahead` can have it end
       sooner: so many batches may run before it is called again. All processes have to agree;
+    - a callback with a method `count` is called with `(labels, logits, weights)` in each step of a
+      test, on each replica;
     - a callback with `told_to_stop` and `stop()` can end the training of all processes at the same
       batch: where it is true in one of them, `stop()` is called in each;
     - a callback with a method `close()` is closed at the end, also when training raises.
@@ -89,7 +91,7 @@ def fit(
         callback_list.on_train_begin()
         step = train_step(model, pipeline.batch_size)
         run_train_step = _recorded(step, recorders, strategy, jit_compile)
-        run_test_step = repeated(distributed(test_step(model), strategy, jit_compile))
+        run_test_step = _tested(model, callbacks, strategy, jit_compile)
         for epoch in range(state.epoch, epochs):
             callback_list.on_epoch_begin(epoch)
             batches = strategy.distribute_datasets_from_function(
@@ -114,12 +116,17 @@ def fit(
     return logs
 
 
-def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
+def evaluate(
+    model: keras.Model,
+    pipeline: Pipeline,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, float]:
     """Tests a classifier on all test examples, on one device.
 
     Args:
         model: A model of logits.
         pipeline: The batches.
+        callbacks: Called as by the tests of `fit`.
 
     Returns:
         `loss`, `accuracy` and `top5_accuracy`.
@@ -129,9 +136,10 @@ def evaluate(model: keras.Model, pipeline: Pipeline) -> dict[str, float]:
     """
     _check_fits(model, pipeline)
     strategy = tf.distribute.get_strategy()
-    run_test_step = repeated(distributed(test_step(model), strategy, jit_compile=False))
+    run_test_step = _tested(model, callbacks, strategy, jit_compile=False)
     batches = _Batches(pipeline.test_batches(), pipeline.test_steps, model.steps_per_execution)
-    figures = _test(batches, run_test_step, keras.callbacks.CallbackList())
+    callback_list = keras.callbacks.CallbackList(list(callbacks), model=model)
+    figures = _test(batches, run_test_step, callback_list)
     return {name.removeprefix("val_"): value for name, value in figures.items()}
 
 
@@ -148,6 +156,12 @@ def _recorded(step, recorders, strategy, jit_compile):
         return (recorded if due else plain)(*arguments)
 
     return run
+
+
+def _tested(model, callbacks, strategy, jit_compile):
+    """Returns what runs steps of a test."""
+    counters = [callback.count for callback in callbacks if hasattr(callback, "count")]
+    return repeated(distributed(test_step(model, counters), strategy, jit_compile))
 
 
 def _close(callbacks):

@@ -10,8 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 
 from reszoo.data import Pipeline
-from reszoo.training.averages import averaged_weights
-from reszoo.training.confusion import confusion_matrix
+from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
 
@@ -74,27 +73,31 @@ class ModelGraph(keras.callbacks.Callback):
 class ConfusionPicture(keras.callbacks.Callback):
     """Shows now and then which classes the model takes for which.
 
-    It costs another test of the model.
-
     Args:
         files: Where to write; the run is `test`.
-        pipeline: The batches.
+        confusion: What counts them in every test.
+        class_names: Names of the classes.
         every_epochs: After how many epochs.
     """
 
-    def __init__(self, files: EventFiles, pipeline: Pipeline, every_epochs: int):
+    def __init__(
+        self,
+        files: EventFiles,
+        confusion: ConfusionCounts,
+        class_names: Sequence[str],
+        every_epochs: int,
+    ):
         super().__init__()
         self._files = files
-        self._pipeline = pipeline
+        self._confusion = confusion
+        self._class_names = class_names
         self._every_epochs = every_epochs
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every_epochs:
             return
-        with averaged_weights(self.model):
-            counts = confusion_matrix(self.model, self._pipeline)
         step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-        show_confusion(self._files, counts, self._pipeline.source.class_names, step)
+        show_confusion(self._files, self._confusion.counts, self._class_names, step)
 
 
 def show_confusion(
@@ -104,7 +107,7 @@ def show_confusion(
 
     Args:
         files: Where to write; the run is `test`.
-        counts: What `reszoo.training.confusion.confusion_matrix` returns.
+        counts: Those of `reszoo.training.confusion.ConfusionCounts`.
         class_names: Names of the classes.
         step: The optimizer's step.
     """
@@ -139,7 +142,7 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> matplotl
     scale of square roots, so that a few mistakes are seen too.
 
     Args:
-        counts: What `reszoo.training.confusion.confusion_matrix` returns.
+        counts: Those of `reszoo.training.confusion.ConfusionCounts`.
         class_names: Names of the classes.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

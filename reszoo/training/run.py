@@ -4,34 +4,29 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
-from reszoo.gradients import GradientRecorder
 from reszoo.gradients.chief import is_chief
 from reszoo.training.averages import averaged_weights
+from reszoo.training.callbacks import create_callbacks
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.confusion import (
     CONFUSION_FILE,
-    confusion_matrix,
+    ConfusionCounts,
     worst_classes,
     write_confusion,
 )
-from reszoo.training.defaults import complete
+from reszoo.training.defaults import complete, flat
 from reszoo.training.event_files import EventFiles
-from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.lock import WorkdirLock
-from reszoo.training.loggers import Logging
-from reszoo.training.loop import fit
+from reszoo.training.loop import evaluate, fit
 from reszoo.training.losses import create_loss
 from reszoo.training.metrics import (
     METRICS_FILE,
-    MetricsLog,
-    TensorBoardScalars,
     read_metrics,
     write_atomically,
 )
@@ -43,13 +38,8 @@ from reszoo.training.optimizers import (
     warmup_steps_of,
 )
 from reszoo.training.pictures import (
-    ConfusionPicture,
-    ExampleImages,
-    ModelGraph,
     show_confusion,
 )
-from reszoo.training.profiling import Profiler
-from reszoo.training.progress import Progress
 from reszoo.training.provenance import write_provenance
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
@@ -92,7 +82,8 @@ class Run:
         strategy: Where it runs.
         model: The compiled model, with the weights of the last checkpoint.
         callbacks: What shows, records and saves it.
-        checkpoints: What saves it; the last of the callbacks.
+        checkpoints: What saves it.
+        confusion: What counts the answers of each test; one of the callbacks, as `checkpoints` is.
         state: Where the training is.
         lock: Keeps other runs out of the work directory; the chief has it.
     """
@@ -104,6 +95,7 @@ class Run:
     model: keras.Model
     callbacks: list[keras.callbacks.Callback]
     checkpoints: Checkpoints
+    confusion: ConfusionCounts
     state: TrainingState
     lock: WorkdirLock | None
 
@@ -211,11 +203,12 @@ class Run:
     def _summarize(self):
         """Writes what the run came to, and returns it as a table."""
         worst = []
-        # Of several processes the others would wait; `--mode=eval` can make it up.
-        if not _has_several_workers(self.strategy):
+        # After an interrupted end there was no test. Several processes leave it to `--mode=eval`.
+        if self.confusion.counts is None and not _has_several_workers(self.strategy):
             with averaged_weights(self.model):
-                counts = confusion_matrix(self.model, self.pipeline)
-            worst = self._record_confusion(counts)
+                evaluate(self.model, self.pipeline, callbacks=[self.confusion])
+        if self.confusion.counts is not None:
+            worst = self._record_confusion(self.confusion.counts)
         epochs = read_metrics(self.workdir / METRICS_FILE)
         summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
         write_summary(self.summary_file, summary)
@@ -264,56 +257,30 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
             writes=is_chief(strategy),
             **config.checkpoint.to_dict(),
         )
-        callbacks = _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy)
+        confusion = ConfusionCounts(pipeline.source.num_classes)
+        chief = is_chief(strategy)
+        callbacks = create_callbacks(
+            config, workdir, pipeline, state, checkpoints, confusion, chief
+        )
         # Only now, so that what is refused leaves no file behind.
-        lock = WorkdirLock(workdir) if is_chief(strategy) else None
+        lock = WorkdirLock(workdir) if chief else None
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
-    if is_chief(strategy):
+    if chief:
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
         write_provenance(workdir / "provenance.jsonl", config.seed)
-    return Run(config, workdir, pipeline, strategy, model, callbacks, checkpoints, state, lock)
-
-
-def _create_callbacks(config, workdir, pipeline, state, checkpoints, strategy):
-    shown = [
-        Progress(config.batch_size, state),
-        MetricsLog(workdir / METRICS_FILE, state),
-        *_tensorboard(config.tensorboard, workdir, pipeline, state),
-        *_loggers(config, workdir),
-    ]
-    chief = is_chief(strategy)
-    return [
-        FiniteLoss(state),
-        BestEpoch(state, **config.best.to_dict()),
-        *(shown if chief else []),
-        *_profiler(config.tensorboard.profile_steps, workdir, pipeline, chief),
-        *_recorders(config.recording, workdir / "gradients"),
-        checkpoints,  # after the logs: what is in a checkpoint is in them already
-        StopOnSignal(checkpoints, state),
-    ]
-
-
-def _tensorboard(options, workdir, pipeline, state):
-    files = EventFiles(workdir)
-    callbacks = [TensorBoardScalars(files)]
-    if options.examples:
-        callbacks.append(ExampleImages(files, pipeline, state))
-    if options.graph:
-        callbacks.append(ModelGraph(files, state))
-    if options.confusion_every_epochs:
-        callbacks.append(ConfusionPicture(files, pipeline, options.confusion_every_epochs))
-    return callbacks
-
-
-def _profiler(steps, workdir, pipeline, writes):
-    if not steps:
-        return []
-    return [Profiler(workdir / "train", steps, pipeline.steps_per_epoch, writes)]
-
-
-def _loggers(config, workdir):
-    return [Logging(config.loggers, workdir, _flat(config.to_dict()))] if config.loggers else []
+    return Run(
+        config,
+        workdir,
+        pipeline,
+        strategy,
+        model,
+        callbacks,
+        checkpoints,
+        confusion,
+        state,
+        lock,
+    )
 
 
 def _check(config):
@@ -420,33 +387,16 @@ def _learning_rate(config, steps_per_epoch, factor=1.0):
     )
 
 
-def _recorders(config, log_dir):
-    options = config.to_dict()
-    if options["every_steps"] == 0:
-        return []
-    return [GradientRecorder(str(log_dir), **options)]
-
-
 def _check_same_run(config, path):
     if not path.exists():
         return
     before = complete(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
     # Through JSON, as what was before: it has no tuples.
     now = json.loads(json.dumps(config.to_dict()))
-    before, now = _flat(json.loads(json.dumps(before.to_dict()))), _flat(now)
+    before, now = flat(json.loads(json.dumps(before.to_dict()))), flat(now)
     for field in sorted(before.keys() | now.keys()):
         if before.get(field) != now.get(field) and field.split(".")[0] not in MAY_CHANGE:
             raise ValueError(
                 f"{path.parent} holds a run with {field}={before.get(field)!r}, but now it is "
                 f"{now.get(field)!r}. Give another workdir, or the same configuration."
             )
-
-
-def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in fields.items():
-        inner = (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-        flat |= inner
-    return flat

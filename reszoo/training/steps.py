@@ -1,6 +1,6 @@
 """What runs on the devices: a step of training or of testing, over all replicas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -8,6 +8,7 @@ import tensorflow as tf
 from reszoo.training.losses import loss_of
 
 Step = Callable[..., tf.Tensor]
+Counter = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], None]
 
 # An answer is right among the best so many.
 TOP = 5
@@ -43,11 +44,12 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
     return step
 
 
-def test_step(model: keras.Model) -> Step:
+def test_step(model: keras.Model, counters: Sequence[Counter]) -> Step:
     """Returns the test step of one replica.
 
     Args:
         model: A model of logits.
+        counters: Called with `(labels, logits, weights)` of each batch; they change variables.
 
     Returns:
         A function of `(images, labels, weights)` that returns the weighted sums
@@ -57,6 +59,8 @@ def test_step(model: keras.Model) -> Step:
 
     def step(images, labels, weights):
         logits = model(images, training=False)
+        for counter in counters:
+            counter(labels, logits, weights)
         loss = tf.reduce_sum(weights * losses.unweighted(labels, logits))
         # The model's own losses count once for each image, as in training.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync

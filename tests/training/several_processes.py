@@ -11,6 +11,7 @@ from reszoo.data import Pipeline, load_source
 from reszoo.gradients.chief import is_chief
 from reszoo.training import TrainingState, fit
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.strategy import check_same_place, create_strategy
 
@@ -33,18 +34,20 @@ def main(workdir):
         rate = create_learning_rate(0.05, 2, 2 * pipeline.steps_per_epoch)
         optimizer = create_optimizer("sgd", rate, variables=model.trainable_variables)
         model.compile(optimizer, steps_per_execution=strategy.num_replicas_in_sync)
+        confusion = ConfusionCounts(10)
     state = TrainingState()
     checkpoints = Checkpoints(workdir / "checkpoints", model, state, writes=is_chief(strategy))
     check_same_place(strategy, [state.epoch, state.batch])
     groups = ("paths", "weights", "forward")
     recorder = reszoo.GradientRecorder(str(workdir / "gradients"), 5, groups)
-    callbacks = [recorder, checkpoints]
+    callbacks = [recorder, confusion, checkpoints]
     logs = fit(model, pipeline, epochs=2, state=state, callbacks=callbacks, strategy=strategy)
     del logs["images_per_second"]
     if is_chief(strategy):
         weights = {f"weight{i}": w for i, w in enumerate(model.get_weights())}
         replicas = strategy.num_replicas_in_sync
-        np.savez(workdir / "result.npz", replicas=replicas, **weights, **logs)
+        counts = {"counts": confusion.counts}
+        np.savez(workdir / "result.npz", replicas=replicas, **weights, **counts, **logs)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from reszoo.data import Augmentation, Pipeline, load_source
+from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
+from reszoo.training.loop import evaluate
 from reszoo.training.pictures import (
     ConfusionPicture,
     ExampleImages,
@@ -73,8 +75,10 @@ def test_the_confusion_matrix_is_drawn_every_so_many_epochs(tmp_path, pipeline, 
     model = keras.models.load_model(workdir / "model.keras")
     model.optimizer.iterations.assign(28)
     files = EventFiles(tmp_path)
-    picture = ConfusionPicture(files, pipeline, every_epochs=2)
+    confusion = ConfusionCounts(10)
+    picture = ConfusionPicture(files, confusion, NAMES, every_epochs=2)
     picture.set_model(model)
+    evaluate(model, pipeline, callbacks=[confusion])
     for epoch in range(3):
         picture.on_epoch_end(epoch)
     files.close()

@@ -12,6 +12,7 @@ from keras import layers
 from reszoo import ResidualBlock
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
+from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.losses import ClassificationLoss
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.strategy import spread_over
@@ -43,7 +44,11 @@ def train(devices):
         optimizer = create_optimizer("sgd", rate, weight_decay=1e-3, variables=variables)
         loss = ClassificationLoss("binary_crossentropy", class_weights=range(1, 11))
         model.compile(optimizer, loss, steps_per_execution=3 * len(devices) - 2)
-    return model, fit(model, pipeline, epochs=2, strategy=strategy)
+        confusion = ConfusionCounts(10)
+    logs = fit(model, pipeline, epochs=2, callbacks=[confusion], strategy=strategy)
+    assert confusion.counts.sum() == 360
+    assert np.trace(confusion.counts) == round(360 * logs["val_accuracy"])
+    return model, logs
 
 
 def check_same_result():

@@ -1,0 +1,91 @@
+"""What shows, records and saves a run."""
+
+from pathlib import Path
+
+import keras
+from ml_collections import ConfigDict
+
+from reszoo.data import Pipeline
+from reszoo.gradients import GradientRecorder
+from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.confusion import ConfusionCounts
+from reszoo.training.defaults import flat
+from reszoo.training.event_files import EventFiles
+from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
+from reszoo.training.loggers import Logging
+from reszoo.training.metrics import METRICS_FILE, MetricsLog, TensorBoardScalars
+from reszoo.training.pictures import ConfusionPicture, ExampleImages, ModelGraph
+from reszoo.training.profiling import Profiler
+from reszoo.training.progress import Progress
+from reszoo.training.state import TrainingState
+
+
+def create_callbacks(
+    config: ConfigDict,
+    workdir: Path,
+    pipeline: Pipeline,
+    state: TrainingState,
+    checkpoints: Checkpoints,
+    confusion: ConfusionCounts,
+    chief: bool,
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of a run, in the order in which they are called.
+
+    Args:
+        config: The configuration, complete.
+        workdir: The work directory.
+        pipeline: The batches.
+        state: Where the training is.
+        checkpoints: What saves the run.
+        confusion: What counts the answers of each test.
+        chief: Whether this process is the one that shows and writes.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    shown = [
+        Progress(config.batch_size, state),
+        MetricsLog(workdir / METRICS_FILE, state),
+        *_tensorboard(config.tensorboard, workdir, pipeline, state, confusion),
+        *_loggers(config, workdir),
+    ]
+    return [
+        FiniteLoss(state),
+        BestEpoch(state, **config.best.to_dict()),
+        confusion,
+        *(shown if chief else []),
+        *_profiler(config.tensorboard.profile_steps, workdir, pipeline, chief),
+        *_recorders(config.recording, workdir / "gradients"),
+        checkpoints,  # after the logs: what is in a checkpoint is in them already
+        StopOnSignal(checkpoints, state),
+    ]
+
+
+def _tensorboard(options, workdir, pipeline, state, confusion):
+    files = EventFiles(workdir)
+    callbacks = [TensorBoardScalars(files)]
+    if options.examples:
+        callbacks.append(ExampleImages(files, pipeline, state))
+    if options.graph:
+        callbacks.append(ModelGraph(files, state))
+    if options.confusion_every_epochs:
+        names, every_epochs = pipeline.source.class_names, options.confusion_every_epochs
+        callbacks.append(ConfusionPicture(files, confusion, names, every_epochs))
+    return callbacks
+
+
+def _loggers(config, workdir):
+    return [Logging(config.loggers, workdir, flat(config.to_dict()))] if config.loggers else []
+
+
+def _profiler(steps, workdir, pipeline, writes):
+    if not steps:
+        return []
+    return [Profiler(workdir / "train", steps, pipeline.steps_per_epoch, writes)]
+
+
+def _recorders(config, log_dir):
+    options = config.to_dict()
+    if options["every_steps"] == 0:
+        return []
+    return [GradientRecorder(str(log_dir), **options)]
