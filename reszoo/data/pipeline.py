@@ -173,7 +173,7 @@ class Pipeline:
         """
 
         def prepare(image, label):
-            return self.test_image(image), tf.cast(label, tf.int32), tf.constant(1.0)
+            return self._test_image(image), tf.cast(label, tf.int32), tf.constant(1.0)
 
         padding = self.test_steps * self.batch_size - self.source.test_examples
         empty = (tf.zeros(self.test_image_shape), tf.constant(0, tf.int32), tf.constant(0.0))
@@ -196,22 +196,13 @@ class Pipeline:
         size = self.batch_size // replicas
         return examples.batch(size, drop_remainder=True)
 
-    def test_image(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns one image as a model gets it when it is tested, or asked.
-
-        Args:
-            image: What the source's examples have: an image, or what its bytes are read from; or
-                an image from elsewhere, of any size.
-
-        Returns:
-            The image, of the shape `test_image_shape`.
-        """
-        middle = self.crop.middle if self.crop else None
-        return self._resized(self._decoded(image, middle), self.test_image_shape)
+    def _test_image(self, image):
+        image = self._decoded(image, self.crop.middle if self.crop else None)
+        return _resized(image, self.test_image_shape)
 
     def _train_image(self, image, seed):
         choose = functools.partial(self.crop.random_part, seed=seed + 2) if self.crop else None
-        image = self._resized(self._decoded(image, choose), self.image_shape)
+        image = _resized(self._decoded(image, choose), self.image_shape)
         if self.shift_pixels:
             pad = [self.shift_pixels, self.shift_pixels]
             padded = tf.pad(image, [pad, pad, [0, 0]])
@@ -226,12 +217,6 @@ class Pipeline:
         if choose:
             return decode_window(contents, choose, channels)
         return decode_image(contents, channels)
-
-    def _resized(self, image, shape):
-        image = tf.image.convert_image_dtype(image, tf.float32)
-        if image.shape != shape:
-            image = tf.image.resize(image, shape[:2])
-        return tf.ensure_shape(image, shape)
 
     def _shuffled(self, seed):
         # Files in another order, where a window of the examples is too little.
@@ -251,6 +236,27 @@ class Pipeline:
             pixels = np.prod([size or self.image_size for size in self.source.image_shape])
             size = int(pixels * element.dtype.size)
         return max(1, min(self.source.train_examples, SHUFFLE_BUFFER_BYTES // size))
+
+
+def prepared(image: tf.Tensor, shape: tuple[int, int, int], crop: Crop | None = None) -> tf.Tensor:
+    """Returns one image as a model gets it when it is tested, or asked.
+
+    Args:
+        image: An image of any size; whole numbers are scaled to `[0, 1]`.
+        shape: The shape that it gets: `(height, width, channels)`.
+        crop: Whose middle part is used; the whole image if `None`.
+
+    Returns:
+        `float32`.
+    """
+    return _resized(cut(image, crop.middle) if crop else image, shape)
+
+
+def _resized(image, shape):
+    image = tf.image.convert_image_dtype(image, tf.float32)
+    if image.shape != shape:
+        image = tf.image.resize(image, shape[:2])
+    return tf.ensure_shape(image, shape)
 
 
 def _check_elements(source):

@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.data import Pipeline
 from reszoo.data.folder import decode
 from reszoo.training.finished import load_model
-from reszoo.training.run import create_pipeline
+from reszoo.training.run import create_crop, create_pipeline
+from reszoo.training.signature import read_signature, signature_of
 
 
 def predict_run(
@@ -28,11 +28,14 @@ def predict_run(
     """
     if not images:
         raise ValueError("There is nothing to predict. Give --images=FILE,FILE.")
-    model, pipeline = load_model(workdir), create_pipeline(config)
-    batch = tf.stack([_read(file, pipeline) for file in images])
+    model = load_model(workdir)
+    # The data set itself is not needed, unless an older version of this package trained the model.
+    signature = read_signature(Path(workdir)) or signature_of(create_pipeline(config))
+    crop = create_crop(config)
+    batch = tf.stack([signature.image(_read(file), crop) for file in images])
     probabilities = keras.ops.softmax(tf.cast(model(batch, training=False), tf.float32)).numpy()
     best = probabilities.argmax(axis=1)
-    names = pipeline.source.class_names
+    names = signature.class_names
     answers = [
         (names[label], float(p[label])) for label, p in zip(best, probabilities, strict=True)
     ]
@@ -41,11 +44,8 @@ def predict_run(
     return answers
 
 
-def _read(file: str, pipeline: Pipeline) -> tf.Tensor:
+def _read(file):
     try:
-        image = decode(tf.constant(file))
+        return decode(tf.constant(file))
     except tf.errors.OpError as error:
         raise ValueError(f"The image {file} cannot be read ({error.message[:200]}).") from error
-    if pipeline.image_shape[-1] == 1:
-        image = tf.image.rgb_to_grayscale(image)
-    return pipeline.test_image(image)

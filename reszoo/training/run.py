@@ -41,6 +41,7 @@ from reszoo.training.pictures import (
     show_confusion,
 )
 from reszoo.training.provenance import write_provenance
+from reszoo.training.signature import signature_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
 from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
@@ -268,6 +269,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     check_same_place(strategy, [state.epoch, state.batch])
     if chief:
         write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        signature_of(pipeline).write(workdir)
         write_provenance(workdir / "provenance.jsonl", config.seed)
     return Run(
         config,
@@ -336,17 +338,30 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
     options = config.data.to_dict()
     source = load_source(options.pop("name"), options.pop("corrupt_images"))
     augmentation = Augmentation(flip=options.pop("flip"), **config.augmentation.to_dict())
-    crop = Crop(**config.crop.to_dict()) if options.pop("crop") else None
+    del options["crop"]
     del options["mean"], options["std"]  # the model's
     return Pipeline(
         source,
         batch_size=config.batch_size,
         seed=config.seed,
-        crop=crop,
+        crop=create_crop(config),
         augmentation=augmentation,
         batches_per_update=config.optimizer.accumulation_steps,
         **options,
     )
+
+
+def create_crop(config: ConfigDict) -> Crop | None:
+    """Returns which part of its images a run uses; `None` if that is the whole of them.
+
+    Args:
+        config: The configuration; what it leaves out gets its default.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    config = complete(config)
+    return Crop(**config.crop.to_dict()) if config.data.crop else None
 
 
 def _create_compiled_model(config, pipeline):

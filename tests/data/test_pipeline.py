@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from reszoo.data import Augmentation, Pipeline, Source, load_source
+from reszoo.data.pipeline import prepared
 
 
 def numbered(train_examples=10, test_examples=10, size=4):
@@ -167,5 +168,5 @@ def test_encoded_images_without_a_way_to_read_them():
 
 def test_an_image_from_elsewhere_becomes_a_test_image():
     image = tf.fill((9, 7, 1), tf.constant(51, tf.uint8))
-    found = Pipeline(numbered(), batch_size=2).test_image(image)
+    found = prepared(image, (4, 4, 1))
     np.testing.assert_allclose(found, np.full((4, 4, 1), 0.2), rtol=1e-6)

@@ -52,6 +52,7 @@ def test_a_run_leaves_everything_in_its_work_directory(whole):
         "checkpoints",
         "config.json",
         "confusion.csv",
+        "data.json",
         "gradients",
         "lock",
         "metrics.jsonl",
