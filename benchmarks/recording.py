@@ -261,12 +261,16 @@ def print_table(seconds, memory):
 def peak_memory(name):
     """Returns the peak memory, in MiB, of processes that run a few steps of one variant.
 
-    It is their median, for the peaks of two processes that do the same differ by several per cent.
+    It is their median. Memory of tensors goes back to the system at once, where the C library is
+    GNU's; as it comes, what it keeps would differ by several per cent from process to process.
     """
     command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**17)}
     peaks = []
     for _ in range(3):
-        finished = subprocess.run(command, check=True, capture_output=True, text=True)
+        finished = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment
+        )
         peaks.append(float(finished.stdout.split()[-1]))
     return sorted(peaks)[1]
 

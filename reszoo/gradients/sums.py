@@ -2,14 +2,18 @@
 
 Each is one pass over its tensors, in float32 whatever the compute dtype. Values that are not
 finite are found by their mark on the sums: only then is a second pass made that counts them and
-leaves them out.
+leaves them out. XLA counts them in the same pass.
 """
 
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util  # there is no public way to ask for XLA
 
 from reszoo.gradients.statistics import FOURTH_POWER_MULTIPLE, HISTOGRAM_EXPONENTS
+
+# XLA adds up so many parts of a tensor side by side; a power of two.
+PARTS = 8
 
 
 def fork_sums(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
@@ -58,7 +62,7 @@ def distribution_sums(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> t
     """
     del total
     paths = [_kept(path) for path in (skip, branch)]
-    zeros = [tf.reduce_sum(tf.cast(path == 0, tf.float32)) for path in (skip, branch)]
+    zeros = [sum_of(tf.cast(path == 0, tf.float32)) for path in (skip, branch)]
     return tf.stack([*zeros, *(squares(tf.square(path * FOURTH_POWER_MULTIPLE)) for path in paths)])
 
 
@@ -114,7 +118,7 @@ def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         Shape `(6,)`, float32.
     """
     skip, branch, y = (_kept(tensor) for tensor in (skip, branch, y))
-    means = [tf.reduce_sum(skip), tf.reduce_sum(branch)]
+    means = [sum_of(skip), sum_of(branch)]
     elements = tf.cast(tf.size(y), tf.float32)
     return tf.stack([*means, squares(skip), squares(branch), squares(y), elements])
 
@@ -128,8 +132,8 @@ def activation_sums(y: tf.Tensor) -> tf.Tensor:
     Returns:
         Shape `(3,)`, float32.
     """
-    zeros = tf.reduce_sum(tf.cast(y == 0, tf.float32))
-    return tf.stack([tf.reduce_sum(_kept(y)), zeros, tf.cast(tf.size(y), tf.float32)])
+    zeros = sum_of(tf.cast(y == 0, tf.float32))
+    return tf.stack([sum_of(_kept(y)), zeros, tf.cast(tf.size(y), tf.float32)])
 
 
 def gradient_sums(gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]) -> tf.Tensor:
@@ -154,8 +158,9 @@ def squares(x: tf.Tensor) -> tf.Tensor:
     Returns:
         A float32 scalar.
     """
-    # Half the sum of squares, in one pass and without a temporary tensor.
-    return 2.0 * tf.nn.l2_loss(tf.cast(x, tf.float32))
+    x = tf.cast(x, tf.float32)
+    # Where XLA does not make one pass of it, this kernel does, without a temporary tensor.
+    return sum_of(x * x) if _in_xla() else 2.0 * tf.nn.l2_loss(x)
 
 
 def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -169,7 +174,31 @@ def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         A float32 scalar.
     """
     # A matrix product would round its factors on GPUs and TPUs, and is slower on a CPU.
-    return tf.reduce_sum(tf.cast(x, tf.float32) * tf.cast(y, tf.float32))
+    return sum_of(tf.cast(x, tf.float32) * tf.cast(y, tf.float32))
+
+
+def sum_of(x: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a tensor's values.
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        A scalar of its dtype.
+    """
+    elements = x.shape.num_elements()
+    if not _in_xla() or not elements or elements % PARTS:
+        return tf.reduce_sum(x)
+    # On a CPU XLA adds one value after the other, but vectors at once where parts are added up.
+    parts = tf.unstack(tf.reshape(x, (PARTS, -1)))
+    while len(parts) > 1:
+        parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return tf.reduce_sum(parts[0])
+
+
+def _in_xla():
+    """Returns whether what is being traced will be compiled by XLA."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def _kept(x):
@@ -180,19 +209,23 @@ def _kept(x):
 
 def _finite(sums: Callable, tensors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns sums over the finite values, and how many values of each tensor are not finite."""
+    if _in_xla():
+        return _without_nonfinite(sums, tensors)
     cheap = tf.stack(sums(*tensors))
+    finite = tf.reduce_all(tf.math.is_finite(cheap))
+    # All of each tensor or nothing of it, for a condition in the graph costs memory everywhere: it
+    # has TensorFlow run the whole graph in another order.
+    again = tf.cast(~finite, tf.int32)
+    parts = [tf.reshape(tensor, [-1])[: again * tf.size(tensor)] for tensor in tensors]
+    kept, left_out = _without_nonfinite(sums, parts)
+    return tf.where(finite, cheap, kept), left_out
 
-    def without_nonfinite():
-        finite = [tf.math.is_finite(tensor) for tensor in tensors]
-        kept = [
-            tf.where(mask, tensor, tf.zeros_like(tensor))
-            for mask, tensor in zip(finite, tensors, strict=True)
-        ]
-        left_out = [tf.reduce_sum(tf.cast(~mask, tf.float32)) for mask in finite]
-        return tf.stack(sums(*kept)), tf.stack(left_out)
 
-    return tf.cond(
-        tf.reduce_all(tf.math.is_finite(cheap)),
-        lambda: (cheap, tf.zeros(len(tensors))),
-        without_nonfinite,
-    )
+def _without_nonfinite(sums, tensors):
+    finite = [tf.math.is_finite(tensor) for tensor in tensors]
+    kept = [
+        tf.where(mask, tensor, tf.zeros_like(tensor))
+        for mask, tensor in zip(finite, tensors, strict=True)
+    ]
+    left_out = [sum_of(tf.cast(~mask, tf.float32)) for mask in finite]
+    return tf.stack(sums(*kept)), tf.stack(left_out)
