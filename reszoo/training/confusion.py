@@ -42,7 +42,8 @@ class ConfusionCounts(keras.callbacks.Callback):
     """Counts in every test how many examples of each class the model takes for each class.
 
     The devices count while they test, so that it costs nothing beside: `fit` and `evaluate` call
-    `count` in the step of each replica. Made in the scope of the strategy, in every process.
+    `count` in the step of each replica. Made in the scope of the strategy of `fit`, in every
+    process; for `evaluate`, outside of any.
 
     Args:
         num_classes: Number of classes.

@@ -203,17 +203,22 @@ class Run:
 
     def _summarize(self):
         """Writes what the run came to, and returns it as a table."""
-        worst = []
+        worst, counts = [], self.confusion.counts
         # After an interrupted end there was no test. Several processes leave it to `--mode=eval`.
-        if self.confusion.counts is None and not _has_several_workers(self.strategy):
-            with averaged_weights(self.model):
-                evaluate(self.model, self.pipeline, callbacks=[self.confusion])
-        if self.confusion.counts is not None:
-            worst = self._record_confusion(self.confusion.counts)
+        if counts is None and not _has_several_workers(self.strategy):
+            counts = self._counts_on_one_device()
+        if counts is not None:
+            worst = self._record_confusion(counts)
         epochs = read_metrics(self.workdir / METRICS_FILE)
         summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
         write_summary(self.summary_file, summary)
         return as_table(summary, self.workdir)
+
+    def _counts_on_one_device(self):
+        confusion = ConfusionCounts(self.pipeline.source.num_classes)
+        with averaged_weights(self.model):
+            evaluate(self.model, self.pipeline, callbacks=[confusion])
+        return confusion.counts
 
     def _record_confusion(self, counts):
         """Writes a confusion matrix to a file and for TensorBoard; returns the worst classes."""

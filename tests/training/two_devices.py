@@ -13,6 +13,7 @@ from reszoo import ResidualBlock
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
 from reszoo.training.confusion import ConfusionCounts
+from reszoo.training.loop import evaluate
 from reszoo.training.losses import ClassificationLoss
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.strategy import spread_over
@@ -48,6 +49,10 @@ def train(devices):
     logs = fit(model, pipeline, epochs=2, callbacks=[confusion], strategy=strategy)
     assert confusion.counts.sum() == 360
     assert np.trace(confusion.counts) == round(360 * logs["val_accuracy"])
+    # Tested again on one device.
+    again = ConfusionCounts(10)
+    evaluate(model, pipeline, callbacks=[again])
+    np.testing.assert_array_equal(again.counts, confusion.counts)
     return model, logs
 
 
