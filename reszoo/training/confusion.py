@@ -42,8 +42,8 @@ class ConfusionCounts(keras.callbacks.Callback):
     """Counts in every test how many examples of each class the model takes for each class.
 
     The devices count while they test, so that it costs nothing beside: `fit` and `evaluate` call
-    `count` in the step of each replica. Made in the scope of the strategy of `fit`, in every
-    process; for `evaluate`, outside of any.
+    `count_answers` in the step of each replica. Made in the scope of the strategy of `fit`, in
+    every process; for `evaluate`, outside of any.
 
     Args:
         num_classes: Number of classes.
@@ -71,7 +71,7 @@ class ConfusionCounts(keras.callbacks.Callback):
         self.counts = None
         self._on_devices = Accumulator((num_classes, num_classes))
 
-    def count(self, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> None:
+    def count_answers(self, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> None:
         """Counts the examples of one replica's batch.
 
         Args:

@@ -40,8 +40,8 @@ def fit(
     - where the model was compiled with several `steps_per_execution`, callbacks are called before
       the first batch of an execution and after its last. One with `batches_ahead` can have it end
       sooner: so many batches may run before it is called again. All processes have to agree;
-    - a callback with a method `count` is called with `(labels, logits, weights)` in each step of a
-      test, on each replica;
+    - the method `count_answers` of a callback, if there is one, is called with `(labels, logits,
+      weights)` in each step of a test, on each replica;
     - a callback with `told_to_stop` and `stop()` can end the training of all processes at the same
       batch: where it is true in one of them, `stop()` is called in each;
     - a callback with a method `close()` is closed at the end, also when training raises.
@@ -160,7 +160,9 @@ def _recorded(step, recorders, strategy, jit_compile):
 
 def _tested(model, callbacks, strategy, jit_compile):
     """Returns what runs steps of a test."""
-    counters = [callback.count for callback in callbacks if hasattr(callback, "count")]
+    counters = [
+        callback.count_answers for callback in callbacks if hasattr(callback, "count_answers")
+    ]
     return repeated(distributed(test_step(model, counters), strategy, jit_compile))
 
 
