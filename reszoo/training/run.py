@@ -253,18 +253,17 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = create_pipeline(config)
-    state = TrainingState()
+    state, chief = TrainingState(), is_chief(strategy)
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
         checkpoints = Checkpoints(
             workdir / "checkpoints",
             model,
             state,
-            writes=is_chief(strategy),
+            writes=chief,
             **config.checkpoint.to_dict(),
         )
         confusion = ConfusionCounts(pipeline.source.num_classes)
-        chief = is_chief(strategy)
         callbacks = create_callbacks(
             config, workdir, pipeline, state, checkpoints, confusion, chief
         )
