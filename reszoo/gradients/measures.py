@@ -13,8 +13,8 @@ class Measure:
     """Sums that are taken of the same tensors, at one place of a block.
 
     Attributes:
-        place: `"fork"` (sees `g_skip`, `g_branch` and their sum on the way back), `"merge"` (sees
-            `g_y` on the way back), `"forward"` (sees `s(x)`, `f(x)` and their sum) or
+        place: `"fork"` (sees `g_skip` and `g_branch` on the way back), `"input"` (sees `g_x`, their
+            sum), `"merge"` (sees `g_y`), `"forward"` (sees `s(x)`, `f(x)` and their sum) or
             `"activation"` (sees what leaves the block).
         function: Takes the place's tensors and returns the sums, of shape `(sums,)`.
         powers: The power of the gradient that each of the sums has, by name.
@@ -33,6 +33,7 @@ class Measure:
 
 MEASURES = (
     Measure("fork", sums.fork_sums, statistics.FORK_SUMS, ("paths", "distribution", "noise_scale")),
+    Measure("input", sums.input_sums, statistics.INPUT_SUMS, ("paths",)),
     Measure("merge", sums.merge_sums, statistics.MERGE_SUMS, ("paths",)),
     Measure("forward", sums.forward_sums, statistics.FORWARD_SUMS, ("forward",)),
     Measure("activation", sums.activation_sums, statistics.ACTIVATION_SUMS, ("forward",)),
@@ -66,7 +67,7 @@ def measures_of(groups: Iterable[str]) -> tuple[Measure, ...]:
     Example:
 
     >>> [measure.place for measure in measures_of(["paths"])]
-    ['fork', 'merge']
+    ['fork', 'input', 'merge']
     """
     groups = set(groups)
     return tuple(measure for measure in MEASURES if groups & set(measure.groups))

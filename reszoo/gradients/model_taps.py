@@ -126,7 +126,8 @@ class ModelTaps:
 
     def _read_and_clear(self):
         variables = [accumulator.variable for accumulator in self._accumulators()]
-        sums = tf.concat([tf.reshape(variable, [-1]) for variable in variables], axis=0)
+        sums = [v if v.shape.rank == 1 else tf.reshape(v, [-1]) for v in variables]
+        sums = tf.concat(sums, axis=0)
         for variable in variables:
             variable.assign(tf.zeros(variable.shape))
         return sums

@@ -20,13 +20,13 @@ Sums = Mapping[str, np.ndarray]
 FORK_SUMS = {
     "skip_gradient_squares": 2,
     "branch_gradient_squares": 2,
-    "input_gradient_squares": 2,
     "skip_branch_products": 2,
     "input_elements": 0,
     "examples": 0,
     "skip_gradient_nonfinite": 0,
     "branch_gradient_nonfinite": 0,
 }
+INPUT_SUMS = {"input_gradient_squares": 2}
 MERGE_SUMS = {
     "output_gradient_squares": 2,
     "output_elements": 0,

@@ -1,7 +1,7 @@
 """What is put in the places of a block: its fork, its merge and its activation.
 
 Forward a tap is the identity; backward it adds sums of the gradients that pass to an accumulator,
-and hands them on as they are.
+and hands them on as they are, once the sums are taken.
 """
 
 from collections.abc import Callable, Sequence
@@ -149,9 +149,10 @@ class BlockTaps:
         @tf.custom_gradient
         def fork(x, anchor):
             def backward(skip, branch):
-                total = skip + branch
-                self._observe("fork", skip, branch, total)
-                return total, tf.zeros_like(anchor)
+                with self._observed("fork", skip, branch):
+                    total = skip + branch
+                with self._observed("input", total):
+                    return tf.identity(total), tf.zeros_like(anchor)
 
             return (tf.identity(x), tf.identity(x)), backward
 
@@ -164,12 +165,12 @@ class BlockTaps:
         @tf.custom_gradient
         def observed(y):
             def backward(gradient):
-                self._observe("merge", gradient)
-                return gradient
+                with self._observed("merge", gradient):
+                    return tf.identity(gradient)
 
             # The tape does not look in here, so what is measured is not differentiated.
-            self._observe("forward", shortcut, branch, y)
-            return tf.identity(y), backward
+            with self._observed("forward", shortcut, branch, y):
+                return tf.identity(y), backward
 
         y = self.own_merge(shortcut, branch)
         return _masked_as(y, observed(y))
@@ -180,8 +181,8 @@ class BlockTaps:
 
         @tf.custom_gradient
         def observed(y):
-            self._observe("activation", y)
-            return tf.identity(y), lambda gradient: gradient
+            with self._observed("activation", y):
+                return tf.identity(y), lambda gradient: gradient
 
         y = self.own_activation(y)
         return _masked_as(y, observed(y))
@@ -189,16 +190,23 @@ class BlockTaps:
     def _measures(self, place):
         return [pair for pair in self.accumulators if pair[0].place == place]
 
-    def _observe(self, place, *tensors):
+    def _observed(self, place, *tensors):
+        """Adds sums of the tensors, and returns a context that waits until they are taken.
+
+        What is computed in it is the only user that is left of the tensors, so that TensorFlow may
+        write its result in their place.
+        """
         measures = self._measures(place)
 
         def add():
+            all_sums = []
             for measure, accumulator in measures:
                 sums = measure.function(*self._seen_by(measure, tensors))
                 accumulator.add(unscaled(sums, measure.powers.values(), self.optimizer))
+                all_sums.append(sums)
+            return all_sums
 
-        if measures:
-            when(self.switch.on(), add)
+        return tf.control_dependencies([when(self.switch.on(), add)] if measures else [])
 
     def _seen_by(self, measure, tensors):
         if not measure.unscaled:
@@ -214,19 +222,22 @@ def _masked_as(x, same):
     return same
 
 
-def when(condition: tf.Tensor | bool, action: Callable[[], None]) -> None:
+def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]]) -> tf.Tensor:
     """Does something on the device if a condition holds.
 
     Args:
         condition: A boolean scalar; of Python, if it is known when the step is traced.
-        action: Changes variables.
+        action: Changes variables. Returns what has to be computed for it.
+
+    Returns:
+        A tensor that is there once these are.
     """
 
     def act():
-        action()
-        return tf.constant(True)
+        with tf.control_dependencies(action()):
+            return tf.constant(True)
 
-    choose(condition, act, lambda: tf.constant(False))
+    return choose(condition, act, lambda: tf.constant(False))
 
 
 def choose(condition: tf.Tensor | bool, then: Callable, otherwise: Callable) -> Any:

@@ -60,10 +60,7 @@ class UpdateTap:
         gradient_parts = self._gradient_parts(due, dense, [variable for _, variable in observed])
         before = self._copies(due, weights)
         self.apply(grads, variables)
-        when(
-            due,
-            lambda: self.accumulator.add(self._sums(rows, gradient_parts, before, weights)),
-        )
+        when(due, lambda: self._add(rows, gradient_parts, before, weights))
 
     def _add_noise(self, rows, gradients):
         """Adds the sums of this part of the batch alone: of this replica, of this batch."""
@@ -72,9 +69,9 @@ class UpdateTap:
 
         def add():
             sums = unscaled(gradient_sums(gradients)[:, :1], NOISE_SUMS.values(), self.optimizer)
-            self.noise_accumulator.add(
-                tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
-            )
+            sums = tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
+            self.noise_accumulator.add(sums)
+            return [sums]
 
         when(self.switch.on(), add)
 
@@ -121,21 +118,22 @@ class UpdateTap:
 
     def _copies(self, due, weights):
         """Returns the weights as they are now; nothing if not due."""
-        if self.fixed_shapes:
-            return [tf.identity(weight) for weight in weights]
+        if self.fixed_shapes or due is True:
+            return [tf.convert_to_tensor(weight) for weight in weights]
         return choose(
             due,
             lambda: [tf.identity(weight) for weight in weights],
             lambda: [tf.zeros(0, weight.dtype) for weight in weights],
         )
 
-    def _sums(self, rows, gradient_parts, before, weights):
-        before = [tf.reshape(old, w.shape) for old, w in zip(before, weights, strict=True)]
-        weight_squares = tf.stack([squares(old) for old in before])
-        updates = [w - old for old, w in zip(before, weights, strict=True)]
-        update_squares = tf.stack([squares(update) for update in updates])
+    def _add(self, rows, gradient_parts, before, weights):
+        """Adds the sums of weights that were updated."""
+        weight_squares = squares(before)
+        update_squares = squares([w - old for old, w in zip(before, weights, strict=True)])
         gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
         sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
         # Every replica has all of it, and the accumulators of all are added up.
         sums = tf.stack(sums, axis=1) / tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.scatter_nd(rows, sums, self.accumulator.variable.shape)
+        sums = tf.scatter_nd(rows, sums, self.accumulator.variable.shape)
+        self.accumulator.add(sums)
+        return [sums]
