@@ -34,11 +34,16 @@ def test_products_and_squares_are_summed_in_float32(jit, batch, dtype):
     np.testing.assert_allclose(taken[1], [np.sum(x * x), np.sum(y * y)], rtol=1e-6)
 
 
-def test_products_of_large_tensors_are_accurate():
-    x, y = np.random.default_rng(0).normal(size=(2, 32, 2**16)).astype("float32")
-    exact = np.sum(x.astype(np.float64) * y)
-    lengths = np.linalg.norm(x) * np.linalg.norm(y)
-    assert abs(products(tf.constant(x), tf.constant(y)) - exact) < 1e-8 * lengths
+@pytest.mark.parametrize("features", [2**16, 2**16 + 3])
+@pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
+def test_sums_over_large_tensors_are_accurate(jit, features):
+    x, y = np.random.default_rng(0).normal(size=(2, 33, features)).astype("float32")
+    squared, multiplied = tf.function(lambda x, y: (squares([x]), products(x, y)), jit_compile=jit)(
+        x, y
+    )
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    np.testing.assert_allclose(squared, [np.sum(x * x)], rtol=5e-7)
+    assert abs(multiplied - np.sum(x * y)) < 1e-8 * np.linalg.norm(x) * np.linalg.norm(y)
 
 
 @pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
