@@ -118,7 +118,7 @@ def record_while_watched(log_dir, go_on):
 def test_a_log_can_be_read_while_it_grows(pool, storage):
     training = pool.submit(record_while_watched, "gs://bucket/live", "gs://bucket/live/go_on")
     try:
-        assert wait_for_steps("gs://bucket/live", 2) == [0, 1]
+        assert wait_for_steps("gs://bucket/live", 1) == [0]
     finally:
         storage.write("live/go_on", b"")
         training.result(timeout=100)
@@ -147,6 +147,13 @@ def write_steps(log_dir):
     writer.close()
 
 
+def test_a_log_is_not_sent_again_for_each_step(elsewhere, storage):
+    elsewhere(write_steps, "gs://bucket/often")
+    sent = [len(request.body) for request in storage.requests if request.method == "PUT"]
+    assert len(sent) == 3  # when it was opened, at the first step, and at the end
+    assert steps_of("gs://bucket/often") == [0, 1, 2, 3]
+
+
 def test_a_log_that_was_cut_short_gives_what_is_intact(elsewhere, storage):
     elsewhere(write_steps, "gs://bucket/cut")
     (name,) = (name for name in storage.objects if name.startswith("cut/events"))
@@ -161,3 +168,23 @@ def test_a_service_that_is_away_for_a_moment_changes_nothing(elsewhere, storage)
     elsewhere(write_steps, "gs://bucket/faults")
     assert not storage.faults
     assert steps_of("gs://bucket/faults") == [0, 1, 2, 3]
+
+
+def test_who_has_no_access_is_told_so(elsewhere, storage, monkeypatch):
+    elsewhere(write_steps, "gs://bucket/shut")
+    monkeypatch.setattr(storage, "token", "another token")
+    with pytest.raises(ValueError, match=r"log cannot be written to 'gs://.*code 401"):
+        elsewhere(write_steps, "gs://bucket/new")
+    with pytest.raises(ValueError, match=r"log in 'gs://bucket/shut' cannot be read: .*code 401"):
+        load("gs://bucket/shut")
+
+
+def test_access_that_is_lost_in_training_is_named(elsewhere, storage):
+    storage.fail(403, 1, lambda request: len(request.body) > 100)  # more than the beginning
+    with pytest.raises(OSError, match=r"log in 'gs://bucket/lost' cannot be written: .*code 403"):
+        elsewhere(write_steps, "gs://bucket/lost")
+
+
+def test_a_bucket_that_does_not_exist_has_no_log(elsewhere):
+    with pytest.raises(ValueError, match=r"cannot be read: .*code 404"):
+        elsewhere(load, "gs://missing/run")
