@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.blocks import layers_of
-from reszoo.gradients.log import naming_what_fails, sends_whole_files
+from reszoo.gradients.log import naming_what_fails
+from reszoo.gradients.storage import is_stored
 
 ALARMS_FILE = "alarms.jsonl"
 # For how many recorded steps in a row each alarm has held.
@@ -222,7 +223,7 @@ class AlarmWatch:
         self.alarms = alarms
         self.path = os.path.join(log_dir, ALARMS_FILE)
         self._rows_path = os.path.join(log_dir, ROWS_FILE)
-        self._holds_back = sends_whole_files(log_dir)
+        self._holds_back = is_stored(log_dir)
         self._new_rows = []
         self._in_a_row = {}
         if tf.io.gfile.exists(self.path):

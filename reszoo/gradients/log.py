@@ -25,6 +25,8 @@ import tensorflow as tf
 from tensorflow.core.framework import summary_pb2
 from tensorflow.core.util import event_pb2
 
+from reszoo.gradients.storage import is_stored
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -191,26 +193,12 @@ class LogWriter:
         with naming_what_fails(self._log_dir):
             self._add_event(event)
         due = self._flushed_at + SECONDS_BETWEEN_UPLOADS
-        if time.monotonic() >= due or not sends_whole_files(self._log_dir):
+        if time.monotonic() >= due or not is_stored(self._log_dir):
             self.flush()
 
     def _add_event(self, event):
         event.wall_time = time.time()
         self._file.write(event.SerializeToString())
-
-
-def sends_whole_files(path: str) -> bool:
-    """Returns whether a file system sends all of a file again when something is appended to it.
-
-    Args:
-        path: A path on it.
-
-    Example:
-
-    >>> sends_whole_files("gs://bucket/run"), sends_whole_files("runs/mine")
-    (True, False)
-    """
-    return str(path).startswith("gs://")
 
 
 @contextlib.contextmanager
