@@ -228,6 +228,10 @@ def evaluate(workdir):
     return training.evaluate_run(get_config(), workdir)
 
 
+def predict(workdir, image):
+    return training.predict_run(get_config(), workdir, [image])
+
+
 def test_a_run_is_that_on_a_local_disk(elsewhere, storage, tmp_path):
     workdir = "gs://bucket/run"
     killed = multiprocessing.get_context("spawn").Process(target=train_until_killed, args=[workdir])
@@ -246,6 +250,10 @@ def test_a_run_is_that_on_a_local_disk(elsewhere, storage, tmp_path):
     local = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     # What holds a lock on a disk is not the file, and stays.
     assert files(storage.objects) == files(local) - {"run/lock"}
+    image = tf.io.encode_png(np.full((8, 8, 1), 128, np.uint8))
+    tf.io.write_file(str(tmp_path / "a.png"), image)
+    ((answer, _),) = elsewhere(predict, "gs://bucket/run", str(tmp_path / "a.png"))
+    assert answer in "0123456789"
     picture, page, table = write_report(["gs://bucket/run"])
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert page.read_text().startswith("<!DOCTYPE html>")
