@@ -55,6 +55,7 @@ setup(
             "ruff>=0.15",
             "safetensors>=0.5",
             "tf2onnx>=1.16",
+            "trustme>=1.2",
             "wandb>=0.20",
             "zensical>=0.0.70,<0.2",
         ],

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration, a Python file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the logs, checkpoints and model.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, local or gs://.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
 _IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
 _FORMAT = flags.DEFINE_list("format", ["savedmodel"], "What to export: savedmodel,onnx,tflite.")

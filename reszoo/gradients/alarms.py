@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.blocks import layers_of
+from reszoo.gradients.log import naming_what_fails
+from reszoo.gradients.storage import is_stored
 
 ALARMS_FILE = "alarms.jsonl"
 # For how many recorded steps in a row each alarm has held.
@@ -221,6 +223,8 @@ class AlarmWatch:
         self.alarms = alarms
         self.path = os.path.join(log_dir, ALARMS_FILE)
         self._rows_path = os.path.join(log_dir, ROWS_FILE)
+        self._holds_back = is_stored(log_dir)
+        self._new_rows = []
         self._in_a_row = {}
         if tf.io.gfile.exists(self.path):
             kept = [f for f in read_findings(log_dir) if f.step < first_step]
@@ -252,15 +256,23 @@ class AlarmWatch:
         if in_a_row or self._in_a_row:
             # So that a run that is taken up again counts on.
             rows = [[*key, count] for key, count in in_a_row.items()]
-            _write(self._rows_path, "a", [{"step": recorded.step, "in_a_row": rows}])
+            self._new_rows.append({"step": recorded.step, "in_a_row": rows})
+            if not self._holds_back:
+                self.flush()
         self._in_a_row = in_a_row
         if findings:
             _write(self.path, "a", [asdict(finding) for _, finding in findings])
         return findings
 
+    def flush(self) -> None:
+        """Writes what is held back on `gs://`: for how many steps in a row each alarm has held."""
+        if self._new_rows:
+            _write(self._rows_path, "a", self._new_rows)
+        self._new_rows = []
+
 
 def _write(path, mode, rows):
-    with tf.io.gfile.GFile(path, mode) as file:
+    with naming_what_fails(os.path.dirname(path)), tf.io.gfile.GFile(path, mode) as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -9,6 +9,7 @@ A file opens with the step at which its training began. What older files hold fr
 undone by a restart, and is left out when reading, as TensorBoard does.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -24,6 +25,8 @@ import tensorflow as tf
 from tensorflow.core.framework import summary_pb2
 from tensorflow.core.util import event_pb2
 
+from reszoo.gradients.storage import is_stored
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -36,6 +39,9 @@ ALARMS_TAG = "gradient_flow/alarms"
 FINDINGS_TAG = "gradient_flow/findings"
 FORMAT_VERSION = 1
 _FILE_PREFIX = "events.out.tfevents."
+# Nothing can be appended to what Google Cloud Storage holds: a flush sends the whole file again,
+# and no Python thread runs meanwhile. The service takes one version of a file a second.
+SECONDS_BETWEEN_UPLOADS = 30
 _files_opened = itertools.count()
 
 
@@ -61,7 +67,8 @@ class Record:
 class LogWriter:
     """Writes records to a new event file.
 
-    Every record is on disk when `write` returns, so that a killed run loses nothing.
+    Every record is on disk when `write` returns, so that a killed run loses nothing. To `gs://` the
+    log is sent every 30 seconds, and with `flush` and `close`.
 
     Args:
         log_dir: The directory, local or `gs://`; made if it is not there.
@@ -71,6 +78,7 @@ class LogWriter:
 
     Raises:
         ValueError: If the directory cannot be written.
+        OSError: Raised by the methods, if it no longer can.
     """
 
     def __init__(
@@ -82,17 +90,22 @@ class LogWriter:
             "statistics": list(statistics),
         }
         self._described = set()
+        self._log_dir = str(log_dir)
+        self._flushed_at = -np.inf
         try:
             tf.io.gfile.makedirs(log_dir)
             self._file = tf.io.TFRecordWriter(os.path.join(log_dir, _new_file_name()))
+            self._begin(first_step)
         except tf.errors.OpError as error:
             raise ValueError(
                 f"The gradient log cannot be written to {str(log_dir)!r}: {error.message}. Give "
                 "GradientRecorder a directory that can be made and written."
             ) from error
-        self._write_event(event_pb2.Event(file_version="brain.Event:2"))
+
+    def _begin(self, first_step):
+        self._add_event(event_pb2.Event(file_version="brain.Event:2"))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write_event(event_pb2.Event(step=first_step, session_log=start))
+        self._add_event(event_pb2.Event(step=first_step, session_log=start))
         self._file.flush()
 
     def write(self, step: int, values: np.ndarray, scalars: Mapping[str, float]) -> None:
@@ -115,7 +128,6 @@ class LogWriter:
         for name, value in scalars.items():
             self._add(summary, f"{TAG}/{name}", value, "scalars", summary_pb2.DATA_CLASS_SCALAR, "")
         self._write_event(event_pb2.Event(step=step, summary=summary))
-        self._file.flush()
 
     def write_table(self, step: int, tag: str, values: np.ndarray, header: Mapping) -> None:
         """Writes another table of a recorded step.
@@ -130,7 +142,6 @@ class LogWriter:
         kind = summary_pb2.DATA_CLASS_TENSOR
         self._add(summary, tag, values, _TABLES_PLUGIN, kind, json.dumps(header))
         self._write_event(event_pb2.Event(step=step, summary=summary))
-        self._file.flush()
 
     def write_text(self, step: int, text: str) -> None:
         """Writes what alarms found, for TensorBoard's page of texts.
@@ -143,7 +154,6 @@ class LogWriter:
         kind = summary_pb2.DATA_CLASS_TENSOR
         self._add(summary, ALARMS_TAG, np.array([text], object), "text", kind, "")
         self._write_event(event_pb2.Event(step=step, summary=summary))
-        self._file.flush()
 
     def write_findings(self, step: int, findings: Sequence[str]) -> None:
         """Writes what alarms found, for the plugin's marks on the time axis.
@@ -156,11 +166,17 @@ class LogWriter:
         kind = summary_pb2.DATA_CLASS_TENSOR
         self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, kind, "")
         self._write_event(event_pb2.Event(step=step, summary=summary))
-        self._file.flush()
+
+    def flush(self) -> None:
+        """Writes what is held back."""
+        with naming_what_fails(self._log_dir):
+            self._file.flush()
+        self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with naming_what_fails(self._log_dir):
+            self._file.close()
 
     def _add(self, summary, tag, values, plugin, data_class, content):
         values = np.asarray(values)
@@ -174,8 +190,33 @@ class LogWriter:
             value.metadata.data_class = data_class
 
     def _write_event(self, event):
+        with naming_what_fails(self._log_dir):
+            self._add_event(event)
+        due = self._flushed_at + SECONDS_BETWEEN_UPLOADS
+        if time.monotonic() >= due or not is_stored(self._log_dir):
+            self.flush()
+
+    def _add_event(self, event):
         event.wall_time = time.time()
         self._file.write(event.SerializeToString())
+
+
+@contextlib.contextmanager
+def naming_what_fails(log_dir: str) -> Iterator[None]:
+    """Says which log cannot be written, instead of an error of TensorFlow's.
+
+    Args:
+        log_dir: The directory of the log.
+
+    Raises:
+        OSError: If TensorFlow raised an error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"The gradient log in {log_dir!r} cannot be written: {error.message}"
+        ) from error
 
 
 def _new_file_name():
@@ -356,7 +397,7 @@ def _event_files(log_dir):
     for directory in (log_dir, os.path.join(log_dir, "gradients")):
         files = [
             path
-            for path in sorted(tf.io.gfile.glob(os.path.join(directory, _FILE_PREFIX + "*")))
+            for path in _files(os.path.join(directory, _FILE_PREFIX + "*"), log_dir)
             if _first_step(path) is not None
         ]
         if files:
@@ -365,6 +406,15 @@ def _event_files(log_dir):
         f"There is no gradient log in {str(log_dir)!r}. Give the log_dir of a GradientRecorder, or "
         "the workdir of a training that recorded."
     )
+
+
+def _files(pattern, log_dir):
+    try:
+        return sorted(tf.io.gfile.glob(pattern))
+    except tf.errors.OpError as error:  # such as no access, or no bucket
+        raise ValueError(
+            f"The gradient log in {str(log_dir)!r} cannot be read: {error.message}"
+        ) from error
 
 
 def _first_step(path):
@@ -389,3 +439,5 @@ def _events(path, warn=True):
                 f"{path} is damaged after {read} events; what follows is left out. {error.message}",
                 stacklevel=2,
             )
+    except tf.errors.OpError as error:
+        raise ValueError(f"{path} cannot be read: {error.message}") from error

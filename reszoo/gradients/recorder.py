@@ -52,7 +52,8 @@ class GradientRecorder(keras.callbacks.Callback):
     gain; of the set `"weights"`, the norms of the block's weights, their gradient and update.
 
     Args:
-        log_dir: Directory of the log, local or `gs://`. Of several processes the chief writes.
+        log_dir: Directory of the log, local or `gs://`. Of several processes the chief writes. To
+            `gs://` the log is sent every 30 seconds, with `flush`, and when training ends.
         every_steps: Records the steps that are multiples of it, counted from 0 as
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
@@ -106,6 +107,7 @@ class GradientRecorder(keras.callbacks.Callback):
         self.blocks = blocks
         self._taps = None
         self._writer = None
+        self._watch = None
         self._scratch = None
         self._due_step = None
         self._put_aside = {}
@@ -206,18 +208,26 @@ class GradientRecorder(keras.callbacks.Callback):
         # Of batches that are accumulated only the last sees the update.
         return self._taps.recorded(step, always=not asks and self._batches_per_step == 1)
 
+    def flush(self) -> None:
+        """Writes what is held back of a log on `gs://`, so that it has every step up to now."""
+        if self._watch is not None:
+            self._writer.flush()
+            self._watch.flush()
+
     def close(self) -> None:
         """Closes the log and leaves the model as it was. Does nothing the second time."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
-        self._scratch = None
         if self._taps is not None:
             self._untap_fit(self._taps.model)
         self._taps = None
         self._due_step = None
+        writer, watch, self._writer, self._watch = self._writer, self._watch, None, None
+        if writer is not None:
+            writer.close()
+        if watch is not None:
+            watch.flush()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        self._scratch = None
 
     def _next_due(self):
         """Returns the first step to record of those that have not begun."""

@@ -9,11 +9,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from reszoo.gradients import read_findings, records
+from reszoo.gradients.storage import as_path
 from reszoo.tensorboard import recording as recordings
 
 # Of a longer run, so many steps are in the page; the table beside it has all.
@@ -116,7 +116,7 @@ def run_names(log_dirs: Sequence[str]) -> list[str]:
     >>> run_names(["runs/a", "runs/b"]), run_names(["x/a", "y/a"])
     (['a', 'b'], ['x/a', 'y/a'])
     """
-    names = [Path(log_dir).resolve().name for log_dir in log_dirs]
+    names = [as_path(log_dir).resolve().name for log_dir in log_dirs]
     unique = len(set(names)) == len(names)
     return names if unique else [str(log_dir) for log_dir in log_dirs]
 

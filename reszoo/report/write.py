@@ -1,15 +1,17 @@
 """The files of a report."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from reszoo.gradients import load, records
+from reszoo.gradients.storage import StoredPath, as_path
 from reszoo.report.figure import gradient_flow_figure
 from reszoo.report.page import page, run_names
 
 
-def write_report(workdirs: Sequence[str]) -> list[Path]:
+def write_report(workdirs: Sequence[str]) -> list[Path | StoredPath]:
     """Writes the report of some runs.
 
     Each directory gets the picture of its run, `gradient_flow.png`. The first also gets
@@ -27,17 +29,19 @@ def write_report(workdirs: Sequence[str]) -> list[Path]:
     """
     # Everything is read and drawn before anything is written.
     figures = {
-        Path(workdir) / "gradient_flow.png": gradient_flow_figure(
-            load(workdir), f"Gradient flow in {Path(workdir).resolve().name}"
+        as_path(workdir) / "gradient_flow.png": gradient_flow_figure(
+            load(workdir), f"Gradient flow in {run_names([workdir])[0]}"
         )
         for workdir in workdirs
     }
     content = page(workdirs)
     for path, figure in figures.items():
-        figure.savefig(path, dpi=120)
-    html_path = Path(workdirs[0]) / "gradient_flow.html"
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120)
+        path.write_bytes(picture.getvalue())
+    html_path = as_path(workdirs[0]) / "gradient_flow.html"
     html_path.write_text(content, encoding="utf-8")
-    csv_path = Path(workdirs[0]) / "gradient_flow.csv"
+    csv_path = as_path(workdirs[0]) / "gradient_flow.csv"
     _write_csv(csv_path, workdirs)
     return [*figures, html_path, csv_path]
 
@@ -45,7 +49,7 @@ def write_report(workdirs: Sequence[str]) -> list[Path]:
 def _write_csv(path, workdirs):
     read = (record for workdir in workdirs for record in records(workdir))
     statistics = list(dict.fromkeys(name for record in read for name in record.statistics))
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["run", "step", "block", *statistics])
         for run, workdir in zip(run_names(workdirs), workdirs, strict=True):

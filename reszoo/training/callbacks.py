@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
 from reszoo.gradients import GradientRecorder
+from reszoo.gradients.storage import StoredPath
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.defaults import flat
@@ -22,7 +23,7 @@ from reszoo.training.state import TrainingState
 
 def create_callbacks(
     config: ConfigDict,
-    workdir: Path,
+    workdir: Path | StoredPath,
     pipeline: Pipeline,
     state: TrainingState,
     checkpoints: Checkpoints,
@@ -49,13 +50,15 @@ def create_callbacks(
         *_tensorboard(config.tensorboard, workdir, pipeline, state, confusion),
         *_loggers(config, workdir),
     ]
+    recorders = _recorders(config.recording, workdir / "gradients")
+    checkpoints.before_saving = [recorder.flush for recorder in recorders]
     return [
         FiniteLoss(state),
         BestEpoch(state, **config.best.to_dict()),
         confusion,
         *(shown if chief else []),
         *_profiler(config.tensorboard.profile_steps, workdir, pipeline, chief),
-        *_recorders(config.recording, workdir / "gradients"),
+        *recorders,
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints, state),
     ]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reszoo.gradients.storage import as_path
 from reszoo.gradients.taps import Accumulator
 from reszoo.training.metrics import write_atomically
 
@@ -128,4 +129,4 @@ def write_confusion(path: str | Path, counts: np.ndarray, class_names: Sequence[
     rows.writerow(["true class", *class_names])
     for name, row in zip(class_names, counts.tolist(), strict=True):
         rows.writerow([name, *row])
-    write_atomically(Path(path), text.getvalue())
+    write_atomically(as_path(path), text.getvalue())

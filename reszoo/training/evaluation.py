@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from reszoo.gradients.storage import as_path
 from reszoo.training.confusion import (
     CONFUSION_FILE,
     ConfusionCounts,
@@ -36,7 +37,7 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         print(f"test {name.replace('_', ' ')}: {value:.4f}")
     for of_class in worst_classes(confusion.counts, names):
         print(_line(of_class))
-    path = Path(workdir) / CONFUSION_FILE
+    path = as_path(workdir) / CONFUSION_FILE
     write_confusion(path, confusion.counts, names)
     print(f"confusion matrix: {path}")
     return figures

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from reszoo.gradients.storage import as_path
+
 
 class EventFiles:
     """One open event file for each of TensorBoard's runs.
@@ -25,7 +27,7 @@ class EventFiles:
     """
 
     def __init__(self, directory: str | Path):
-        self._directory = Path(directory)
+        self._directory = as_path(directory)
         self._writers = {}
 
     def writer(self, run: str) -> tf.summary.SummaryWriter:

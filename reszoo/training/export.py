@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from reszoo.gradients.storage import is_stored
 from reszoo.training.finished import load_model
 from reszoo.training.run import create_pipeline
 
@@ -73,6 +74,10 @@ def export_run(
             model answers differently.
     """
     _check(formats)
+    if is_stored(workdir):
+        raise ValueError(
+            f"Nothing is exported to {workdir}. Copy model.keras to a directory, and give that."
+        )
     model = load_model(workdir)
     images, *_ = next(iter(create_pipeline(config).test_batches()))
     directory = Path(workdir) / EXPORT_DIRECTORY

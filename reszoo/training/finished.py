@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 
+from reszoo.gradients.storage import as_path
 from reszoo.training.run import MODEL_FILE
 
 
@@ -16,7 +17,7 @@ def load_model(workdir: str | Path) -> keras.Model:
     Raises:
         ValueError: If there is none.
     """
-    path = Path(workdir) / MODEL_FILE
+    path = as_path(workdir) / MODEL_FILE
     if not path.exists():
         raise ValueError(f"There is no {path}. Train first, with --mode=train.")
-    return keras.models.load_model(path)
+    return keras.models.load_model(str(path))

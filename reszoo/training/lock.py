@@ -1,10 +1,27 @@
 """Keeps two runs out of one work directory."""
 
+import _thread
+import atexit
 import fcntl
 import os
+import secrets
 import socket
+import threading
+import time
 import weakref
 from pathlib import Path
+
+from absl import logging
+
+from reszoo.gradients.storage import StoredPath, as_path, is_stored
+
+LOCK_FILE = "lock"
+# An object store knows no locks. Who holds one there says so again and again, and is taken for
+# dead after this long without a word.
+SECONDS_BETWEEN_BEATS = 10
+SECONDS_UNTIL_DEAD = 45
+# Of two that begin at the same moment the one that wrote last goes on.
+SECONDS_TO_SETTLE = 1
 
 
 class WorkdirLock:
@@ -27,21 +44,120 @@ class WorkdirLock:
     """
 
     def __init__(self, workdir: str | Path):
-        path = Path(workdir) / "lock"
+        path = Path(workdir) / LOCK_FILE
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(descriptor, 200).decode(errors="replace").strip()
             os.close(descriptor)
-            raise ValueError(
-                f"Another run is at work in {workdir}: {holder or 'unknown'}. Give another "
-                "workdir, or wait for it to end."
-            ) from error
+            raise _is_held(workdir, holder) from error
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.write(descriptor, f"{_name_of_this_process()}\n".encode())
         self._release = weakref.finalize(self, os.close, descriptor)
 
     def release(self) -> None:
         """Lets others in. Does nothing the second time."""
         self._release()
+
+
+class LeasedLock:
+    """Holds a work directory on an object store, as long as it says so every few seconds.
+
+    After a process that was killed the next one waits until its word is too old. A process that
+    was silent for so long that another took its place ends itself when it finds that out.
+
+    Args:
+        workdir: The work directory.
+
+    Raises:
+        ValueError: If another run holds it.
+    """
+
+    def __init__(self, workdir: StoredPath):
+        self._path = workdir / LOCK_FILE
+        self._token = secrets.token_hex(8)
+        self._released = threading.Event()
+        holder = _living_holder(self._path)
+        if holder is None:
+            self._beat(0)
+            time.sleep(SECONDS_TO_SETTLE)
+            holder = _read(self._path)
+        if self._token not in holder:
+            raise _is_held(workdir, holder.split(",")[0])
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+        atexit.register(self.release)
+
+    def release(self) -> None:
+        """Lets others in. Does nothing the second time."""
+        if self._released.is_set():
+            return
+        self._released.set()
+        atexit.unregister(self.release)
+        self._thread.join()
+        if self._token in _read(self._path):
+            self._path.unlink()
+
+    def _beat(self, number):
+        # As long each time, for TensorFlow remembers for some seconds how long a file was.
+        text = f"{_name_of_this_process()}, {self._token}, {number}"
+        self._path.write_text(f"{text:<200}\n")
+
+    def _keep(self):
+        number = 0
+        while not self._released.wait(SECONDS_BETWEEN_BEATS):
+            number += 1
+            try:
+                holder = _read(self._path)
+                if self._token not in holder:
+                    logging.error("%s is held by another run now: %s", self._path.parent, holder)
+                    _thread.interrupt_main()
+                    return
+                self._beat(number)
+            except OSError as error:  # perhaps it is better the next time
+                logging.warning("The lock could not be kept: %s", error)
+
+
+def lock_workdir(workdir: str | Path | StoredPath) -> WorkdirLock | LeasedLock:
+    """Returns a lock on a work directory, which this process holds.
+
+    Args:
+        workdir: The work directory.
+
+    Raises:
+        ValueError: If another run holds it.
+    """
+    return LeasedLock(as_path(workdir)) if is_stored(workdir) else WorkdirLock(workdir)
+
+
+def _living_holder(path):
+    """Returns what the holder of a lock has written; `None` if there is none, or it is dead."""
+    first = _read(path)
+    if not first:
+        return None
+    end = time.monotonic() + SECONDS_UNTIL_DEAD
+    while time.monotonic() < end:
+        time.sleep(min(1, SECONDS_BETWEEN_BEATS))
+        now = _read(path)
+        if now != first:
+            return now or None
+    return None
+
+
+def _read(path):
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _is_held(workdir, holder):
+    return ValueError(
+        f"Another run is at work in {workdir}: {holder or 'unknown'}. Give another workdir, or "
+        "wait for it to end."
+    )
+
+
+def _name_of_this_process():
+    return f"process {os.getpid()} on {socket.gethostname()}"

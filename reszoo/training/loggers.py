@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import keras
 from absl import logging
 
+from reszoo.gradients.storage import StoredPath, as_path, is_stored
 from reszoo.training.metrics import epoch_figures, write_atomically
 
 LOGGERS_FILE = "loggers.json"
@@ -36,16 +37,19 @@ class WandbLogger:
     Its own environment variables say where and how: `WANDB_PROJECT`, `WANDB_MODE=offline`.
 
     Args:
-        workdir: The work directory; its name is that of the run, and `wandb/` in it has its files.
+        workdir: The work directory; its name is that of the run, and `wandb/` in it has its files,
+            or that in the current directory for a run on `gs://`.
         config: The configuration of the run.
         run_id: The run that goes on, `None` for a new one.
     """
 
-    def __init__(self, workdir: Path, config: Mapping[str, Any], run_id: str | None):
+    def __init__(self, workdir: Path | StoredPath, config: Mapping[str, Any], run_id: str | None):
         import wandb
 
+        # Its own files are open while it runs, so they are on a disk.
+        directory = None if is_stored(workdir) else str(workdir)
         self._run = wandb.init(
-            id=run_id, resume="allow", name=workdir.name, dir=str(workdir), config=dict(config)
+            id=run_id, resume="allow", name=workdir.name, dir=directory, config=dict(config)
         )
         self.run_id = self._run.id
 
@@ -69,7 +73,7 @@ class MLflowLogger:
         run_id: The run that goes on, `None` for a new one.
     """
 
-    def __init__(self, workdir: Path, config: Mapping[str, Any], run_id: str | None):
+    def __init__(self, workdir: Path | StoredPath, config: Mapping[str, Any], run_id: str | None):
         import mlflow
 
         self._mlflow = mlflow
@@ -110,7 +114,7 @@ class Logging(keras.callbacks.Callback):
         super().__init__()
         for name in names:
             _check(name)
-        self._workdir = Path(workdir)
+        self._workdir = as_path(workdir)
         self._config = config
         self._names = names
         self._sent = {}

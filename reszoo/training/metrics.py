@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from reszoo.gradients.storage import StoredPath, append_text, as_path, is_stored
 from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
 
@@ -47,7 +48,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def __init__(self, path: str | Path, state: TrainingState):
         super().__init__()
-        self._path = Path(path)
+        self._path = as_path(path)
         self._state = state
 
     def on_train_begin(self, logs=None):
@@ -55,8 +56,8 @@ class MetricsLog(keras.callbacks.Callback):
         write_atomically(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(epoch_figures(self.model, epoch, logs)) + "\n")
+        figures = epoch_figures(self.model, epoch, logs)
+        append_text(self._path, json.dumps(figures) + "\n")
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -110,18 +111,21 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
     Args:
         path: The file; nothing comes of one that does not exist.
     """
-    path = Path(path)
+    path = as_path(path)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path | StoredPath, text: str) -> None:
     """Writes a file so that it is there either as before or whole.
 
     Args:
         path: The file.
         text: What it will hold.
     """
+    if is_stored(path):  # where nothing is seen before it is whole
+        path.write_text(text, encoding="utf-8")
+        return
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from reszoo.gradients.storage import append_text, as_path
+
 PACKAGES = ("reszoo", "keras", "tensorflow", "tensorflow-datasets", "numpy", "ml_collections")
 
 
@@ -21,8 +23,7 @@ def write_provenance(path: str | Path, seed: int) -> None:
         path: The file.
         seed: The seed of the run.
     """
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(provenance(seed)) + "\n")
+    append_text(as_path(path), json.dumps(provenance(seed)) + "\n")
 
 
 def provenance(seed: int) -> dict[str, Any]:

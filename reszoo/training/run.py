@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
 from reszoo.gradients.chief import is_chief
+from reszoo.gradients.storage import StoredPath, as_path, is_stored, os_errors
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks import create_callbacks
 from reszoo.training.checkpoints import Checkpoints
@@ -22,7 +23,7 @@ from reszoo.training.confusion import (
 )
 from reszoo.training.defaults import complete, flat
 from reszoo.training.event_files import EventFiles
-from reszoo.training.lock import WorkdirLock
+from reszoo.training.lock import LeasedLock, WorkdirLock, lock_workdir
 from reszoo.training.loop import evaluate, fit
 from reszoo.training.losses import create_loss
 from reszoo.training.metrics import (
@@ -90,7 +91,7 @@ class Run:
     """
 
     config: ConfigDict
-    workdir: Path
+    workdir: Path | StoredPath
     pipeline: Pipeline
     strategy: tf.distribute.Strategy
     model: keras.Model
@@ -98,15 +99,15 @@ class Run:
     checkpoints: Checkpoints
     confusion: ConfusionCounts
     state: TrainingState
-    lock: WorkdirLock | None
+    lock: WorkdirLock | LeasedLock | None
 
     @property
-    def model_file(self) -> Path:
+    def model_file(self) -> Path | StoredPath:
         """Where the trained model is saved."""
         return self.workdir / MODEL_FILE
 
     @property
-    def summary_file(self) -> Path:
+    def summary_file(self) -> Path | StoredPath:
         """Where the figures of the finished run are."""
         return self.workdir / SUMMARY_FILE
 
@@ -196,6 +197,10 @@ class Run:
         self._say(f"{error} Back to the last checkpoint, at {options.rate_factor} of the rate.")
 
     def _save_model(self):
+        if is_stored(self.workdir):  # where nothing is seen before it is whole
+            with averaged_weights(self.model), os_errors(self.model_file):
+                self.model.save(str(self.model_file))
+            return
         partial = self.workdir / "model.partial.keras"
         with averaged_weights(self.model):
             self.model.save(partial)
@@ -237,7 +242,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
 
     Args:
         config: The configuration; `configs/digits_resnet18.py` explains its fields.
-        workdir: The work directory, made if it is missing.
+        workdir: The work directory, local or `gs://`, made if it is missing.
 
     Returns:
         The run, whose `train()` trains.
@@ -249,7 +254,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     config = complete(config)
     _check(config)
     strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
-    workdir = _writable(Path(workdir).absolute())
+    workdir = _writable(as_path(workdir).absolute())
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = create_pipeline(config)
@@ -268,7 +273,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
             config, workdir, pipeline, state, checkpoints, confusion, chief
         )
         # Only now, so that what is refused leaves no file behind.
-        lock = WorkdirLock(workdir) if chief else None
+        lock = lock_workdir(workdir) if chief else None
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
     if chief:
@@ -319,7 +324,7 @@ def _has_several_workers(strategy):
 def _writable(workdir):
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if os.access(workdir, os.W_OK | os.X_OK):
+        if is_stored(workdir) or os.access(workdir, os.W_OK | os.X_OK):
             return workdir
         reason = "Permission denied"
     except OSError as error:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from reszoo.data import Crop, Pipeline
 from reszoo.data.pipeline import prepared
+from reszoo.gradients.storage import StoredPath
 from reszoo.training.metrics import write_atomically
 
 DATA_FILE = "data.json"
@@ -41,7 +42,7 @@ class Signature:
             image = tf.image.rgb_to_grayscale(image)
         return prepared(image, self.image_shape, crop)
 
-    def write(self, workdir: Path) -> None:
+    def write(self, workdir: Path | StoredPath) -> None:
         """Writes it to a work directory."""
         write_atomically(workdir / DATA_FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
@@ -55,7 +56,7 @@ def signature_of(pipeline: Pipeline) -> Signature:
     return Signature(pipeline.test_image_shape, tuple(pipeline.source.class_names))
 
 
-def read_signature(workdir: Path) -> Signature | None:
+def read_signature(workdir: Path | StoredPath) -> Signature | None:
     """Returns what a run has written to its work directory; `None` if that was nothing.
 
     Args:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from reszoo.data import Pipeline
+from reszoo.gradients.storage import as_path
 from reszoo.training.confusion import ClassFigures
 from reszoo.training.metrics import write_atomically
 
@@ -88,7 +89,7 @@ def write_summary(path: str | Path, summary: dict[str, Any]) -> None:
         path: The file.
         summary: What `summarize` returns.
     """
-    write_atomically(Path(path), json.dumps(summary, indent=2) + "\n")
+    write_atomically(as_path(path), json.dumps(summary, indent=2) + "\n")
 
 
 def as_table(summary: dict[str, Any], workdir: str | Path) -> str:

@@ -1,0 +1,179 @@
+"""Files of a run on an object store, `gs://`, by the names that `pathlib` has."""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+_ERRNOS = {
+    tf.errors.NotFoundError: errno.ENOENT,
+    tf.errors.PermissionDeniedError: errno.EACCES,
+}
+
+
+@functools.total_ordering
+class StoredPath(os.PathLike):
+    """A path on an object store, read and written by TensorFlow.
+
+    Its methods are those of `pathlib.Path` that a run needs. What is written is there whole or not
+    at all, without a detour by another name; a directory is no more than the beginning of names.
+    Errors are `OSError`, as on a disk.
+
+    Args:
+        address: Such as `gs://bucket/run`.
+
+    Example:
+
+    >>> path = StoredPath("gs://bucket/run/") / "model.keras"
+    >>> path, path.name, path.parent.name
+    (StoredPath('gs://bucket/run/model.keras'), 'model.keras', 'run')
+    """
+
+    def __init__(self, address: str):
+        self._address = str(address).rstrip("/")
+
+    def __fspath__(self):
+        return self._address
+
+    def __str__(self):
+        return self._address
+
+    def __repr__(self):
+        return f"StoredPath({self._address!r})"
+
+    def __hash__(self):
+        return hash(self._address)
+
+    def __eq__(self, other):
+        return isinstance(other, StoredPath) and self._address == other._address
+
+    def __lt__(self, other):
+        return self._address < other._address
+
+    def __truediv__(self, name):
+        return StoredPath(posixpath.join(self._address, name))
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return posixpath.basename(self._address)
+
+    @property
+    def parent(self) -> "StoredPath":
+        """All but the last part."""
+        return StoredPath(posixpath.dirname(self._address))
+
+    def absolute(self) -> "StoredPath":
+        """Returns the path itself."""
+        return self
+
+    resolve = absolute
+
+    def exists(self) -> bool:
+        """Returns whether there is something."""
+        with os_errors(self):
+            return tf.io.gfile.exists(self._address)
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Marks a directory, which shows that one may write there."""
+        with os_errors(self):
+            tf.io.gfile.makedirs(self._address)
+
+    def glob(self, pattern: str) -> Iterator["StoredPath"]:
+        """Yields the files of the directory whose names match."""
+        with os_errors(self):
+            there = tf.io.gfile.exists(self._address)
+            names = tf.io.gfile.listdir(self._address) if there else []
+        yield from (self / name for name in fnmatch.filter(names, pattern))
+
+    def unlink(self) -> None:
+        """Deletes a file."""
+        with os_errors(self):
+            tf.io.gfile.remove(self._address)
+
+    @contextlib.contextmanager
+    def open(self, mode: str, newline: str = "", encoding: str = "utf-8") -> Iterator:
+        """Opens a file; text is UTF-8, and newlines are written as they are given."""
+        with os_errors(self), tf.io.gfile.GFile(self._address, mode) as file:
+            yield file
+
+    def read_bytes(self) -> bytes:
+        """Returns what a file holds."""
+        with self.open("rb") as file:
+            return file.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Returns what a file holds."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Writes a file."""
+        with self.open("wb") as file:
+            file.write(content)
+
+    def write_text(self, text: str, encoding: str = "utf-8") -> None:
+        """Writes a file."""
+        self.write_bytes(text.encode(encoding))
+
+
+@contextlib.contextmanager
+def os_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turns errors of TensorFlow's file systems into those that Python has for files.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If TensorFlow raised an error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        number = _ERRNOS.get(type(error), errno.EIO)
+        raise OSError(number, " ".join(error.message.split()), str(path)) from error
+
+
+def is_stored(path: str | os.PathLike) -> bool:
+    """Returns whether a path is one on an object store.
+
+    Nothing can be appended to a file there: TensorFlow sends all of it again.
+
+    Args:
+        path: The path.
+
+    Example:
+
+    >>> is_stored("gs://bucket/run"), is_stored("runs/mine")
+    (True, False)
+    """
+    return os.fspath(path).startswith("gs://")
+
+
+def as_path(path: str | os.PathLike) -> Path | StoredPath:
+    """Returns what reads and writes a path.
+
+    Args:
+        path: On a disk, or `gs://`.
+    """
+    return StoredPath(os.fspath(path)) if is_stored(path) else Path(path)
+
+
+def append_text(path: Path | StoredPath, text: str) -> None:
+    """Writes to the end of a file, which is made if it is not there.
+
+    Args:
+        path: The file.
+        text: What is written.
+    """
+    if is_stored(path):
+        before = path.read_text() if path.exists() else ""
+        path.write_text(before + text)
+        return
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
