@@ -23,6 +23,8 @@ def squares(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         Shape `(tensors,)`, float32.
     """
     tensors = [tf.cast(x, tf.float32) for x in tensors]
+    if not tensors:
+        return tf.zeros(0)
     if in_xla():
         return tf.stack([sum_of(x * x) for x in tensors])
     # Where XLA does not make one pass of it, this kernel does, without a temporary tensor.

@@ -1,5 +1,6 @@
 """The sums of `statistics`, taken of tensors on the device, each in one pass over its tensors."""
 
+import itertools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -142,17 +143,60 @@ def activation_sums(y: tf.Tensor) -> tf.Tensor:
     return tf.stack([sum_of(kept(y)), zeros, tf.cast(tf.size(y), tf.float32)])
 
 
-def gradient_sums(gradients: Sequence[tf.Tensor | tf.IndexedSlices | None]) -> tf.Tensor:
+def gradient_sums(gradients: Sequence[tf.Tensor], groups: Sequence[int]) -> tf.Tensor:
     """Returns the sums of squares and the counts of non-finite values of weights' gradients.
 
     Args:
-        gradients: One per weight; `None` counts as zero.
+        gradients: One per weight.
+        groups: How many of them belong together, of the same shape: one and one and so on, then
+            several vectors and several more. A model has so many vectors that each by itself would
+            make up half of the graph.
 
     Returns:
         Shape `(weights, 2)`, float32.
     """
-    dense = [tf.zeros(1) if g is None else tf.convert_to_tensor(g) for g in gradients]
-    return tf.stack(over_finite(_squares, dense), axis=1)
+    alone, stacks = _stacked(gradients, groups)
+    parts = [over_finite(_squares, alone)]
+    for stack in stacks:
+        left_out = tf.cast(~tf.math.is_finite(stack), tf.float32)
+        parts.append((_squares_of_rows(kept(stack)), tf.reduce_sum(left_out, axis=1)))
+    return tf.stack([tf.concat(sums, axis=0) for sums in zip(*parts, strict=True)], axis=1)
+
+
+def update_sums(
+    before: Sequence[tf.Tensor], after: Sequence[tf.Tensor], groups: Sequence[int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sums of squares of weights before an update, and those of the update.
+
+    Args:
+        before: The weights before it.
+        after: The weights after it.
+        groups: As those of `gradient_sums`.
+
+    Returns:
+        Two tensors of shape `(weights,)`, float32.
+    """
+    (alone, stacks), (alone_after, stacks_after) = (
+        _stacked(weights, groups) for weights in (before, after)
+    )
+    updates = [new - old for old, new in zip(alone, alone_after, strict=True)]
+    rows = [new - old for old, new in zip(stacks, stacks_after, strict=True)]
+    return tuple(
+        tf.concat([squares(tensors), *map(_squares_of_rows, matrices)], axis=0)
+        for tensors, matrices in ((alone, stacks), (updates, rows))
+    )
+
+
+def _stacked(tensors, groups):
+    """Returns the tensors that are groups by themselves, and for each other group a matrix."""
+    ends = itertools.accumulate(groups)
+    parts = [tensors[end - size : end] for size, end in zip(groups, ends, strict=True)]
+    alone = [part[0] for part in parts if len(part) == 1]
+    return alone, [tf.cast(tf.stack(part), tf.float32) for part in parts if len(part) > 1]
+
+
+def _squares_of_rows(matrix):
+    return tf.reduce_sum(matrix * matrix, axis=1)
 
 
 def _squares(*tensors):

@@ -12,8 +12,11 @@ from reszoo.gradients.scale import (
     updating_optimizer,
 )
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
-from reszoo.gradients.sums import gradient_sums, squares
+from reszoo.gradients.sums import gradient_sums, update_sums
 from reszoo.gradients.taps import Accumulator, Switch, choose, when
+
+# Longer vectors are not copied into a matrix; all weights of a normalization are shorter.
+LONGEST_STACKED = 2**13
 
 
 class UpdateTap:
@@ -44,6 +47,7 @@ class UpdateTap:
         self.noise_accumulator = noise_accumulator
         self.switch = switch
         self.fixed_shapes = fixed_shapes
+        self.groups = []  # of what is updated in this step, as `gradient_sums` takes them
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
@@ -52,9 +56,13 @@ class UpdateTap:
         grads, variables = list(grads), list(trainable_variables)
         pairs = zip(grads, variables, strict=True)
         observed = [(g, variable) for g, variable in pairs if id(variable) in self.row_of]
+        observed, self.groups = _in_groups(observed)
         rows = [[self.row_of[id(variable)]] for _, variable in observed]
         weights = [variable.value for _, variable in observed]
-        dense = [tf.zeros(1) if g is None else tf.convert_to_tensor(g) for g, _ in observed]
+        dense = [
+            tf.zeros(variable.shape) if g is None else tf.convert_to_tensor(g)
+            for g, variable in observed
+        ]
         self._add_noise(rows, dense)
         due = self.switch.on_last()
         gradient_parts = self._gradient_parts(due, dense, [variable for _, variable in observed])
@@ -68,7 +76,9 @@ class UpdateTap:
             return
 
         def add():
-            sums = unscaled(gradient_sums(gradients)[:, :1], NOISE_SUMS.values(), self.optimizer)
+            sums = unscaled(
+                gradient_sums(gradients, self.groups)[:, :1], NOISE_SUMS.values(), self.optimizer
+            )
             sums = tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
             self.noise_accumulator.add(sums)
             return [sums]
@@ -112,7 +122,7 @@ class UpdateTap:
         powers = [WEIGHT_SUMS[name] for name in parts]
         return choose(
             due,
-            lambda: unscaled(gradient_sums(summed()), powers, self.optimizer),
+            lambda: unscaled(gradient_sums(summed(), self.groups), powers, self.optimizer),
             lambda: tf.zeros((len(gradients), len(parts))),
         )
 
@@ -128,8 +138,7 @@ class UpdateTap:
 
     def _add(self, rows, gradient_parts, before, weights):
         """Adds the sums of weights that were updated."""
-        weight_squares = squares(before)
-        update_squares = squares([w - old for old, w in zip(before, weights, strict=True)])
+        weight_squares, update_squares = update_sums(before, weights, self.groups)
         gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
         sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
         # Every replica has all of it, and the accumulators of all are added up.
@@ -137,3 +146,18 @@ class UpdateTap:
         sums = tf.scatter_nd(rows, sums, self.accumulator.variable.shape)
         self.accumulator.add(sums)
         return [sums]
+
+
+def _in_groups(pairs):
+    """Orders pairs of a gradient and its weight: vectors of one size come last, side by side.
+
+    Returns:
+        The pairs, and how many belong together.
+    """
+    groups = {}
+    for gradient, variable in pairs:
+        is_small_vector = len(variable.shape) == 1 and variable.shape[0] <= LONGEST_STACKED
+        key = variable.shape if is_small_vector else id(variable)
+        groups.setdefault(key, []).append((gradient, variable))
+    groups = sorted(groups.values(), key=lambda group: len(group) > 1)
+    return [pair for group in groups for pair in group], [len(group) for group in groups]

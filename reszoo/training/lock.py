@@ -136,6 +136,12 @@ def _living_holder(path):
     first = _read(path)
     if not first:
         return None
+    logging.warning(
+        "%s names %s. If it was killed, training begins in %d seconds.",
+        path,
+        first.split(",")[0],
+        SECONDS_UNTIL_DEAD,
+    )
     end = time.monotonic() + SECONDS_UNTIL_DEAD
     while time.monotonic() < end:
         time.sleep(min(1, SECONDS_BETWEEN_BEATS))
