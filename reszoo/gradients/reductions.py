@@ -9,7 +9,7 @@ from tensorflow.python.ops import control_flow_util  # there is no public way to
 # XLA adds up so many rows side by side, a power of two, each of so many values.
 ROWS = 8
 ROW_VALUES = 16
-# Without XLA, two tensors are multiplied in so many pieces.
+# On a CPU without XLA, two tensors are multiplied in so many pieces.
 PIECES = 8
 
 
@@ -42,7 +42,7 @@ def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         A float32 scalar.
     """
     # A matrix product would round its factors on GPUs and TPUs, and is slower on a CPU.
-    if in_xla():
+    if in_xla() or has_gpu():
         return _product_sum(x, y)
     # Their product as a whole would be a tensor that no cache holds, in memory that the system has
     # to hand out anew in every step.
@@ -65,17 +65,24 @@ def sum_of(x: tf.Tensor) -> tf.Tensor:
         A scalar of its dtype.
     """
     elements = x.shape.num_elements()
-    if not in_xla() or elements is None:
+    if not in_xla() or not elements:
         return tf.reduce_sum(x)
-    # On a CPU XLA adds one value after the other, but vectors at once where rows are added up.
-    # These lie beside each other: far ones push each other out of the cache.
     values = tf.reshape(x, [-1])
     left_over = elements % (ROWS * ROW_VALUES)
-    rows = tf.reshape(values[left_over:], (-1, ROWS, ROW_VALUES))
-    sums = tf.unstack(rows, axis=1)
+    if left_over == elements:
+        return tf.reduce_sum(values)
+    if left_over:
+        return _sum_of_rows(values[left_over:]) + tf.reduce_sum(values[:left_over])
+    return _sum_of_rows(values)
+
+
+def _sum_of_rows(values):
+    # On a CPU XLA adds one value after the other, but vectors at once where rows are added up.
+    # These lie beside each other: far ones push each other out of the cache.
+    sums = tf.unstack(tf.reshape(values, (-1, ROWS, ROW_VALUES)), axis=1)
     while len(sums) > 1:
         sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=True)]
-    return tf.reduce_sum(sums[0]) + tf.reduce_sum(values[:left_over])
+    return tf.reduce_sum(sums[0])
 
 
 def kept(x: tf.Tensor) -> tf.Tensor:
@@ -96,8 +103,9 @@ def over_finite(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns sums over the finite values, and how many values of each tensor are not finite.
 
-    Such values are found by their mark on the sums: only then is a second pass made that counts
-    them and leaves them out. XLA counts them in the same pass.
+    On a CPU such values are found by their mark on the sums: only then is a second pass made that
+    counts them and leaves them out. XLA counts them in the same pass, and a GPU always, since
+    asking for the mark would have it wait.
 
     Args:
         sums: Takes the tensors and returns sums of the form `(sums,)` that a value that is not
@@ -107,7 +115,7 @@ def over_finite(
     Returns:
         The sums, and shape `(tensors,)`, float32.
     """
-    if in_xla():
+    if in_xla() or has_gpu():
         return _without_nonfinite(sums, tensors)
     cheap = sums(*tensors)
     finite = tf.reduce_all(tf.math.is_finite(cheap))
@@ -155,8 +163,11 @@ def in_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
+def has_gpu() -> bool:
+    """Returns whether a GPU is there, so that what runs without XLA runs on it."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def _without_nonfinite(sums, tensors):
-    finite = [tf.math.is_finite(x) for x in tensors]
-    zero = tf.constant(0.0)
-    kept = [tf.where(f, tf.cast(x, tf.float32), zero) for f, x in zip(finite, tensors, strict=True)]
-    return sums(*kept), squares([tf.cast(~f, tf.float32) for f in finite])
+    left_out = squares([tf.cast(~tf.math.is_finite(x), tf.float32) for x in tensors])
+    return sums(*map(kept, tensors)), left_out

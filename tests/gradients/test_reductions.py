@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from reszoo.gradients import reductions
 from reszoo.gradients.reductions import over_finite, products, squares, traced_once
 
 # Fewer examples than pieces, as many, some left over; and none.
@@ -46,8 +47,10 @@ def test_sums_over_large_tensors_are_accurate(jit, features):
     assert abs(multiplied - np.sum(x * y)) < 1e-8 * np.linalg.norm(x) * np.linalg.norm(y)
 
 
+@pytest.mark.parametrize("gpu", [False, True], ids=["no GPU", "as on a GPU"])
 @pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
-def test_values_that_are_not_finite_are_counted_and_left_out(jit):
+def test_values_that_are_not_finite_are_counted_and_left_out(jit, gpu, monkeypatch):
+    monkeypatch.setattr(reductions, "has_gpu", lambda: gpu)
     x, y = (tensor.numpy() for tensor in random(8))
     x[0, 1, 2], x[7, 0, 0], y[3, 2, 1] = np.nan, np.inf, -np.inf
 
