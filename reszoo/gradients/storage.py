@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,7 +137,9 @@ def os_errors(path: str | os.PathLike) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         number = _ERRNOS.get(type(error), errno.EIO)
-        raise OSError(number, " ".join(error.message.split()), str(path)) from error
+        # Without the node of a graph that TensorFlow puts first.
+        message = re.sub(r"^\{\{.*?\}\}", "", error.message)
+        raise OSError(number, " ".join(message.split()), str(path)) from error
 
 
 def is_stored(path: str | os.PathLike) -> bool:

@@ -1,10 +1,12 @@
 """The files that TensorBoard reads."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
-from reszoo.gradients.storage import as_path
+from reszoo.gradients.storage import as_path, os_errors
 
 
 class EventFiles:
@@ -20,9 +22,8 @@ class EventFiles:
 
     >>> import tempfile
     >>> files = EventFiles(tempfile.mkdtemp())
-    >>> with files.writer("train").as_default(step=0):
-    ...     tf.summary.scalar("loss", 1.0)
-    <tf.Tensor: shape=(), dtype=bool, numpy=True>
+    >>> with files.writing("train", step=0):
+    ...     _ = tf.summary.scalar("loss", 1.0)
     >>> files.close()
     """
 
@@ -30,15 +31,29 @@ class EventFiles:
         self._directory = as_path(directory)
         self._writers = {}
 
-    def writer(self, run: str) -> tf.summary.SummaryWriter:
-        """Returns what writes to a run, opened when it is asked for first."""
-        if run not in self._writers:
-            path = str(self._directory / run)
-            self._writers[run] = tf.summary.create_file_writer(path)
-        return self._writers[run]
+    @contextlib.contextmanager
+    def writing(self, run: str, step: int) -> Iterator[None]:
+        """Has `tf.summary` write to a run, whose file is opened when it is asked for first.
+
+        Args:
+            run: The name of the run.
+            step: The optimizer's step.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        path = str(self._directory / run)
+        with os_errors(path):
+            if run not in self._writers:
+                self._writers[run] = tf.summary.create_file_writer(path)
+            writer = self._writers[run]
+            with writer.as_default(step):
+                yield
+            writer.flush()
 
     def close(self) -> None:
-        """Closes the files; asking for a writer opens another."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        """Closes the files; what is written next opens another."""
+        writers, self._writers = self._writers, {}
+        with os_errors(self._directory):
+            for writer in writers.values():
+                writer.close()

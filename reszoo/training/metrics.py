@@ -86,11 +86,9 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._files.close()
 
     def _write(self, run, step, logs, names):
-        writer = self._files.writer(run)
-        with writer.as_default(step):
+        with self._files.writing(run, step):
             for name in sorted(names):
                 tf.summary.scalar(name.removeprefix("val_"), logs[name])
-        writer.flush()
 
 
 def epoch_figures(model: keras.Model, epoch: int, logs: Mapping[str, float]) -> dict[str, float]:

@@ -64,10 +64,9 @@ class ModelGraph(keras.callbacks.Callback):
             return
         answer = tf.function(lambda images: self.model(images, training=False), autograph=False)
         images = tf.TensorSpec((None, *self.model.input_shape[1:]))
-        writer = self._files.writer("train")
-        with writer.as_default(step=0):
-            tf.summary.graph(answer.get_concrete_function(images).graph)
-        writer.flush()
+        graph = answer.get_concrete_function(images).graph
+        with self._files.writing("train", step=0):
+            tf.summary.graph(graph)
 
 
 class ConfusionPicture(keras.callbacks.Callback):
@@ -189,7 +188,5 @@ def _write(files, run, tag, figure, step):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    writer = files.writer(run)
-    with writer.as_default(step):
+    with files.writing(run, step):
         tf.summary.image(tag, pixels[np.newaxis])
-    writer.flush()

@@ -324,6 +324,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_a_run_in_a_sentence(elsewhere,
         elsewhere(train, "gs://bucket/full")
 
 
+def test_figures_that_cannot_be_written_end_a_run_in_a_sentence(elsewhere, storage):
+    storage.fail(403, 1, lambda request: "/test/events" in request.query.get("name", ""))
+    with pytest.raises(training.RunError, match=r"^\[Errno 13\] Error.*code 403.*was saved is"):
+        elsewhere(train, "gs://bucket/unshown")
+
+
 def test_tfrecords_are_those_on_a_local_disk(storage, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for path in write_set(tmp_path / "set").iterdir():
