@@ -5,9 +5,10 @@
 Every round runs one step of each variant, in an order drawn anew. Printed are the median step, its
 quartiles, and the median over the rounds of the ratio to the plain step of the same round, for CPU
 and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the ratios.
-Peak memory is that of a process that trains by this variant alone. "plain again" is the plain step
-of another copy of the model: its ratio says how much of the others' is the machine's doing. "torch
-hooks", where torchvision is installed, is beside torchvision's own plain step.
+Peak memory is that of a process that trains by this variant alone; that of "never due" records its
+first step, 0, and so has both graphs. "plain again" is the plain step of another copy of the model:
+its ratio says how much of the others' is the machine's doing. "torch hooks", where torchvision is
+installed, is beside torchvision's own plain step.
 """
 
 import os
