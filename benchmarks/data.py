@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageFilter
 
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 from reszoo.training.network import create_network
 from reszoo.training.run import create_pipeline
 from reszoo.training.steps import train_step

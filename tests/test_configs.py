@@ -12,7 +12,7 @@ from PIL import Image
 
 from reszoo.data import load_source
 from reszoo.training import prepare
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 from reszoo.training.optimizers import create_learning_rate
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

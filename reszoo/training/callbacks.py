@@ -9,8 +9,8 @@ from reszoo.data import Pipeline
 from reszoo.gradients import GradientRecorder
 from reszoo.gradients.storage import StoredPath
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.config import flat
 from reszoo.training.confusion import ConfusionCounts
-from reszoo.training.defaults import flat
 from reszoo.training.event_files import EventFiles
 from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.loggers import Logging

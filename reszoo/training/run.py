@@ -15,13 +15,13 @@ from reszoo.gradients.storage import StoredPath, as_path, is_stored, os_errors
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks import create_callbacks
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.config import complete, flat
 from reszoo.training.confusion import (
     CONFUSION_FILE,
     ConfusionCounts,
     worst_classes,
     write_confusion,
 )
-from reszoo.training.defaults import complete, flat
 from reszoo.training.event_files import EventFiles
 from reszoo.training.lock import LeasedLock, WorkdirLock, lock_workdir
 from reszoo.training.loop import evaluate, fit

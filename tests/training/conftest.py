@@ -6,7 +6,7 @@ from keras import layers
 from ml_collections import ConfigDict
 
 from reszoo.data import load_source
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data import load_source
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 from reszoo.training.losses import ClassificationLoss, balanced_weights, create_loss, loss_of
 
 LABELS = np.array([2, 0, 1, 2], "int32")

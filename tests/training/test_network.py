@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from reszoo import ResNet18, load_weights, save_weights
 from reszoo.data import Pipeline, load_source
 from reszoo.models import create_model
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 from reszoo.training.network import create_network, with_normalization
 
 PIPELINE = Pipeline(load_source("synthetic"), batch_size=64)

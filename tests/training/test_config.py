@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 from reszoo.training.optimizers import create_learning_rate
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_resnet18.py"
