@@ -22,7 +22,7 @@ import reszoo
 from reszoo import layers
 from reszoo.gradients import GradientRecorder, Vanishing, load, load_variables
 from reszoo.training import prepare
-from reszoo.training.defaults import complete
+from reszoo.training.config import complete
 from tests.training import tiny
 
 HERE = Path(__file__).parent
