@@ -25,18 +25,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageFilter
+from timing import CLOCKS, machine, quartiles, seconds_of
 
 from reszoo.training.config import complete
 from reszoo.training.network import create_network
 from reszoo.training.run import create_pipeline
 from reszoo.training.steps import train_step
-
-
-def seconds(function):
-    """Returns the CPU and wall seconds of a call."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    function()
-    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def make_photos(folder, count):
@@ -116,12 +110,14 @@ def measure(config, pipeline, rounds, steps):
         sums.numpy()
 
     read(0)
-    rows = np.array([[seconds(lambda e=epoch: read(e)), seconds(train)] for epoch in range(rounds)])
-    for column, clock in enumerate(("CPU", "wall")):
+    rows = np.array(
+        [[seconds_of(lambda e=epoch: read(e)), seconds_of(train)] for epoch in range(rounds)]
+    )
+    print(machine())
+    for column, clock in enumerate(CLOCKS):
         rates = images / rows[:, :, column]
         for name, rate in zip(("pipeline", "step"), rates.T, strict=True):
-            low, median, high = np.percentile(rate, [25, 50, 75])
-            print(f"{name:9} {median:9.1f} images a {clock} second ({low:.1f}-{high:.1f})")
+            print(f"{name:9} {quartiles(rate, 1)} images a {clock} second")
         print(f"ratio     {np.median(rates[:, 0] / rates[:, 1]):9.1f}")
 
 

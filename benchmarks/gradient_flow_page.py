@@ -19,6 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from timing import quartiles
+
 from reszoo.gradients.log import LogWriter
 from reszoo.gradients.statistics import DEFAULT_GROUPS, statistics_of
 from tests.integration.pages import browser, require_browser, tensorboard
@@ -77,12 +79,6 @@ def wait_until_read(chromium, address, steps):
     raise SystemExit("TensorBoard did not read the log within two minutes.")
 
 
-def say(name, times):
-    """Prints a median with its quartiles."""
-    low, middle, high = np.percentile(times, [25, 50, 75])
-    print(f"{name:34} {middle:8.1f}  ({low:.1f} to {high:.1f})")
-
-
 def main():
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -109,9 +105,12 @@ def main():
                 moves += slider.evaluate(MOVE)
     print(f"{options.blocks} blocks, {options.steps} recorded steps; milliseconds")
     print(f"{'first picture, first time':34} {first:8.1f}")
-    say("first picture, again", again)
-    say("slider to drawing", [painted for painted, _ in moves])
-    say("slider to drawing, the script", [scripted for _, scripted in moves])
+    for name, milliseconds in (
+        ("first picture, again", again),
+        ("slider to drawing", [painted for painted, _ in moves]),
+        ("slider to drawing, the script", [scripted for _, scripted in moves]),
+    ):
+        print(f"{name:34} {quartiles(milliseconds, 1)}")
 
 
 if __name__ == "__main__":

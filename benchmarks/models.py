@@ -24,16 +24,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import argparse
 import functools
 import importlib.util
-import random
-import re
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from timing import (
+    interleaved,
+    machine,
+    own_peak_memory,
+    peak_memory,
+    print_table,
+    seconds_of,
+)
 
 from reszoo.layers import Convolution
 from reszoo.models import create_model
@@ -171,38 +174,6 @@ def batch(options):
     return images, generator.integers(0, CLASSES, options.batch)
 
 
-def measured(run):
-    """Returns the CPU and wall seconds of one call."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    run()
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def interleaved(runs, rounds):
-    """Returns seconds of shape (rounds, 2) by name: CPU and wall."""
-    for run in runs.values():
-        for _ in range(2):
-            run()
-    seconds = {name: [] for name in runs}
-    shuffled = random.Random(0)
-    for _ in range(rounds):
-        for name in shuffled.sample(list(runs), len(runs)):
-            seconds[name].append(measured(runs[name]))
-    return {name: np.array(rows) for name, rows in seconds.items()}
-
-
-def print_table(title, seconds, baseline, notes=None):
-    """Prints one line a variant; ratios are to the baseline of the same round."""
-    print(f"{title:14}{'CPU s':>26}{'ratio':>8}{'wall s':>28}{'ratio':>8}")
-    for name, rows in seconds.items():
-        cells = []
-        for column in (0, 1):
-            low, median, high = np.percentile(rows[:, column], [25, 50, 75])
-            ratio = np.median(rows[:, column] / seconds[baseline][:, column])
-            cells.append(f"{median:10.4f} ({low:.4f}-{high:.4f}){ratio:8.3f}  ")
-        print(f"{name:14}{''.join(cells)}{(notes or {}).get(name, '')}", flush=True)
-
-
 def matrix_product_rate(size=1024, rounds=10):
     """Returns the machine's best float32 matrix-product rate, in multiplications and additions
     a second of CPU time.
@@ -210,7 +181,7 @@ def matrix_product_rate(size=1024, rounds=10):
     a = tf.random.normal((size, size))
     product = tf.function(lambda: tf.reduce_sum(a @ a))
     product()
-    return 2 * size**3 / min(measured(lambda: product().numpy())[0] for _ in range(rounds))
+    return 2 * size**3 / min(seconds_of(lambda: product().numpy())[0] for _ in range(rounds))
 
 
 def arithmetic(model):
@@ -244,23 +215,11 @@ def compare(options):
             name: f"{times * work / rate / np.median(rows[:, 0]):.0%} of the rate"
             for name, rows in seconds.items()
         }
-        print_table(kind, seconds, "reszoo", notes)
+        print_table(kind, seconds, dict.fromkeys(names, "reszoo"), notes)
     if options.memory:
         for name in names:
-            print(f"{name:14}peak memory {peak_memory(name):6.0f} MiB")
-
-
-def peak_memory(name):
-    """Returns the peak memory, in MiB, of a process that trains a few steps of one variant."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
-    finished = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(finished.stdout.split()[-1])
-
-
-def own_peak_memory():
-    """Returns this process's peak memory in MiB (ru_maxrss would count the parent's as well)."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+            arguments = [*sys.argv[1:], "--only", name]
+            print(f"{name:14}peak memory {peak_memory(__file__, arguments):6.0f} MiB")
 
 
 def small(options):
@@ -337,7 +296,8 @@ def grouped(options):
             return tape.gradient(loss, layer.kernel.value)
 
         runs[name] = lambda step=step: step().numpy()
-    print_table("32 groups", interleaved(runs, options.rounds), "reszoo")
+    seconds = interleaved(runs, options.rounds)
+    print_table("32 groups", seconds, dict.fromkeys(runs, "reszoo"))
 
 
 def main():
@@ -363,10 +323,8 @@ def main():
             train()
         print(own_peak_memory())
         return
-    print(
-        f"{options.image_size}x{options.image_size}, {options.rounds} rounds, {os.cpu_count()} "
-        f"cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    )
+    print(machine())
+    print(f"{options.image_size}x{options.image_size}, {options.rounds} rounds")
     if options.smoke or not (options.small or options.grouped):
         print(f"{options.model}, batch {options.batch}, {'XLA' if options.jit else 'no XLA'}")
         compare(options)

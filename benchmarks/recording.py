@@ -18,16 +18,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import argparse
 import functools
 import importlib.util
-import random
-import subprocess
 import sys
 import tempfile
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from models import import_torchvision, own_peak_memory
+from models import import_torchvision
+from timing import interleaved, machine, own_peak_memory, peak_memory, print_table, ratio
 
 from reszoo.gradients import GradientRecorder
 from reszoo.models import create_model
@@ -215,65 +213,27 @@ def batch(options):
     return tf.constant(images), tf.constant(generator.integers(0, 100, options.batch))
 
 
-def measured(run, images, labels):
-    """Returns the CPU and wall seconds of one step."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    run(images, labels).numpy()
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def interleaved(options, names):
-    """Returns seconds of shape (rounds, 2) by variant: CPU and wall."""
+def steps(options, names):
+    """Returns a function that runs a step to its end, by variant, all on the same batch."""
     images, labels = batch(options)
-    runs = {name: VARIANTS[name](options) for name in names}
-    for run in runs.values():
-        for _ in range(3):
-            measured(run, images, labels)
-    seconds = {name: [] for name in names}
-    shuffled = random.Random(0)
-    for _ in range(options.rounds):
-        for name in shuffled.sample(names, len(names)):
-            seconds[name].append(measured(runs[name], images, labels))
-    return {name: np.array(rows) for name, rows in seconds.items()}
+
+    def run_of(name):
+        run = VARIANTS[name](options)
+        return lambda: run(images, labels).numpy()
+
+    return {name: run_of(name) for name in names}
 
 
-def print_table(seconds, memory):
-    """Prints one line a variant."""
-    print(f"{'':12}{'CPU s a step':>24}{'ratio':>8}{'wall s a step':>24}{'ratio':>8}{'MiB':>9}")
-    ratios = {}
-    for name, rows in seconds.items():
-        cells = []
-        for column in (0, 1):
-            low, median, high = np.percentile(rows[:, column], [25, 50, 75])
-            baseline = seconds[BASELINES.get(name, "plain")]
-            ratio = np.median(rows[:, column] / baseline[:, column])
-            ratios[name, column] = ratio
-            cells.append(f"{median:10.4f} ({low:.4f}-{high:.4f}){ratio:8.3f}")
-        peak = f"{memory[name]:9.0f}" if memory else ""
-        print(f"{name:12}{''.join(cells)}{peak}")
-    if not {"never due", "every step"} <= seconds.keys():
+def print_every_100(seconds):
+    """Prints the ratio of 99 steps that are not due and one that is."""
+    if not {"plain", "never due", "every step"} <= seconds.keys():
         return
-    every_100 = [0.99 * ratios["never due", i] + 0.01 * ratios["every step", i] for i in (0, 1)]
-    print(
-        f"every 100 steps: {every_100[0]:.3f} of the CPU time, {every_100[1]:.3f} of the wall time"
+    cpu, wall = (
+        0.99 * ratio(seconds["never due"], seconds["plain"], column)
+        + 0.01 * ratio(seconds["every step"], seconds["plain"], column)
+        for column in (0, 1)
     )
-
-
-def peak_memory(name):
-    """Returns the peak memory, in MiB, of processes that run a few steps of one variant.
-
-    It is their median. Memory of tensors goes back to the system at once, where the C library is
-    GNU's; as it comes, what it keeps would differ by several per cent from process to process.
-    """
-    command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**17)}
-    peaks = []
-    for _ in range(3):
-        finished = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=environment
-        )
-        peaks.append(float(finished.stdout.split()[-1]))
-    return sorted(peaks)[1]
+    print(f"every 100 steps: {cpu:.3f} of the CPU time, {wall:.3f} of the wall time")
 
 
 def main():
@@ -290,18 +250,23 @@ def main():
     parser.add_argument("--only", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        run = VARIANTS[options.only](options)
+        run = steps(options, [options.only])[options.only]
         for _ in range(3):
-            measured(run, *batch(options))
+            run()
         print(own_peak_memory())
         return
+    print(machine())
     print(
         f"{options.model}, width {options.width}, {options.image_size}x{options.image_size}, batch "
-        f"{options.batch}, {'XLA' if options.jit else 'no XLA'}, {options.rounds} rounds, "
-        f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+        f"{options.batch}, {'XLA' if options.jit else 'no XLA'}, {options.rounds} rounds"
     )
-    seconds = interleaved(options, options.variants)
-    print_table(seconds, {n: peak_memory(n) for n in options.variants} if options.memory else None)
+    seconds = interleaved(steps(options, options.variants), options.rounds, warmup=3)
+    baselines = {name: BASELINES.get(name, "plain") for name in options.variants}
+    print_table("a step", seconds, baselines)
+    print_every_100(seconds)
+    for name in options.variants if options.memory else ():
+        arguments = [*sys.argv[1:], "--only", name]
+        print(f"{name:14}peak memory {peak_memory(__file__, arguments):6.0f} MiB")
 
 
 if __name__ == "__main__":
