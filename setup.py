@@ -32,7 +32,7 @@ setup(
         "absl-py>=2.1",
         # TensorFlow Datasets imports it without asking for it.
         "importlib_resources>=6",
-        # Bounded above, for some of their private names are used; reszoo/keras_internals.py has them.
+        # Bounded above, for some private names of theirs are used.
         "keras>=3.15,<3.16",
         "matplotlib>=3.8",
         "ml_collections>=1.0",
