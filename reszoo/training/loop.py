@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.data import Pipeline
+from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.averages import averaged_weights
 from reszoo.training.state import TrainingState
 from reszoo.training.steps import distributed, repeated, test_step, train_step
@@ -77,8 +78,8 @@ def fit(
     """
     strategy = strategy or tf.distribute.get_strategy()
     state = state or TrainingState()
-    _check_ready(model, pipeline.batch_size, strategy, jit_compile)
-    _check_fits(model, pipeline)
+    check_ready(model, pipeline.batch_size, strategy, jit_compile)
+    check_fits(model, pipeline)
     callback_list = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=pipeline.steps_per_epoch
     )
@@ -134,7 +135,7 @@ def evaluate(
     Raises:
         ValueError: If the model does not fit the data.
     """
-    _check_fits(model, pipeline)
+    check_fits(model, pipeline)
     strategy = tf.distribute.get_strategy()
     run_test_step = _tested(model, callbacks, strategy, jit_compile=False)
     batches = _Batches(pipeline.test_batches(), pipeline.test_steps, model.steps_per_execution)
@@ -250,7 +251,20 @@ def _means(totals):
     }
 
 
-def _check_ready(model, batch_size, strategy, jit_compile):
+def check_ready(
+    model: keras.Model, batch_size: int, strategy: tf.distribute.Strategy, jit_compile: bool
+) -> None:
+    """Makes sure that a strategy can run the steps of a model.
+
+    Args:
+        model: A model of logits.
+        batch_size: Number of images in a batch, over all replicas.
+        strategy: Where to run.
+        jit_compile: Whether the steps are compiled with XLA.
+
+    Raises:
+        ValueError: If it cannot.
+    """
     if not getattr(model, "optimizer", None) or not model.optimizer.built:
         raise ValueError(
             "The model has no optimizer that is built. Call model.compile(optimizer) and "
@@ -267,10 +281,23 @@ def _check_ready(model, batch_size, strategy, jit_compile):
             f"XLA cannot compile a step that is spread over {replicas} devices. Set "
             "jit_compile=False, or use one device."
         )
+    if replicas > 1 and accumulation_steps(model.optimizer) > 1:
+        raise ValueError(
+            f"Gradients cannot be accumulated over {replicas} devices: Keras cannot add them "
+            "up there. Set optimizer.accumulation_steps=1, or use one device."
+        )
 
 
-def _check_fits(model, pipeline):
-    """Raises if the model takes other images than the pipeline gives, or knows other classes."""
+def check_fits(model: keras.Model, pipeline: Pipeline) -> None:
+    """Makes sure that a model takes the images of a pipeline and knows their classes.
+
+    Args:
+        model: A model of logits.
+        pipeline: The batches.
+
+    Raises:
+        ValueError: If it takes others.
+    """
     for split, shape in (("train", pipeline.image_shape), ("test", pipeline.test_image_shape)):
         if not tf.TensorShape(model.input_shape[1:]).is_compatible_with(shape):
             raise ValueError(

@@ -76,7 +76,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._files = files
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        step = steps_done(self.model)
         train = {"loss", "accuracy", "top5_accuracy", "learning_rate", "images_per_second"}
         self._write("train", step, logs, train)
         self._write("test", step, logs, {"val_loss", "val_accuracy", "val_top5_accuracy"})
@@ -99,8 +99,18 @@ def epoch_figures(model: keras.Model, epoch: int, logs: Mapping[str, float]) -> 
         epoch: The epoch, from 0.
         logs: What `on_epoch_end` gets.
     """
-    step = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
-    return {"epoch": epoch + 1, "step": step, **{name: logs[key] for key, name in FIGURES.items()}}
+    figures = {name: logs[key] for key, name in FIGURES.items()}
+    return {"epoch": epoch + 1, "step": steps_done(model), **figures}
+
+
+def steps_done(model: keras.Model) -> int:
+    """Returns the number of the optimizer's steps so far.
+
+    Args:
+        model: A compiled model, on any number of devices.
+    """
+    # Of a variable on several devices, NumPy gets one value; `int` gets none.
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:

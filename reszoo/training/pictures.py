@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm
 from reszoo.data import Pipeline
 from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
+from reszoo.training.metrics import steps_done
 from reszoo.training.state import TrainingState
 
 # Small pictures with large letters, for TensorBoard shows them 350 pixels wide.
@@ -95,7 +96,7 @@ class ConfusionPicture(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every_epochs:
             return
-        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        step = steps_done(self.model)
         show_confusion(self._files, self._confusion.counts, self._class_names, step)
 
 

@@ -24,11 +24,12 @@ from reszoo.training.confusion import (
 )
 from reszoo.training.event_files import EventFiles
 from reszoo.training.lock import LeasedLock, WorkdirLock, lock_workdir
-from reszoo.training.loop import evaluate, fit
+from reszoo.training.loop import check_ready, evaluate, fit
 from reszoo.training.losses import create_loss
 from reszoo.training.metrics import (
     METRICS_FILE,
     read_metrics,
+    steps_done,
     write_atomically,
 )
 from reszoo.training.network import create_network
@@ -38,9 +39,7 @@ from reszoo.training.optimizers import (
     create_optimizer,
     warmup_steps_of,
 )
-from reszoo.training.pictures import (
-    show_confusion,
-)
+from reszoo.training.pictures import show_confusion
 from reszoo.training.provenance import write_provenance
 from reszoo.training.signature import signature_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
@@ -232,7 +231,7 @@ class Run:
         every_epochs = self.config.tensorboard.confusion_every_epochs
         if not every_epochs or self.state.epoch % every_epochs:  # otherwise it is there already
             files = EventFiles(self.workdir)
-            show_confusion(files, counts, names, int(self.model.optimizer.iterations))
+            show_confusion(files, counts, names, steps_done(self.model))
             files.close()
         return worst_classes(counts, names)
 
@@ -261,6 +260,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     state, chief = TrainingState(), is_chief(strategy)
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
+        check_ready(model, config.batch_size, strategy, config.jit_compile)
         checkpoints = Checkpoints(
             workdir / "checkpoints",
             model,

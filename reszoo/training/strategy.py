@@ -96,7 +96,11 @@ def check_same_place(strategy: tf.distribute.Strategy, place: Sequence[int]) -> 
     def own_place():
         return tf.constant(place, tf.float32)
 
-    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(own_place), axis=None)
+    @tf.function
+    def mean_place():
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(own_place), axis=None)
+
+    mean = mean_place()
     if mean.numpy().tolist() != [float(number) for number in place]:
         raise ValueError(
             "The processes found different checkpoints. Give all of them the same workdir, on a "
