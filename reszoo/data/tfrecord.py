@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from absl import logging
 from tqdm import tqdm
 
 from reszoo.data.images import decode_image
+from reszoo.json_files import read_json, to_json
 
 # Features of an example: the encoded image and its label, of Model Garden and of TFDS.
 KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
@@ -23,6 +23,17 @@ NAME_FILES = ("labels.txt", "label.labels.txt")
 FILES_AT_ONCE = 16
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|test|validation|valid|val)(?:[^a-z]|$)")
 _NO_LABEL = np.iinfo(np.int64).min
+
+
+_KEPT = {
+    "files": [str],
+    "counts": [int],
+    "corrupt": [[int, int]],
+    "labels": {str: int},
+    "damaged": [str],
+    "size_bytes": int,
+    "keys": [str, str],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,16 +134,19 @@ def read_once(files: Sequence[str]) -> Records:
     """
     stats = [tf.io.gfile.stat(file) for file in files]
     identity = [[f, s.length, s.mtime_nsec] for f, s in zip(files, stats, strict=True)]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(to_json(identity).encode()).hexdigest()[:32]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reszoo"
     path = folder / f"tfrecord-{digest}.json"
     if path.exists():
-        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return _kept(path, files)
+        except ValueError as error:
+            logging.warning("%s", error)
     records = _read(tuple(files), sum(stat.length for stat in stats))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(dataclasses.asdict(records)), encoding="utf-8")
+        partial.write_text(to_json(dataclasses.asdict(records)), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         logging.warning("%s cannot be written (%s); the next run counts again.", path, error)
@@ -302,7 +316,10 @@ def _numbered(file, count, index):
     return records.map(lambda place, record: (tf.stack([index, place]), record))
 
 
-def _from_json(fields):
+def _kept(path, files):
+    fields = read_json(path, _KEPT, "It is made again.")
+    if fields["files"] != list(files) or len(fields["counts"]) != len(files):
+        raise ValueError(f"{path} is of other files. It is made again.")
     return Records(
         files=tuple(fields["files"]),
         counts=tuple(fields["counts"]),

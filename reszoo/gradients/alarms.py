@@ -1,7 +1,6 @@
 """Alarms: what to look out for in the recorded steps of a training."""
 
 import abc
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,11 +12,22 @@ import tensorflow as tf
 
 from reszoo.gradients.blocks import layers_of
 from reszoo.gradients.log import naming_what_fails
-from reszoo.gradients.storage import is_stored
+from reszoo.gradients.storage import as_path, is_stored
+from reszoo.json_files import Maybe, read_json_lines, to_json
 
 ALARMS_FILE = "alarms.jsonl"
 # For how many recorded steps in a row each alarm has held.
 ROWS_FILE = "alarms_in_a_row.jsonl"
+
+_FINDING = {
+    "step": int,
+    "alarm": str,
+    "block": str,
+    "path": (str, None),
+    "text": str,
+    Maybe("wall_time"): float,
+}
+_ROW = {"step": int, "in_a_row": [[str, str, (str, None), int]]}
 
 
 @dataclass(frozen=True)
@@ -230,7 +240,7 @@ class AlarmWatch:
             kept = [f for f in read_findings(log_dir) if f.step < first_step]
             _write(self.path, "w", [asdict(finding) for finding in kept])
         if tf.io.gfile.exists(self._rows_path):
-            kept = [row for row in _read(self._rows_path) if row["step"] < first_step]
+            kept = [row for row in _read_rows(self._rows_path) if row["step"] < first_step]
             _write(self._rows_path, "w", kept[-1:])
             rows = kept[-1]["in_a_row"] if kept else ()
             self._in_a_row = {tuple(key): count for *key, count in rows}
@@ -273,14 +283,7 @@ class AlarmWatch:
 
 def _write(path, mode, rows):
     with naming_what_fails(os.path.dirname(path)), tf.io.gfile.GFile(path, mode) as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _read(path):
-    """Returns the rows of a file of JSON lines, but for one that was cut short by a kill."""
-    with tf.io.gfile.GFile(path) as file:
-        lines = file.read().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+        file.write("".join(to_json(row) + "\n" for row in rows))
 
 
 def read_findings(log_dir: str) -> list[Finding]:
@@ -292,11 +295,21 @@ def read_findings(log_dir: str) -> list[Finding]:
     Returns:
         The findings, oldest first; none if there is no file. A line that was cut short when its
         process was killed is left out.
+
+    Raises:
+        ValueError: If a line is broken.
     """
     path = os.path.join(log_dir, ALARMS_FILE)
     if not tf.io.gfile.exists(path):
         return []
-    return [Finding(**row) for row in _read(path)]
+    cure = "Mend or delete it: then what alarms found then is no longer shown."
+    rows = read_json_lines(as_path(path), _FINDING, cure)
+    return [Finding(**{name: row[name] for name in _FINDING if name in row}) for row in rows]
+
+
+def _read_rows(path):
+    cure = "Delete it: then each alarm counts anew for how many steps in a row it has held."
+    return read_json_lines(as_path(path), _ROW, cure)
 
 
 def check_alarms(alarms: Iterable[Alarm], groups: Iterable[str]) -> tuple[Alarm, ...]:

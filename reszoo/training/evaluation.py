@@ -11,9 +11,10 @@ from reszoo.training.confusion import (
     worst_classes,
     write_confusion,
 )
-from reszoo.training.finished import load_model
+from reszoo.training.finished import check_fits, load_model
 from reszoo.training.loop import evaluate
 from reszoo.training.run import create_pipeline
+from reszoo.training.signature import signature_of
 
 
 def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
@@ -27,9 +28,10 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         workdir: Its work directory.
 
     Raises:
-        ValueError: If there is no model.
+        ValueError: If there is no model, or it does not fit the data.
     """
     model, pipeline = load_model(workdir), create_pipeline(config)
+    check_fits(model, signature_of(pipeline), workdir)
     names = pipeline.source.class_names
     confusion = ConfusionCounts(len(names))
     figures = evaluate(model, pipeline, callbacks=[confusion])

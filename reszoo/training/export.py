@@ -18,8 +18,9 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.gradients.storage import is_stored
-from reszoo.training.finished import load_model
+from reszoo.training.finished import check_fits, load_model
 from reszoo.training.run import create_pipeline
+from reszoo.training.signature import signature_of
 
 EXPORT_DIRECTORY = "export"
 
@@ -79,7 +80,9 @@ def export_run(
             f"Nothing is exported to {workdir}. Copy model.keras to a directory, and give that."
         )
     model = load_model(workdir)
-    images, *_ = next(iter(create_pipeline(config).test_batches()))
+    pipeline = create_pipeline(config)
+    check_fits(model, signature_of(pipeline), workdir)
+    images, *_ = next(iter(pipeline.test_batches()))
     directory = Path(workdir) / EXPORT_DIRECTORY
     directory.mkdir(exist_ok=True)
     paths = {}

@@ -1,7 +1,6 @@
 """Sends the figures of a run to Weights & Biases or to MLflow."""
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +9,13 @@ import keras
 from absl import logging
 
 from reszoo.gradients.storage import StoredPath, as_path, is_stored
+from reszoo.json_files import read_json, to_json
 from reszoo.training.metrics import epoch_figures, write_atomically
 
 LOGGERS_FILE = "loggers.json"
+
+_SENT = {str: {"run": (str, None), "step": int}}
+_CURE = "Restore it, or delete it to send the figures from here on to new runs."
 
 
 class Logger(Protocol):
@@ -122,7 +125,7 @@ class Logging(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         path = self._workdir / LOGGERS_FILE
-        self._sent = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self._sent = read_json(path, _SENT, _CURE) if path.exists() else {}
         for name in self._names:
             before = self._sent.get(name, {"run": None, "step": -1})
             logger = LOGGERS[name](self._workdir, self._config, before["run"])
@@ -153,7 +156,7 @@ class Logging(keras.callbacks.Callback):
 
     def _note(self, name, step):
         self._sent[name] = {"run": self._loggers[name].run_id, "step": step}
-        write_atomically(self._workdir / LOGGERS_FILE, json.dumps(self._sent) + "\n")
+        write_atomically(self._workdir / LOGGERS_FILE, to_json(self._sent) + "\n")
 
 
 def _check(name):

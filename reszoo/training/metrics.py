@@ -1,6 +1,6 @@
 """Writes each epoch's figures to a file of JSON lines and to TensorBoard."""
 
-import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.gradients.storage import StoredPath, append_text, as_path, is_stored
+from reszoo.json_files import FIGURE, read_json_lines, to_json
 from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
 
@@ -25,6 +26,12 @@ FIGURES = {
     "images_per_second": "images_per_second",
 }
 
+_LINE = {"epoch": int, "step": int, **dict.fromkeys(FIGURES.values(), FIGURE)}
+_CURE = (
+    "Mend it, or delete the line: without an epoch's line its figures are not in the summary, and "
+    "everything else goes on as before."
+)
+
 
 class MetricsLog(keras.callbacks.Callback):
     """Appends one line of JSON an epoch to a file.
@@ -38,6 +45,8 @@ class MetricsLog(keras.callbacks.Callback):
     | `test_top5_accuracy` | share of them whose class is among the five best answers |
     | `learning_rate` | that of the next step |
     | `images_per_second` | training images, over the epoch's training time |
+
+    A figure that is not a finite number is `null`.
 
     Args:
         path: The file.
@@ -53,11 +62,11 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         kept = [line for line in read_metrics(self._path) if line["epoch"] <= self._state.epoch]
-        write_atomically(self._path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        write_atomically(self._path, "".join(f"{to_json(line)}\n" for line in kept))
 
     def on_epoch_end(self, epoch, logs=None):
         figures = epoch_figures(self.model, epoch, logs)
-        append_text(self._path, json.dumps(figures) + "\n")
+        append_text(self._path, to_json(figures) + "\n")
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -114,14 +123,27 @@ def steps_done(model: keras.Model) -> int:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """Returns the lines of a metrics file; one that was cut short is left out.
+    """Returns the lines of a metrics file by epoch; a last one that was cut short is left out.
 
     Args:
         path: The file; nothing comes of one that does not exist.
+
+    Returns:
+        A line for each epoch. A figure that was not finite is NaN.
+
+    Raises:
+        ValueError: If a line is broken, or an epoch has two that differ.
     """
     path = as_path(path)
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    lines = read_json_lines(path, _LINE, _CURE) if path.exists() else []
+    by_epoch = {}
+    for line in ({key: math.nan if v is None else v for key, v in line.items()} for line in lines):
+        known = by_epoch.setdefault(line["epoch"], line)
+        if to_json(known) != to_json(line):
+            raise ValueError(
+                f"{path} has two lines of epoch {line['epoch']} that differ. Delete the wrong one."
+            )
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 def write_atomically(path: Path | StoredPath, text: str) -> None:

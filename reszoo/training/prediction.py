@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data.folder import decode
 from reszoo.gradients.storage import as_path
-from reszoo.training.finished import load_model
+from reszoo.training.finished import check_fits, load_model
 from reszoo.training.run import create_crop, create_pipeline
 from reszoo.training.signature import read_signature, signature_of
 
@@ -32,6 +32,7 @@ def predict_run(
     model = load_model(workdir)
     # The data set itself is not needed, unless an older version of this package trained the model.
     signature = read_signature(as_path(workdir)) or signature_of(create_pipeline(config))
+    check_fits(model, signature, workdir)
     crop = create_crop(config)
     batch = tf.stack([signature.image(_read(file), crop) for file in images])
     probabilities = keras.ops.softmax(tf.cast(model(batch, training=False), tf.float32)).numpy()

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from reszoo.gradients.storage import append_text, as_path
+from reszoo.json_files import to_json
 
 PACKAGES = ("reszoo", "keras", "tensorflow", "tensorflow-datasets", "numpy", "ml_collections")
 
@@ -23,7 +23,10 @@ def write_provenance(path: str | Path, seed: int) -> None:
         path: The file.
         seed: The seed of the run.
     """
-    append_text(as_path(path), json.dumps(provenance(seed)) + "\n")
+    path = as_path(path)
+    # A line that was cut short by a kill stays a line of its own.
+    is_cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    append_text(path, "\n" * is_cut + to_json(provenance(seed)) + "\n")
 
 
 def provenance(seed: int) -> dict[str, Any]:

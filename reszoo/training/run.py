@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
 from reszoo.gradients.chief import is_chief
 from reszoo.gradients.storage import StoredPath, as_path, is_stored, os_errors
+from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks import create_callbacks
 from reszoo.training.checkpoints import Checkpoints
@@ -277,7 +278,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         checkpoints.restore()
     check_same_place(strategy, [state.epoch, state.batch])
     if chief:
-        write_atomically(workdir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        write_atomically(workdir / "config.json", to_json(config.to_dict(), indent=2) + "\n")
         signature_of(pipeline).write(workdir)
         write_provenance(workdir / "provenance.jsonl", config.seed)
     return Run(
@@ -414,7 +415,7 @@ def _learning_rate(config, steps_per_epoch, factor=1.0):
 def _check_same_run(config, path):
     if not path.exists():
         return
-    before = complete(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    before = _config_of(path)
     # Through JSON, as what was before: it has no tuples.
     now = json.loads(json.dumps(config.to_dict()))
     before, now = flat(json.loads(json.dumps(before.to_dict()))), flat(now)
@@ -424,3 +425,15 @@ def _check_same_run(config, path):
                 f"{path.parent} holds a run with {field}={before.get(field)!r}, but now it is "
                 f"{now.get(field)!r}. Give another workdir, or the same configuration."
             )
+
+
+def _config_of(path):
+    cure = (
+        "Restore it from the configuration that the run was started with, or give another workdir."
+    )
+    fields = read_json(path, {}, cure)
+    try:
+        return complete(ConfigDict(fields))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{path} cannot be read: {reason}. {cure}") from error

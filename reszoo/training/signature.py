@@ -1,7 +1,6 @@
 """What one has to know of a run's data to ask its model: kept, so that the data may be gone."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import tensorflow as tf
@@ -9,9 +8,16 @@ import tensorflow as tf
 from reszoo.data import Crop, Pipeline
 from reszoo.data.pipeline import prepared
 from reszoo.gradients.storage import StoredPath
+from reszoo.json_files import read_json, to_json
 from reszoo.training.metrics import write_atomically
 
 DATA_FILE = "data.json"
+
+_SHAPE = {"image_shape": [int, int, int], "class_names": [str]}
+_CURE = (
+    "Delete it to have it made again: from the data set, the next time that the run is started, "
+    "tested or asked."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Signature:
 
     def write(self, workdir: Path | StoredPath) -> None:
         """Writes it to a work directory."""
-        write_atomically(workdir / DATA_FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_atomically(workdir / DATA_FILE, to_json(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def signature_of(pipeline: Pipeline) -> Signature:
@@ -61,9 +67,18 @@ def read_signature(workdir: Path | StoredPath) -> Signature | None:
 
     Args:
         workdir: The work directory.
+
+    Raises:
+        ValueError: If the file is broken.
     """
     path = workdir / DATA_FILE
     if not path.exists():
         return None
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return Signature(*(tuple(fields[field.name]) for field in dataclasses.fields(Signature)))
+    fields = read_json(path, _SHAPE, _CURE)
+    shape, names = tuple(fields["image_shape"]), tuple(fields["class_names"])
+    if min(shape) < 1 or shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{path} cannot be read: 'image_shape' must be a height, a width and 1 or 3 channels, "
+            f"but is {list(shape)}. {_CURE}"
+        )
+    return Signature(shape, names)

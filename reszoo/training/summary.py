@@ -1,7 +1,6 @@
 """What a run came to: a table for the terminal, and a file."""
 
 import dataclasses
-import json
 import math
 import statistics
 import textwrap
@@ -13,6 +12,7 @@ import keras
 
 from reszoo.data import Pipeline
 from reszoo.gradients.storage import as_path
+from reszoo.json_files import to_json
 from reszoo.training.confusion import ClassFigures
 from reszoo.training.metrics import write_atomically
 
@@ -89,7 +89,7 @@ def write_summary(path: str | Path, summary: dict[str, Any]) -> None:
         path: The file.
         summary: What `summarize` returns.
     """
-    write_atomically(as_path(path), json.dumps(summary, indent=2) + "\n")
+    write_atomically(as_path(path), to_json(summary, indent=2) + "\n")
 
 
 def as_table(summary: dict[str, Any], workdir: str | Path) -> str:

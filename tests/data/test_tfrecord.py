@@ -162,6 +162,19 @@ def test_files_are_read_once_until_they_change(tmp_path, cache, monkeypatch):
     assert load_source(f"tfrecord:{folder}").train_examples == 7
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": []}', "\ud800"])
+def test_a_broken_cache_is_made_again(tmp_path, cache, caplog, content):
+    folder = write_set(tmp_path / "set")
+    examples = load_source(f"tfrecord:{folder}").train_examples
+    whole = {path: path.read_text() for path in cache.iterdir()}
+    for path in whole:
+        path.write_bytes(content.encode(errors="surrogatepass"))
+    assert load_source(f"tfrecord:{folder}").train_examples == examples
+    assert "cannot be read" in caplog.text
+    assert "It is made again" in caplog.text
+    assert {path: path.read_text() for path in cache.iterdir()} == whole
+
+
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

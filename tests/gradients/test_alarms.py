@@ -127,3 +127,16 @@ def test_what_is_no_alarm_or_cannot_look_is_refused(tmp_path):
         reszoo.GradientRecorder(tmp_path, statistics=["weights"], alarms=[NonFinite()])
     with pytest.raises(ValueError, match="at least 1"):
         DeadBranch(recorded_steps=0)
+
+
+@pytest.mark.parametrize(
+    "broken", ["[]", '{"step": 1}', '{"step": "1"}', '{"step": 1, "in_a_row": [["a", "b"]]}', "{"]
+)
+def test_a_broken_file_of_alarms_is_named_and_kept(tmp_path, broken):
+    for name in ("alarms.jsonl", "alarms_in_a_row.jsonl"):
+        path = tmp_path / name
+        path.write_text(f"{broken}\n{{}}\n")
+        with pytest.raises(ValueError, match=rf"Line 1 of .*{name} cannot be read"):
+            AlarmWatch([DeadBranch(1)], str(tmp_path), first_step=0)
+        assert path.read_text() == f"{broken}\n{{}}\n"
+        path.unlink()

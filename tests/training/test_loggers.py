@@ -64,6 +64,16 @@ def test_a_run_goes_on_where_it_was_and_sends_no_step_twice(model, tmp_path, mon
     }
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"wandb": 3}', '{"wandb": {"run": "a"}}'])
+def test_a_broken_file_of_what_was_sent_is_named(model, tmp_path, monkeypatch, content):
+    monkeypatch.setitem(loggers.LOGGERS, "wandb", Fake)
+    monkeypatch.setattr(loggers, "_check", lambda name: None)
+    monkeypatch.setattr(Fake, "sent", [])
+    (tmp_path / "loggers.json").write_text(content)
+    with pytest.raises(ValueError, match=r"loggers\.json cannot be read: .* or delete it"):
+        send(model, ["wandb"], tmp_path, [1])
+
+
 def test_a_logger_that_fails_does_not_stop_the_training(model, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(loggers.LOGGERS, "wandb", Fake)
     monkeypatch.setattr(loggers, "_check", lambda name: None)

@@ -1,4 +1,5 @@
 import json
+import math
 
 import keras
 import pytest
@@ -6,7 +7,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from reszoo.training.event_files import EventFiles
-from reszoo.training.metrics import MetricsLog, TensorBoardScalars, write_atomically
+from reszoo.training.metrics import (
+    FIGURES,
+    MetricsLog,
+    TensorBoardScalars,
+    read_metrics,
+    write_atomically,
+)
 from reszoo.training.state import TrainingState
 
 LOGS = {
@@ -53,14 +60,62 @@ def test_one_line_an_epoch(tmp_path, model):
     }
 
 
+def line(epoch, **changes):
+    figures = dict.fromkeys(FIGURES.values(), 0.5)
+    return json.dumps({"epoch": epoch, "step": 11 * epoch, **figures, **changes})
+
+
 def test_going_on_drops_what_is_done_again_and_a_line_cut_short(tmp_path, model):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "st')
+    path.write_text(f"{line(1)}\n{line(2)}\n{line(3)[:20]}")
     log = MetricsLog(path, TrainingState(epoch=1))
     log.set_model(model)
     log.on_train_begin()
     log.on_epoch_end(1, LOGS)
     assert [line["epoch"] for line in lines(path)] == [1, 2]
+
+
+def test_a_figure_that_is_not_finite_is_null_for_every_reader_and_nan_here(tmp_path, model):
+    log = MetricsLog(tmp_path / "metrics.jsonl", TrainingState())
+    log.set_model(model)
+    log.on_epoch_end(0, {**LOGS, "val_loss": math.inf})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert '"test_loss": null' in text
+    assert math.isnan(read_metrics(tmp_path / "metrics.jsonl")[0]["test_loss"])
+
+
+def test_numbers_that_an_earlier_version_wrote_as_they_are_not_json_are_read(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(line(1, test_loss=math.inf) + "\n")
+    assert read_metrics(tmp_path / "metrics.jsonl")[0]["test_loss"] == math.inf
+
+
+def test_lines_are_by_epoch_and_a_repeated_one_counts_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join([line(2), line(1), line(2), line(3, test_loss=None), ""]))
+    assert [each["epoch"] for each in read_metrics(path)] == [1, 2, 3]
+    path.write_text("\n".join([line(1), line(1, test_loss=0.25), ""]))
+    with pytest.raises(ValueError, match="two lines of epoch 1 that differ"):
+        read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (line(2)[:30], "in column"),
+        ("[]", "must be an object"),
+        ('{"epoch": 2}', "no 'step'"),
+        (line("2"), "'epoch' must be a whole number, but is '2'"),
+        (line(2, test_accuracy="0.5"), "'test_accuracy' must be a number"),
+    ],
+)
+def test_a_broken_line_is_named_and_the_file_kept(tmp_path, model, broken, reason):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{line(1)}\n{broken}\n{line(3)}\n")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"Line 2 of .*metrics\.jsonl cannot be read") as error:
+        MetricsLog(path, TrainingState(epoch=3)).on_train_begin()
+    assert reason in str(error.value)
+    assert path.read_bytes() == before
 
 
 def scalars(directory):

@@ -13,3 +13,13 @@ def test_provenance_says_what_ran(tmp_path):
     assert first["packages"]["tensorflow"] == tf.__version__
     assert "CPU:0" in first["devices"]
     assert first["command"]
+
+
+def test_a_line_that_was_cut_short_stays_alone(tmp_path):
+    path = tmp_path / "provenance.jsonl"
+    path.write_text('{"time": "20')
+    write_provenance(path, seed=1)
+    write_provenance(path, seed=2)
+    cut, *whole = path.read_text().splitlines()
+    assert cut == '{"time": "20'
+    assert [json.loads(line)["seed"] for line in whole] == [1, 2]

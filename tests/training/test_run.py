@@ -189,6 +189,16 @@ def test_a_model_file_that_is_missing_is_made_from_the_checkpoint(whole):
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"epochs": 2', b"[]", b"\xff{}", b'{"a.b": 1}'])
+def test_a_broken_configuration_in_the_work_directory_is_named_and_kept(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json cannot be read: .*another workdir\.$"):
+        prepare(tiny_config(), tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["config.json"]
+    assert path.read_bytes() == content
+
+
 def test_another_configuration_in_the_same_work_directory(whole):
     with pytest.raises(ValueError, match=r"holds a run with batch_size=256, but now it is 128"):
         prepare(tiny_config(batch_size=128), whole)
