@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import keras
 
-from reszoo.gradients.graph import Graph, GraphBlock
+from reszoo.gradients.graph import Graph, GraphBlock, strides_of
 from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
 
 
@@ -109,7 +109,7 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[di
 def _described(block):
     return {
         "shortcut": _shortcut_in_words(block.shortcut),
-        "strides": getattr(block.branch, "strides", 1),
+        "strides": strides_of(block.branch),
         "stops_gradient": isinstance(block.shortcut, StopGradSkip),
     }
 

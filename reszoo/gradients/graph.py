@@ -95,7 +95,7 @@ class GraphBlock:
         known = [round(before[i] / after[i]) for i in sides if before[i] and after[i]]
         if known:
             return max(1, *known)
-        return math.prod(_strides(node.operation) for node in self.branch_nodes)
+        return math.prod(strides_of(node.operation) for node in self.branch_nodes)
 
     def readers_of_fork(self) -> tuple[set[int], set[int]]:
         """Returns the ids of the nodes that read the fork for the shortcut, and for the branch."""
@@ -321,6 +321,11 @@ def _is_addition(operation):
     return type(operation).__name__ == "Add"
 
 
-def _strides(operation):
+def strides_of(operation: keras.Operation) -> int:
+    """Returns the stride of an operation, in pixels: the largest, if it has one for each axis.
+
+    Args:
+        operation: An operation, or any layer; 1 if it has none.
+    """
     strides = getattr(operation, "strides", 1)
     return max(strides) if isinstance(strides, tuple | list) else strides

@@ -149,7 +149,7 @@ class UpdateTap:
 
 
 def _in_groups(pairs):
-    """Orders pairs of a gradient and its weight: vectors of one size come last, side by side.
+    """Orders pairs of a gradient and its weight: vectors of one size and dtype come last, together.
 
     Returns:
         The pairs, and how many belong together.
@@ -157,7 +157,7 @@ def _in_groups(pairs):
     groups = {}
     for gradient, variable in pairs:
         is_small_vector = len(variable.shape) == 1 and variable.shape[0] <= LONGEST_STACKED
-        key = variable.shape if is_small_vector else id(variable)
+        key = (variable.shape, variable.dtype) if is_small_vector else id(variable)
         groups.setdefault(key, []).append((gradient, variable))
     groups = sorted(groups.values(), key=lambda group: len(group) > 1)
     return [pair for group in groups for pair in group], [len(group) for group in groups]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import keras
 
+from reszoo.layers.symbolic import build, deserialized, output_of
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class Chain(keras.layers.Layer):
@@ -53,14 +55,13 @@ class Chain(keras.layers.Layer):
     def strides(self) -> int:
         """The stride of the whole chain, in pixels: the product of its layers' strides."""
         strides = [getattr(layer, "strides", 1) for layer in self.layers]
-        return math.prod(stride for stride in strides if isinstance(stride, int))
+        return math.prod(max(s) if isinstance(s, tuple) else s or 1 for s in strides)
 
     def build(self, input_shape):
-        shape = input_shape
+        x = keras.KerasTensor(input_shape, self.compute_dtype)
         for layer in self.layers:
-            if not layer.built:
-                layer.build(shape)
-            shape = layer.compute_output_shape(shape)
+            build(layer, x)
+            x = output_of(layer, x)
 
     def call(self, x):
         for layer in self.layers:
@@ -68,10 +69,10 @@ class Chain(keras.layers.Layer):
         return x
 
     def compute_output_shape(self, input_shape):
-        shape = input_shape
+        x = keras.KerasTensor(input_shape, self.compute_dtype)
         for layer in self.layers:
-            shape = layer.compute_output_shape(shape)
-        return tuple(shape)
+            x = output_of(layer, x)
+        return tuple(x.shape)
 
     def get_config(self):
         layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
@@ -79,5 +80,5 @@ class Chain(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
+        layers = [deserialized(layer) for layer in config.pop("layers")]
         return cls(layers, **config)

@@ -5,6 +5,7 @@ from keras import ops
 
 from reszoo.layers.convolution import Convolution, check_positive_integer
 from reszoo.layers.residual_block import ResidualBlock
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -100,15 +101,16 @@ class GatedShortcut(keras.layers.Layer):
         self.shortcut = keras.layers.Identity() if shortcut is None else shortcut
 
     def build(self, input_shape):
+        x = keras.KerasTensor(input_shape, self.compute_dtype)
         for path in (self.gate, self.shortcut):
-            if not path.built:
-                path.build(input_shape)
+            build(path, x)
 
     def call(self, x):
         return (1.0 - self.gate(x)) * self.shortcut(x)
 
     def compute_output_shape(self, input_shape):
-        return tuple(self.shortcut.compute_output_shape(input_shape))
+        x = keras.KerasTensor(input_shape, self.compute_dtype)
+        return tuple(output_of(self.shortcut, x).shape)
 
     def get_config(self):
         return {
@@ -120,7 +122,7 @@ class GatedShortcut(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         for path in ("gate", "shortcut"):
-            config[path] = keras.saving.deserialize_keras_object(config[path])
+            config[path] = deserialized(config[path])
         return cls(**config)
 
 
@@ -167,8 +169,7 @@ class ExclusiveGatedBlock(ResidualBlock):
 
     def build(self, input_shape):
         super().build(input_shape)
-        if not self.gate.built:
-            self.gate.build(input_shape)
+        build(self.gate, self._input(input_shape))
 
     def call(self, x):
         to_shortcut, to_branch = self.fork(x)
@@ -181,6 +182,4 @@ class ExclusiveGatedBlock(ResidualBlock):
 
     @classmethod
     def from_config(cls, config):
-        return super().from_config(
-            {**config, "gate": keras.saving.deserialize_keras_object(config["gate"])}
-        )
+        return super().from_config({**config, "gate": deserialized(config["gate"])})

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 # Stands for an unknown size when the paths' shapes are compared; odd, so that a stride shows.
 _PROBE_SIZE = 97
@@ -74,9 +75,9 @@ class ResidualBlock(keras.layers.Layer):
         return ops.add(shortcut, branch)
 
     def build(self, input_shape):
+        x = self._input(input_shape)
         for path in (self.branch, self.shortcut):
-            if not path.built:
-                path.build(input_shape)
+            build(path, x)
         self._check_paths_meet(tuple(input_shape))
 
     def call(self, x):
@@ -84,7 +85,7 @@ class ResidualBlock(keras.layers.Layer):
         return self.activation(self.merge(self.shortcut(to_shortcut), self.branch(to_branch)))
 
     def compute_output_shape(self, input_shape):
-        return tuple(self.branch.compute_output_shape(input_shape))
+        return tuple(output_of(self.branch, self._input(input_shape)).shape)
 
     def get_config(self):
         return {
@@ -97,7 +98,7 @@ class ResidualBlock(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         for path in ("branch", "shortcut"):
-            config[path] = keras.saving.deserialize_keras_object(config[path])
+            config[path] = deserialized(config[path])
         return cls(**config)
 
     def _check_paths_meet(self, input_shape):
@@ -105,7 +106,10 @@ class ResidualBlock(keras.layers.Layer):
         if _same(shortcut, branch) and None in input_shape[1:]:
             # An unknown image size hides a differing stride; a size put in its place shows it.
             input_shape = (input_shape[0], *(size or _PROBE_SIZE for size in input_shape[1:]))
-            shortcut, branch = self._path_shapes(input_shape)
+            try:
+                shortcut, branch = self._path_shapes(input_shape)
+            except Exception:
+                return  # It is no size for these layers, and says nothing about others.
         if not _same(shortcut, branch):
             raise ValueError(
                 f"The two paths of {self.name!r} cannot be added: for an input of shape "
@@ -114,9 +118,11 @@ class ResidualBlock(keras.layers.Layer):
             )
 
     def _path_shapes(self, input_shape):
-        return tuple(
-            tuple(path.compute_output_shape(input_shape)) for path in (self.shortcut, self.branch)
-        )
+        x = self._input(input_shape)
+        return tuple(tuple(output_of(path, x).shape) for path in (self.shortcut, self.branch))
+
+    def _input(self, shape):
+        return keras.KerasTensor(shape, self.compute_dtype)
 
 
 def _as_layer(path, argument):

@@ -16,6 +16,7 @@ from reszoo.layers.normalization import (
     norm_to_config,
     normalization,
 )
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -187,8 +188,8 @@ class StopGradSkip(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        if self.shortcut is not None and not self.shortcut.built:
-            self.shortcut.build(input_shape)
+        if self.shortcut is not None:
+            build(self.shortcut, keras.KerasTensor(input_shape, self.compute_dtype))
 
     def call(self, x):
         return ops.stop_gradient(x if self.shortcut is None else self.shortcut(x))
@@ -196,7 +197,8 @@ class StopGradSkip(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         if self.shortcut is None:
             return tuple(input_shape)
-        return self.shortcut.compute_output_shape(input_shape)
+        x = keras.KerasTensor(input_shape, self.compute_dtype)
+        return tuple(output_of(self.shortcut, x).shape)
 
     def get_config(self):
         shortcut = self.shortcut and keras.saving.serialize_keras_object(self.shortcut)
@@ -205,7 +207,7 @@ class StopGradSkip(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         if config.get("shortcut") is not None:
-            config["shortcut"] = keras.saving.deserialize_keras_object(config["shortcut"])
+            config["shortcut"] = deserialized(config["shortcut"])
         return cls(**config)
 
 

@@ -1,0 +1,89 @@
+"""A layer's weights and the shape of its output, where need be by a symbolic call."""
+
+import warnings
+from collections.abc import Mapping
+
+import keras
+
+
+def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
+    """Builds a layer and all layers in it.
+
+    A layer that has no `build` of its own, or whose `build` leaves layers in it without weights, is
+    called symbolically, as Keras does with a model.
+
+    Args:
+        layer: The layer, built or not.
+        x: Its input.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(4)
+    >>> build(dense, keras.KerasTensor((None, 3)))
+    >>> dense.kernel.shape
+    (3, 4)
+    """
+    if not layer.built and type(layer).build is not keras.layers.Layer.build:
+        layer.build(x.shape)
+    if not all(part.built for part in layer._flatten_layers()):
+        _Call(layer).compute_output_spec(x)
+
+
+def output_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns what a layer makes of an input: a symbolic tensor.
+
+    Args:
+        layer: The layer. One that does not say its output's shape is called symbolically.
+        x: Its input.
+
+    Returns:
+        The output.
+
+    Example:
+
+    >>> output_of(keras.layers.Dense(4), keras.KerasTensor((None, 3))).shape
+    (None, 4)
+    """
+    if type(layer).compute_output_shape is not keras.layers.Layer.compute_output_shape:
+        try:
+            shape = layer.compute_output_shape(x.shape)
+            return keras.KerasTensor(tuple(shape), layer.compute_dtype)
+        except NotImplementedError:
+            pass  # A `keras.Sequential` of layers that do not say theirs.
+    y = _Call(layer).compute_output_spec(x)
+    if not isinstance(y, keras.KerasTensor):
+        raise ValueError(
+            f"The layer {layer.name!r} returns {type(y).__name__}, but a layer on a path of a "
+            "residual block must return one tensor."
+        )
+    return y
+
+
+def deserialized(config: Mapping) -> keras.layers.Layer:
+    """Returns the layer that a configuration describes.
+
+    Args:
+        config: What `keras.saving.serialize_keras_object` made of it.
+
+    Returns:
+        The layer. What Keras leaves unbuilt in it, the layer that holds it builds.
+
+    Example:
+
+    >>> deserialized(keras.saving.serialize_keras_object(keras.layers.Dense(4))).units
+    4
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`build\\(\\)` was called on layer")
+        return keras.saving.deserialize_keras_object(config)
+
+
+class _Call(keras.Operation):
+    """The call of a layer, whose symbolic outputs do not become part of any model."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, x):
+        return self.layer(x)
