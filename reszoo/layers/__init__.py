@@ -7,11 +7,11 @@ from reszoo.layers.branches import pre_activation as pre_activation
 from reszoo.layers.chain import Chain as Chain
 from reszoo.layers.convolution import Convolution as Convolution
 from reszoo.layers.drop_path import DropPath as DropPath
-from reszoo.layers.gated import ExclusiveGatedBlock as ExclusiveGatedBlock
-from reszoo.layers.gated import Gate as Gate
-from reszoo.layers.gated import GatedShortcut as GatedShortcut
-from reszoo.layers.gradient_gates import GradientScale as GradientScale
-from reszoo.layers.gradient_gates import StopGradient as StopGradient
+from reszoo.layers.gates import ExclusiveGatedBlock as ExclusiveGatedBlock
+from reszoo.layers.gates import Gate as Gate
+from reszoo.layers.gates import GatedShortcut as GatedShortcut
+from reszoo.layers.gradient_scaling import GradientScale as GradientScale
+from reszoo.layers.gradient_scaling import StopGradient as StopGradient
 from reszoo.layers.normalization import GroupNorm as GroupNorm
 from reszoo.layers.normalization import normalization as normalization
 from reszoo.layers.pooling import AveragePool as AveragePool

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from reszoo.layers.chain import Chain
-from reszoo.layers.convolution import Convolution, check_positive_integer
+from reszoo.layers.convolution import Convolution
 from reszoo.layers.normalization import (
     Norm,
     convolution_options,
@@ -13,6 +13,7 @@ from reszoo.layers.normalization import (
     norm_to_config,
     normalization,
 )
+from reszoo.layers.shapes import check_positive_integers
 
 
 def post_activation(
@@ -188,8 +189,7 @@ class BasicBranch(PostActivationBranch):
         dtype=None,
         **kwargs,
     ):
-        for argument, value in (("filters", filters), ("strides", strides)):
-            check_positive_integer(value, argument, type(self).__name__)
+        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         options = {**convolution_options(norm), "dtype": dtype}
         convolutions = [
             Convolution(filters, 3, strides, name="conv1", **options),
@@ -263,12 +263,8 @@ class BottleneckBranch(PostActivationBranch):
         dtype=None,
         **kwargs,
     ):
-        for argument, value in (
-            ("filters", filters),
-            ("strides", strides),
-            ("expansion", expansion),
-        ):
-            check_positive_integer(value, argument, type(self).__name__)
+        sizes = {"filters": filters, "strides": strides, "expansion": expansion}
+        check_positive_integers(type(self).__name__, **sizes)
         options = {**convolution_options(norm), "dtype": dtype}
         convolutions = [
             Convolution(filters, 1, name="conv1", **options),

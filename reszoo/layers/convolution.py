@@ -1,82 +1,10 @@
 """Convolution as the residual-network papers and torchvision use it."""
 
-from numbers import Integral
-
 import keras
 from keras import ops
 
-from reszoo.layers.turned_convolution import can_turn, turned_convolution
-
-_AXES = {1: "steps", 2: "height, width", 3: "depth, height, width"}
-
-
-def spatial_rank(input_shape: tuple[int | None, ...], layer_name: str) -> int:
-    """Returns how many spatial axes a channels-last shape has.
-
-    Args:
-        input_shape: Shape such as `(batch, height, width, channels)`.
-        layer_name: Name of the asking layer, for the error.
-
-    Returns:
-        1, 2 or 3.
-
-    Raises:
-        ValueError: If the shape has another number of spatial axes, or unknown channels.
-
-    Example:
-
-    >>> spatial_rank((None, 32, 32, 3), "stem")
-    2
-    """
-    rank = len(input_shape) - 2
-    if rank not in _AXES or input_shape[-1] is None:
-        raise ValueError(
-            f"{layer_name} got an input of shape {tuple(input_shape)}, but works on channels-last "
-            "inputs with a known number of channels: (batch, steps, channels), "
-            "(batch, height, width, channels) or (batch, depth, height, width, channels). For "
-            "vectors, build the branch from keras.layers.Dense."
-        )
-    return rank
-
-
-def check_positive_integer(value: int, argument: str, layer_name: str) -> None:
-    """Raises unless a constructor's argument is an integer of at least 1.
-
-    Args:
-        value: The argument's value.
-        argument: The argument's name.
-        layer_name: Name of the layer's class.
-
-    Raises:
-        ValueError: If `value` is not an integer, or is below 1.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{layer_name} got {argument}={value!r}, but {argument} must be an integer of at "
-            f"least 1, for example {layer_name}(filters=64, strides=2)."
-        )
-
-
-def strided_shape(
-    input_shape: tuple[int | None, ...], strides: int, channels: int
-) -> tuple[int | None, ...]:
-    """Returns the shape after every `strides`-th pixel was taken, and the channels replaced.
-
-    Args:
-        input_shape: A channels-last shape.
-        strides: Distance of the pixels taken, along every spatial axis.
-        channels: Number of output channels.
-
-    Returns:
-        The channels-last output shape.
-
-    Example:
-
-    >>> strided_shape((None, 7, 8, 3), 2, 16)
-    (None, 4, 4, 16)
-    """
-    batch, *spatial, _ = input_shape
-    return (batch, *(None if size is None else -(-size // strides) for size in spatial), channels)
+from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
+from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -172,8 +100,8 @@ class Convolution(keras.layers.Layer):
 
     def _convolve(self, x, kernel, padding):
         def convolve(x, kernel):
-            if can_turn(x, self.strides, self.dilation_rate):
-                return turned_convolution(x, kernel)
+            if serves_images_on_cpu(x, self.strides, self.dilation_rate):
+                return convolve_on_cpu(x, kernel)
             return ops.conv(x, kernel, self.strides, padding, "channels_last", self.dilation_rate)
 
         if self.groups == 1 or keras.distribution.list_devices("gpu"):
@@ -199,8 +127,10 @@ class Convolution(keras.layers.Layer):
         }
 
     def _check_arguments(self):
-        for argument in ("filters", "kernel_size", "strides", "groups", "dilation_rate"):
-            check_positive_integer(getattr(self, argument), argument, type(self).__name__)
+        sizes = ("filters", "kernel_size", "strides", "groups", "dilation_rate")
+        check_positive_integers(
+            type(self).__name__, **{argument: getattr(self, argument) for argument in sizes}
+        )
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"Convolution got kernel_size={self.kernel_size}, which cannot be padded alike on "

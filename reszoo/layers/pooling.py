@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from reszoo.layers.convolution import check_positive_integer, spatial_rank, strided_shape
+from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
 
 
 class Pool(keras.layers.Layer):
@@ -18,8 +18,7 @@ class Pool(keras.layers.Layer):
 
     def __init__(self, pool_size, strides, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integer(pool_size, "pool_size", type(self).__name__)
-        check_positive_integer(strides, "strides", type(self).__name__)
+        check_positive_integers(type(self).__name__, pool_size=pool_size, strides=strides)
         self.pool_size = pool_size
         self.strides = strides
 

@@ -4,18 +4,14 @@ import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
-from reszoo.layers.convolution import (
-    Convolution,
-    check_positive_integer,
-    spatial_rank,
-    strided_shape,
-)
+from reszoo.layers.convolution import Convolution
 from reszoo.layers.normalization import (
     convolution_options,
     norm_from_config,
     norm_to_config,
     normalization,
 )
+from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
 from reszoo.layers.symbolic import build, deserialized, output_of
 
 
@@ -57,8 +53,7 @@ class ProjectionShortcut(Chain):
     """
 
     def __init__(self, filters, strides=1, norm="batch", *, dtype=None, **kwargs):
-        for argument, value in (("filters", filters), ("strides", strides)):
-            check_positive_integer(value, argument, type(self).__name__)
+        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         options = convolution_options(norm)
         convolution = Convolution(filters, 1, strides, name="conv", dtype=dtype, **options)
         layers = [convolution, *normalization(norm, "norm", dtype=dtype)]
@@ -114,8 +109,7 @@ class ZeroPadShortcut(keras.layers.Layer):
 
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integer(filters, "filters", type(self).__name__)
-        check_positive_integer(strides, "strides", type(self).__name__)
+        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         self.filters = filters
         self.strides = strides
 
@@ -247,8 +241,7 @@ class ZeroShortcut(keras.layers.Layer):
 
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integer(filters, "filters", type(self).__name__)
-        check_positive_integer(strides, "strides", type(self).__name__)
+        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         self.filters = filters
         self.strides = strides
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from reszoo.layers.convolution import check_positive_integer, spatial_rank
+from reszoo.layers.shapes import check_positive_integers, spatial_rank
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -41,7 +41,7 @@ class SqueezeExcitation(keras.layers.Layer):
 
     def __init__(self, reduction=16, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integer(reduction, "reduction", type(self).__name__)
+        check_positive_integers(type(self).__name__, reduction=reduction)
         self.reduction = reduction
 
     def build(self, input_shape):

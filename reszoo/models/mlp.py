@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from reszoo.layers import Chain, normalization, pre_activation
-from reszoo.layers.convolution import check_positive_integer
 from reszoo.layers.normalization import Norm
+from reszoo.layers.shapes import check_positive_integers
 from reszoo.models.branch_ends import check_drop_path, end_of_branch
-from reszoo.models.described import changed
 from reszoo.models.gates import GateChoice, gate_choice
+from reszoo.models.options import changed
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
 
 
@@ -82,10 +82,10 @@ class DenseResNet:
         return described._model()
 
     def _check(self):
-        check_positive_integer(self.width, "width", self.name)
-        check_positive_integer(self.blocks, "blocks", self.name)
+        check_positive_integers(self.name, width=self.width)
+        check_positive_integers(self.name, blocks=self.blocks)
         if self.num_classes != 0:
-            check_positive_integer(self.num_classes, "num_classes", self.name)
+            check_positive_integers(self.name, num_classes=self.num_classes)
         check_drop_path(self.drop_path)
 
     def _model(self):

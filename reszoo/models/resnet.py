@@ -18,10 +18,10 @@ from reszoo.layers import (
     post_activation,
     pre_activation,
 )
-from reszoo.layers.convolution import check_positive_integer
 from reszoo.layers.normalization import Norm, convolution_options
+from reszoo.layers.shapes import check_positive_integers
 from reszoo.models.branch_ends import check_drop_path, end_of_branch
-from reszoo.models.convolutions import (
+from reszoo.models.branches import (
     Basic,
     MakeConvolution,
     Place,
@@ -29,8 +29,8 @@ from reszoo.models.convolutions import (
     deep_stem,
     imagenet_stem,
 )
-from reszoo.models.described import changed
 from reszoo.models.gates import GateChoice, gate_choice
+from reszoo.models.options import changed
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
 
 BranchChoice = Callable[[MakeConvolution, Place], list[Convolution]]
@@ -170,9 +170,9 @@ class ResNet:
                 f"channels, for example {(224,) * self.spatial_axes + (3,)}, but got "
                 f"{self.input_shape!r}."
             )
-        check_positive_integer(self.width, "width", self.name)
+        check_positive_integers(self.name, width=self.width)
         if self.num_classes != 0:
-            check_positive_integer(self.num_classes, "num_classes", self.name)
+            check_positive_integers(self.name, num_classes=self.num_classes)
         if not callable(self.stem) and self.stem not in _STEMS:
             raise ValueError(f'stem is "imagenet" or "cifar" or "deep", but got {self.stem!r}.')
         check_drop_path(self.drop_path)

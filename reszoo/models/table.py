@@ -3,7 +3,7 @@
 import dataclasses
 
 from reszoo.layers import Chain, Convolution, MaxPool, ZeroPadShortcut
-from reszoo.models.convolutions import Basic, Bottleneck
+from reszoo.models.branches import Basic, Bottleneck
 from reszoo.models.resnet import ResNet
 
 _DEPTHS = {

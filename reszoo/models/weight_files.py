@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from reszoo.layers import ResidualBlock
-from reszoo.models.naming import named_weights
+from reszoo.models.weight_names import named_weights
 
 Arrays = dict[str, np.ndarray]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from reszoo.models.naming import SCHEMES, Scheme, named_weights, scheme_of
 from reszoo.models.weight_files import Arrays, read_weights
+from reszoo.models.weight_names import SCHEMES, Scheme, named_weights, scheme_of
 
 # What keras.applications adds to the variance.
 _APPLICATIONS_EPSILON = 1.001e-5
@@ -37,8 +37,8 @@ def load_weights(
             timm; a `.keras` file; a keras.applications `.h5`; a `keras.Model` of reszoo,
             keras.applications or KerasHub; `hf://OWNER/NAME` on the Hugging Face Hub;
             `keras_hub://PRESET`.
-        scheme: How the source names its weights, a key of `reszoo.models.naming.SCHEMES`; `None`
-            to find out.
+        scheme: How the source names its weights, a key of `reszoo.models.weight_names.SCHEMES`;
+            `None` to find out.
 
     Returns:
         What was not copied as it was, one sentence each; empty for an exact copy.

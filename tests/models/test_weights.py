@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from reszoo.models import create_model, freeze_backbone, load_weights, save_weights
-from reszoo.models.naming import SCHEMES, named_weights
+from reszoo.models.weight_names import SCHEMES, named_weights
 
 safetensors = pytest.importorskip(
     "safetensors.numpy", reason="safetensors is not installed (extra: weights)"

@@ -1,10 +1,10 @@
-"""The turned convolution against TensorFlow's own: value, gradients, and their gradients."""
+"""The convolution for TensorFlow on CPU against its own: value, gradients, their gradients."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.layers.turned_convolution import can_turn, turned_convolution
+from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
 
 
 def plain(x, kernel):
@@ -34,13 +34,13 @@ def test_value_and_derivatives_are_tensorflows(size, shape, jit_compile):
     if jit_compile is not None:
         run = tf.function(derivatives, jit_compile=jit_compile)
     expected = derivatives(plain, x, kernel)
-    for ours, theirs in zip(run(turned_convolution, x, kernel), expected, strict=True):
+    for ours, theirs in zip(run(convolve_on_cpu, x, kernel), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_serves_images_without_stride_or_dilation():
     images = tf.ones((1, 4, 4, 2))
-    assert can_turn(images, 1, 1) == (not tf.config.list_physical_devices("GPU"))
-    assert not can_turn(images, 2, 1)
-    assert not can_turn(images, 1, 2)
-    assert not can_turn(images[0], 1, 1)
+    assert serves_images_on_cpu(images, 1, 1) == (not tf.config.list_physical_devices("GPU"))
+    assert not serves_images_on_cpu(images, 2, 1)
+    assert not serves_images_on_cpu(images, 1, 2)
+    assert not serves_images_on_cpu(images[0], 1, 1)

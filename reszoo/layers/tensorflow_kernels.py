@@ -1,27 +1,24 @@
-"""Convolution whose gradient to the input is a convolution again: quicker on TensorFlow's CPU.
+"""Kernels for TensorFlow: the one file of this room that is bound to a backend.
 
-TensorFlow computes that gradient on CPU with a product for each image by itself, which reaches a
-few per cent of the machine's rate where images are small and channels many (the late stages of
-every ResNet). The same sum is a forward convolution of the upstream gradient with the kernel
-turned by 180 degrees, at full rate: `python benchmarks/models.py --small` shows both.
+Everything else here is written with `keras` and `keras.ops` alone. On other backends this file can
+be imported, and says that its kernels do not serve.
 """
 
 import keras
+
+from reszoo.layers.shapes import Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
-def can_turn(x, strides: int, dilation_rate: int) -> bool:
-    """Returns whether `turned_convolution` serves: images, no stride, TensorFlow on CPU.
+def serves_images_on_cpu(x: Tensor, strides: int, dilation_rate: int) -> bool:
+    """Returns whether `convolve_on_cpu` serves: images, no stride, TensorFlow on CPU.
 
     Args:
         x: The layer's input.
         strides: Stride of the convolution, in pixels.
         dilation_rate: Distance of the kernel's taps, in pixels.
-
-    Returns:
-        Whether it does.
     """
     if keras.backend.backend() != "tensorflow" or len(x.shape) != 4:
         return False
@@ -31,8 +28,13 @@ def can_turn(x, strides: int, dilation_rate: int) -> bool:
     return not any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
 
 
-def turned_convolution(x, kernel):
-    """Returns the convolution of images, padded to their size; stride 1.
+def convolve_on_cpu(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolution of images, padded to their size, whose gradient is quick on TensorFlow's CPU.
+
+    TensorFlow computes the gradient to the input with a product for each image by itself, which
+    reaches a few per cent of the machine's rate where images are small and channels many (the late
+    stages of every ResNet). The same sum is a forward convolution of the upstream gradient with the
+    kernel turned by 180 degrees, at full rate: `python benchmarks/models.py --small` shows both.
 
     Args:
         x: Images `(batch, height, width, channels)`.
@@ -47,7 +49,7 @@ def turned_convolution(x, kernel):
     Example:
 
     >>> x, kernel = keras.ops.ones((1, 4, 4, 2)), keras.ops.ones((3, 3, 2, 5))
-    >>> turned_convolution(x, kernel).shape
+    >>> convolve_on_cpu(x, kernel).shape
     TensorShape([1, 4, 4, 5])
     """
 

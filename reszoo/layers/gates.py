@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from reszoo.layers.convolution import Convolution, check_positive_integer
+from reszoo.layers.convolution import Convolution
 from reszoo.layers.residual_block import ResidualBlock
+from reszoo.layers.shapes import check_positive_integers
 from reszoo.layers.symbolic import build, deserialized, output_of
 
 
@@ -39,8 +40,7 @@ class Gate(keras.layers.Layer):
 
     def __init__(self, filters, strides=1, initial_bias=0.0, **kwargs):
         super().__init__(**kwargs)
-        check_positive_integer(filters, "filters", type(self).__name__)
-        check_positive_integer(strides, "strides", type(self).__name__)
+        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         self.filters = filters
         self.strides = strides
         self.initial_bias = float(initial_bias)
