@@ -11,7 +11,6 @@ undone by a restart, and is left out when reading, as TensorBoard does.
 
 import contextlib
 import itertools
-import json
 import os
 import socket
 import time
@@ -22,10 +21,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework import summary_pb2
 from tensorflow.core.util import event_pb2
 
 from reszoo.gradients.storage import is_stored
+from reszoo.json_files import to_json
+from reszoo.log_header import parse_header, parse_table_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +125,7 @@ class LogWriter:
             values,
             PLUGIN_NAME,
             summary_pb2.DATA_CLASS_TENSOR,
-            json.dumps(self._header),
+            to_json(self._header),
         )
         for name, value in scalars.items():
             self._add(summary, f"{TAG}/{name}", value, "scalars", summary_pb2.DATA_CLASS_SCALAR, "")
@@ -140,7 +142,7 @@ class LogWriter:
         """
         summary = summary_pb2.Summary()
         kind = summary_pb2.DATA_CLASS_TENSOR
-        self._add(summary, tag, values, _TABLES_PLUGIN, kind, json.dumps(header))
+        self._add(summary, tag, values, _TABLES_PLUGIN, kind, to_json(header))
         self._write_event(event_pb2.Event(step=step, summary=summary))
 
     def write_text(self, step: int, text: str) -> None:
@@ -232,7 +234,8 @@ def records(log_dir: str) -> Iterator[Record]:
     """Reads a log record by record, in bounded memory.
 
     Steps that a restarted training recorded again are given once, as recorded last. A damaged file
-    gives what lies before the damage, and a warning says so.
+    gives what lies before the damage, and a warning says so; as it does of a file that cannot be
+    read or is of another version beside others, and of records that do not fit their header.
 
     Args:
         log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
@@ -241,7 +244,7 @@ def records(log_dir: str) -> Iterator[Record]:
         The records, by step.
 
     Raises:
-        ValueError: If there is no log.
+        ValueError: If there is no log, or none of its files can be read.
     """
     for event, header, values in _tensors(log_dir, TAG):
         yield Record(event.step, event.wall_time, header["blocks"], header["statistics"], values)
@@ -377,44 +380,107 @@ def _tensors(log_dir, tag):
     """Yields event, header and values of a tag, without what a restart undid."""
     files = _event_files(log_dir)
     first_steps = [_first_step(path) for path in files]
+    broken, found = [], False
     for index, path in enumerate(files):
-        yield from _tensors_of_file(path, tag, min(first_steps[index + 1 :], default=np.inf))
+        end = min(first_steps[index + 1 :], default=np.inf)
+        try:
+            for of_record in _tensors_of_file(path, tag, end):
+                found = True
+                yield of_record
+        except ValueError as error:
+            broken.append(error)
+    if broken and not found:
+        raise broken[0]
+    _warn_of(broken)
 
 
 def _tensors_of_file(path, tag, end):
-    header = None
+    header, misfits = None, []
     for event in _events(path):
         for value in event.summary.value:
             if value.tag != tag:
                 continue
             if value.metadata.plugin_data.content:
-                header = json.loads(value.metadata.plugin_data.content)
-            if event.step < end and header is not None:
-                yield event, header, tf.make_ndarray(value.tensor)
+                header = _header(path, tag, value.metadata.plugin_data.content)
+            if event.step >= end:
+                continue
+            values = _values(value.tensor, header)
+            if values is None:
+                misfits.append(event.step)
+            else:
+                yield event, header, values
+    if misfits:
+        warnings.warn(
+            f"{path}: {len(misfits)} records are left out, the first of step {misfits[0]}: they "
+            "are not numbers of as many rows and columns as the header names.",
+            stacklevel=4,
+        )
+
+
+def _warn_of(broken):
+    for error in broken:
+        warnings.warn(f"A file of the log is left out, in part or whole. {error}", stacklevel=4)
+
+
+def _header(path, tag, content):
+    try:
+        return (parse_header if tag == TAG else parse_table_header)(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _values(tensor, header):
+    """Returns the values of a record, `None` if they do not fit the header."""
+    try:
+        values = tf.make_ndarray(tensor)
+    except (TypeError, ValueError):  # more or fewer numbers than its own shape has
+        return None
+    if header is None or values.dtype.kind not in "fiu":
+        return None
+    rows = header["blocks"] if "blocks" in header else header["rows"]
+    columns = header["statistics"] if "blocks" in header else header["columns"]
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32)
+    is_whole = np.array_equal(np.isinf(numbers), np.isinf(values))
+    return numbers if is_whole and values.shape == (len(rows), len(columns)) else None
 
 
 def _event_files(log_dir):
+    unreadable = []
     for directory in (log_dir, os.path.join(log_dir, "gradients")):
-        files = [
-            path
-            for path in _files(os.path.join(directory, _FILE_PREFIX + "*"), log_dir)
-            if _first_step(path) is not None
-        ]
+        files = [path for path in _files(directory, log_dir) if _is_log(path, unreadable)]
         if files:
+            _warn_of(unreadable)
             return files
+    if unreadable:
+        raise unreadable[0]
     raise ValueError(
         f"There is no gradient log in {str(log_dir)!r}. Give the log_dir of a GradientRecorder, or "
         "the workdir of a training that recorded."
     )
 
 
-def _files(pattern, log_dir):
+def _is_log(path, unreadable):
     try:
-        return sorted(tf.io.gfile.glob(pattern))
+        return _first_step(path) is not None
+    except ValueError as error:
+        unreadable.append(error)
+        return False
+
+
+def _files(directory, log_dir):
+    # Not a pattern: the directory's name may have * or [ in it.
+    try:
+        names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
+        return sorted(os.path.join(directory, name) for name in names if _is_event_file(name))
     except tf.errors.OpError as error:  # such as no access, or no bucket
         raise ValueError(
             f"The gradient log in {str(log_dir)!r} cannot be read: {error.message}"
         ) from error
+
+
+def _is_event_file(name):
+    return name.startswith(_FILE_PREFIX)
 
 
 def _first_step(path):
@@ -433,10 +499,10 @@ def _events(path, warn=True):
         for serialized in data:
             yield event_pb2.Event.FromString(serialized.numpy())
             read += 1
-    except tf.errors.DataLossError as error:
+    except (tf.errors.DataLossError, DecodeError) as error:
         if warn:
             warnings.warn(
-                f"{path} is damaged after {read} events; what follows is left out. {error.message}",
+                f"{path} is damaged after {read} events; what follows is left out. {error}",
                 stacklevel=2,
             )
     except tf.errors.OpError as error:

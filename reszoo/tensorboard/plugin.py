@@ -154,13 +154,20 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return {run: tags[tag] for run, tags in (listed or {}).items() if tag in tags}
 
     def _read(self, ctx, experiment_id, plugin_name, tag, run):
-        read = self._provider.read_tensors(
-            ctx,
-            experiment_id=experiment_id,
-            plugin_name=plugin_name,
-            downsample=10 * DEFAULT_SAMPLES,
-            run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
-        )
+        try:
+            read = self._provider.read_tensors(
+                ctx,
+                experiment_id=experiment_id,
+                plugin_name=plugin_name,
+                downsample=10 * DEFAULT_SAMPLES,
+                run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
+            )
+        except (TypeError, ValueError) as error:  # of bytes that are no tensor
+            raise _BadRequestError(
+                f"The log of the run {run!r} holds a damaged record of {tag!r} ({error}). "
+                "reszoo.gradients.load reads the others.",
+                422,
+            ) from error
         return (read or {}).get(run, {}).get(tag, [])
 
     def _series(self, ctx, experiment_id, run):

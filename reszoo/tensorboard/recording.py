@@ -6,15 +6,16 @@ and the values as float32 of shape `(statistics, blocks, steps)`. The HTML repor
 bytes that TensorBoard's server sends.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reszoo.json_files import parse_json, to_json
+from reszoo.log_header import parse_header as parse_header
+
 PLUGIN_NAME = "gradient_flow"
 TAG = "gradient_flow"
-READABLE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -38,42 +39,6 @@ class Recording:
     left_out: int = 0
 
 
-def parse_header(content: bytes | str) -> dict:
-    """Reads the header of a log.
-
-    Args:
-        content: The JSON text in a log's summary metadata.
-
-    Returns:
-        A dictionary with at least `blocks`, a list of dictionaries with a `name`, and
-        `statistics`, a list of names.
-
-    Raises:
-        ValueError: If it is not such a header, or one of a newer version.
-
-    Example:
-
-    >>> parse_header('{"version": 1, "blocks": [{"name": "a"}], "statistics": []}')["blocks"]
-    [{'name': 'a'}]
-    """
-    try:
-        header = json.loads(content)
-        version = header["version"]
-        names = [str(block["name"]) for block in header["blocks"]]
-        names += [str(name) for name in header["statistics"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            "The log's header cannot be read: it is not the JSON text that GradientRecorder "
-            "writes. Record the run again."
-        ) from error
-    if version != READABLE_VERSION:
-        raise ValueError(
-            f"The log is of format {version}, and this version of reszoo reads format "
-            f"{READABLE_VERSION}. Install the version of reszoo that recorded it."
-        )
-    return header
-
-
 def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> Recording:
     """Stacks recorded steps.
 
@@ -81,14 +46,16 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
         header: What `parse_header` returned.
         points: For each step its number, its wall time and an array of shape
             `(blocks, statistics)`. One of another shape, which a changed model wrote to the same
-            directory, is left out and counted. Of a step that occurs twice the last is taken.
+            directory, or that holds no numbers, is left out and counted. Of a step that occurs
+            twice the last is taken.
 
     Returns:
         The recording, by step.
     """
     shape = (len(header["blocks"]), len(header["statistics"]))
     points = list(points)
-    fitting = {point[0]: point for point in points if np.shape(point[2]) == shape}
+    fits = [_is_of(values, shape) for _, _, values in points]
+    fitting = {point[0]: point for point, fit in zip(points, fits, strict=True) if fit}
     kept = [fitting[step] for step in sorted(fitting)]
     return Recording(
         blocks=header["blocks"],
@@ -96,8 +63,13 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
         steps=np.array([step for step, _, _ in kept], np.int64),
         wall_times=np.array([wall_time for _, wall_time, _ in kept], np.float64),
         values=np.array([values for _, _, values in kept], np.float32).reshape(-1, *shape),
-        left_out=sum(np.shape(values) != shape for _, _, values in points),
+        left_out=fits.count(False),
     )
+
+
+def _is_of(values, shape):
+    values = np.asarray(values)
+    return values.shape == shape and values.dtype.kind in "fiu"
 
 
 def select_steps(
@@ -199,7 +171,7 @@ def pack(recording: Recording, recorded_steps: int) -> bytes:
         "recorded_steps": recorded_steps,
         "left_out": recording.left_out,
     }
-    text = json.dumps(header).encode()
+    text = to_json(header).encode()
     text += b" " * (-(len(text) + 4) % 8)
     return b"".join(
         [
@@ -259,11 +231,14 @@ def parse_alarm(step: int, wall_time: float, text: str) -> dict:
     'vanishing'
     """
     try:
-        found = json.loads(text)
+        found = parse_json(text, {}, "The alarm", "")
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
         found = {"text": text}
     alarm = {key: found.get(key) for key in ("alarm", "block", "path", "text")}
-    strings = {key: None if value is None else str(value) for key, value in alarm.items()}
+    strings = {key: None if value is None else _sendable(value) for key, value in alarm.items()}
     return {"step": int(step), "wall_time": float(wall_time), **strings}
+
+
+def _sendable(value):
+    # Half of a pair of surrogates, which JSON can hold, is no UTF-8.
+    return str(value).encode("utf-8", "replace").decode()

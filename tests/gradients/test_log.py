@@ -8,10 +8,12 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from reszoo.gradients import load, records
 from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, LogWriter
+from tests.raw_log import header, write_raw
 
 BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
 STATISTICS = ["skip_share", "update_norm", "weight_norm"]
@@ -95,7 +97,8 @@ WRITE_FOR_EVER = """
 import itertools, sys
 import numpy as np
 from reszoo.gradients.log import LogWriter
-writer = LogWriter(sys.argv[1], [{"name": "a"}] * 8, ["skip_share"] * 20, 0)
+blocks, statistics = [{"name": f"block{i}"} for i in range(8)], [f"statistic{i}" for i in range(20)]
+writer = LogWriter(sys.argv[1], blocks, statistics, 0)
 for step in itertools.count():
     writer.write(step, np.full((8, 20), step), {})
     print(step, flush=True)
@@ -156,3 +159,104 @@ def test_findings_stand_beside_the_records(tmp_path):
         b'{"alarm": "vanishing"}',
         b'{"alarm": "exploding"}',
     ]
+
+
+BROKEN_HEADERS = {
+    b"{": "in column",
+    b"\xff": "not UTF-8",
+    b"[]": "must be an object",
+    header(version=7): "format 7, and this version of reszoo reads format 1",
+    header(version="1"): "'version' must be a whole number",
+    header(version=float("nan")): "'version' must be a whole number",
+    header(blocks="ab"): "'blocks' must be a list",
+    header(blocks=[3]): "'blocks'[0] must be an object",
+    header(blocks=[{"name": None}]): "'blocks'[0]['name'] must be a text",
+    header(blocks=[{"name": "a", "trainable_weights": float("nan")}]): "'trainable_weights'",
+    header(blocks=[{"name": "\ud800"}]): "is not UTF-8",
+    header(blocks=[{"name": "a"}, {"name": "a"}]): "two blocks 'a'",
+    header(blocks=[]): "no block",
+    header(statistics=[]): "no statistic",
+    header(statistics="s"): "'statistics' must be a list",
+    header(statistics=["s", "s"]): "two statistics 's'",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_HEADERS)
+def test_a_log_with_a_broken_header_is_one_sentence(tmp_path, broken):
+    write_raw(tmp_path / "events.out.tfevents.1", broken)
+    with pytest.raises(ValueError, match=r"^.*events\.out\.tfevents\.1: The log") as error:
+        load(str(tmp_path))
+    assert BROKEN_HEADERS[broken] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_file_beside_good_ones_is_left_out_and_named(tmp_path):
+    write_raw(tmp_path / "events.out.tfevents.1", b"{")
+    write_raw(tmp_path / "events.out.tfevents.2", header(), step=1)
+    (tmp_path / "events.out.tfevents.3").mkdir()
+    (tmp_path / "events.out.tfevents.4").touch()
+    with pytest.warns(UserWarning, match="is left out, in part or whole") as warned:
+        assert [record.step for record in records(str(tmp_path))] == [1]
+    texts = sorted(str(warning.message) for warning in warned)
+    assert len(texts) == 2
+    assert "tfevents.1: The log's header" in texts[0]
+    assert "tfevents.3 cannot be read" in texts[1]
+
+
+def test_a_log_of_one_file_that_cannot_be_read_is_one_sentence(tmp_path):
+    (tmp_path / "events.out.tfevents.3").mkdir()
+    with pytest.raises(ValueError, match=r"tfevents\.3 cannot be read"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((2, 1), np.float32),
+        np.zeros((1, 0), np.float32),
+        np.float32(0),
+        np.array([["text"]], object),
+        np.array([[1j]], np.complex64),
+        np.array([[True]]),
+        np.array([[1e300]]),
+    ],
+    ids=["rows", "no column", "scalar", "text", "complex", "bool", "too large"],
+)
+def test_records_that_do_not_fit_their_header_are_left_out_and_counted(tmp_path, values):
+    path = write_raw(tmp_path / "events.out.tfevents.1", header(), b"", values=values)
+    write_raw(tmp_path / "events.out.tfevents.2", header(), step=5)
+    with pytest.warns(UserWarning, match=f"^{path}: 2 records are left out, the first of step 0"):
+        assert [record.step for record in records(str(tmp_path))] == [5]
+
+
+def test_a_record_whose_bytes_are_cut_is_left_out_and_counted(tmp_path):
+    tensor = tf.make_tensor_proto(np.zeros((1, 1), np.float32))
+    tensor.tensor_content = b"\0\0"
+    path = write_raw(tmp_path / "events.out.tfevents.1", header(), values=tensor)
+    with pytest.warns(UserWarning, match=f"^{path}: 1 records are left out"):
+        assert not list(records(str(tmp_path)))
+
+
+def test_numbers_of_another_width_are_read(tmp_path):
+    for number, dtype in enumerate(("float64", "float16", "int32")):
+        values = np.array([[number]], dtype)
+        write_raw(tmp_path / f"events.out.tfevents.{number}", header(), values=values, step=number)
+    assert list(load(str(tmp_path)).value) == [0, 1, 2]
+
+
+def test_what_is_no_event_ends_the_file_there(tmp_path):
+    path = write_raw(tmp_path / "events.out.tfevents.1", header())
+    with tf.io.TFRecordWriter(str(tmp_path / "noise")) as file:
+        file.write(b"\xff" * 20)
+    with path.open("ab") as file:
+        file.write((tmp_path / "noise").read_bytes())
+    with pytest.warns(UserWarning, match="is damaged after 3 events"):
+        assert [record.step for record in records(str(tmp_path))] == [0]
+
+
+@pytest.mark.parametrize(
+    "name", ["run[1]", "run*", "a?b", "{a}", "$x$", "a b", "ü\u4f60", "-x", "%s"]
+)
+def test_the_directory_of_a_log_may_have_any_name(tmp_path, name):
+    write(tmp_path / name, [0, 5]).close()
+    assert [record.step for record in records(str(tmp_path / name))] == [0, 5]

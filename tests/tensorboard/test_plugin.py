@@ -13,6 +13,7 @@ from werkzeug.test import Client
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
+from tests.raw_log import header, write_raw
 from tests.unpacking import unpack
 
 BLOCKS = [{"name": "stage1_block1", "shortcut": "identity"}, {"name": "<b>block</b>"}]
@@ -192,6 +193,86 @@ def test_a_run_that_cannot_be_read_says_why(server, tmp_path, monkeypatch):
     refused = server.get("/data", run="newer")
     assert refused.status_code == 422
     assert "Install the version of reszoo" in refused.text
+
+
+BROKEN = {
+    "text": b"{",
+    "bytes": b"\xff",
+    "list": b"[]",
+    "deep": b"[" * 100_000,
+    "nan": header(version=float("nan")),
+    "nan in a block": header(blocks=[{"name": "a", "trainable_weights": float("nan")}]),
+    "surrogate": header(blocks=[{"name": "\ud800"}]),
+    "no block": header(blocks=[]),
+    "two of a name": header(blocks=[{"name": "a"}, {"name": "a"}]),
+    "blocks": header(blocks=None),
+    "names": header(blocks=["a"]),
+    "statistics": header(statistics=3),
+    "tomorrow": header(version=2),
+}
+
+
+def strictly(answer):
+    """JSON as a browser reads it."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(answer.data, parse_constant=refuse)
+
+
+def test_runs_with_broken_headers_stand_among_the_others(tmp_path):
+    write_run(tmp_path / "good", [0])
+    for name, content in BROKEN.items():
+        write_raw(tmp_path / name / "events.out.tfevents.1", content)
+    unknown = [{"name": "a", "of_tomorrow": float("inf"), "strides": float("nan")}]
+    write_raw(tmp_path / "unknown" / "events.out.tfevents.1", header(blocks=unknown))
+    server = serve(tmp_path)
+    runs = {run["run"]: run for run in strictly(server.get("/runs"))["runs"]}
+    assert set(runs) == {*BROKEN, "good", "unknown"}
+    assert {name for name, run in runs.items() if "error" in run} == set(BROKEN)
+    assert runs["unknown"]["blocks"] == [{"name": "a", "of_tomorrow": None, "strides": None}]
+    for name in BROKEN:
+        answer = server.get("/data", run=name)
+        assert (answer.status_code, answer.text) == (422, runs[name]["error"])
+        assert len(answer.text.splitlines()) == 1
+    assert len(unpack(server.get("/data", run="good").data)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.array([["text"]], object), np.array([[1j]], np.complex64), np.zeros((2, 2)), np.zeros(())],
+    ids=["text", "complex", "shape", "scalar"],
+)
+def test_records_that_are_no_numbers_of_the_header_are_left_out_and_counted(tmp_path, values):
+    write_raw(tmp_path / "run" / "events.out.tfevents.1", header(), b"", values=values)
+    write_raw(tmp_path / "run" / "events.out.tfevents.2", b"", step=5)
+    server = serve(tmp_path)
+    found, steps, _, _ = unpack(server.get("/data", run="run").data)
+    assert (found["left_out"], list(steps)) == (2, [5])
+
+
+def test_a_damaged_record_is_a_sentence_and_other_runs_are_served(tmp_path):
+    write_run(tmp_path / "good", [0])
+    tensor = tf.make_tensor_proto(np.zeros((1, 1), np.float32))
+    tensor.tensor_content = b"\0\0"
+    write_raw(tmp_path / "cut" / "events.out.tfevents.1", header(), values=tensor)
+    server = serve(tmp_path)
+    assert [run["run"] for run in server.get("/runs").json["runs"]] == ["cut", "good"]
+    answer = server.get("/data", run="cut")
+    assert answer.status_code == 422
+    assert "'cut' holds a damaged record" in answer.text
+    assert len(answer.text.splitlines()) == 1
+    assert server.get("/data", run="good").status_code == 200
+
+
+def test_an_alarm_of_any_text_is_served(tmp_path):
+    write_run(tmp_path / "run", [0])
+    texts = ['{"text": "\\ud800"}', '{"text": NaN}', "[" * 100_000, '{"block": {"a": Infinity}}']
+    writer = LogWriter(str(tmp_path / "run"), BLOCKS, STATISTICS, first_step=1)
+    writer.write_findings(0, texts)
+    writer.close()
+    assert len(strictly(serve(tmp_path).get("/alarms", run="run"))["alarms"]) == 4
 
 
 def test_alarms_are_those_of_the_run(server, tmp_path):
