@@ -5,27 +5,33 @@ directory goes on where the last run stopped.
 """
 
 import os
+import re
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration, a Python file.")
+_CONFIG = flags.DEFINE_string("config", None, "The configuration, a Python file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, local or gs://.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
 _IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
 _FORMAT = flags.DEFINE_list("format", ["savedmodel"], "What to export: savedmodel,onnx,tflite.")
 
+_FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", flags=re.DOTALL)
+
 
 def main(argv: list[str]) -> None:
-    """Runs the configuration that the flags give."""
-    del argv
+    """Runs the configuration that the flags give.
+
+    Args:
+        argv: The program, then fields of the configuration with their texts, `name=text`.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Not at the top: a mistyped flag should not have to wait for TensorFlow.
     from reszoo import training
 
-    config, workdir = _CONFIG.value, _WORKDIR.value
+    fields = [tuple(field.split("=", 1)) for field in argv[1:]]
     try:
+        config, workdir = training.read_config(_CONFIG.value, fields), _WORKDIR.value
         if _MODE.value == "train":
             run = training.prepare(config, workdir)
         elif _MODE.value == "eval":
@@ -50,29 +56,39 @@ def _train(run, run_error):
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Returns what is left of the command line, or ends the program with one line."""
+    """Returns the program and what is set of the configuration, or ends it with one line."""
     try:
-        rest = flags.FLAGS(argv)
-        _CONFIG.value.lock()  # raises if the file could not be read
-    except (flags.Error, AttributeError, ImportError, KeyError, OSError, ValueError) as error:
-        _fail(_explain(error))
+        rest, fields = _without_fields(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
+        rest = flags.FLAGS(rest)
+    except flags.Error as error:
+        _fail(error)
     if len(rest) > 1:
         _fail(f"there is no argument {rest[1]!r}; options start with --, see --help.")
+    if not _CONFIG.value:
+        _fail("--config must be given, such as --config=configs/digits_resnet18.py.")
+    if not _WORKDIR.value:
+        _fail("--workdir must be given, the directory of the run, such as --workdir=runs/digits.")
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)
-    return rest
+    return [*rest, *fields]
 
 
-def _explain(error):
-    """Returns the reason; a field that is missing comes as an error within an error."""
-    reason = error.args[0] if error.args else error
-    if "Traceback" in str(reason):  # of a configuration that refuses its argument
-        return str(reason).strip().splitlines()[-1]
-    if isinstance(reason, KeyError):
-        reason = reason.args[0]
-    elif not isinstance(error, KeyError):
-        return error
-    return f"the configuration has no field {reason}"
+def _without_fields(argv):
+    """Returns the arguments without `--config.NAME=TEXT`, and those as `NAME=TEXT`."""
+    rest, fields, arguments = [], [], list(argv)
+    while arguments:
+        argument = arguments.pop(0)
+        found = _FIELD.fullmatch(argument)
+        if argument == "--":
+            return [*rest, argument, *arguments], fields
+        if not found:
+            rest.append(argument)
+            continue
+        negated, name, text = found.groups()
+        if text is None and not negated and arguments and not arguments[0].startswith("--"):
+            text = arguments.pop(0)
+        fields.append(f"{name}={text if text is not None else not negated}")
+    return rest, fields
 
 
 def _fail(reason):
@@ -80,5 +96,4 @@ def _fail(reason):
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, flags_parser=parse_flags)

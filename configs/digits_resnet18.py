@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
 
     config.recording = ConfigDict()
     config.recording.every_steps = 10  # 0: off
+    config.recording.statistics = ("paths", "weights")  # docs/statistics.md names the others
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 0  # beside one after every epoch; 0: none

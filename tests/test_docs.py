@@ -1,6 +1,7 @@
 """What the documents show is up to date: tables, Python, commands, and the site made of them."""
 
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import reszoo
 from reszoo.gradients.statistics import markdown_table
+from reszoo.training import read_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -74,7 +76,11 @@ def commands(program):
 
 def test_the_training_commands_name_flags_and_fields_that_there_are():
     assert len(commands("train.py")) >= 9
-    code = "import sys, train; train.parse_flags(['train.py', *sys.argv[1:]])"
+    code = (
+        "import json, sys, train\n"
+        "fields = train.parse_flags(['train.py', *sys.argv[1:]])[1:]\n"
+        "print(json.dumps([train.flags.FLAGS.config, fields]))"
+    )
     for arguments in set(commands("train.py")):
         done = subprocess.run(
             [sys.executable, "-c", code, *shlex.split(arguments)],
@@ -84,6 +90,8 @@ def test_the_training_commands_name_flags_and_fields_that_there_are():
             check=False,
         )
         assert done.returncode == 0, (arguments, done.stderr)
+        config, fields = json.loads(done.stdout)
+        read_config(str(ROOT / config), [field.split("=", 1) for field in fields])
 
 
 @pytest.mark.parametrize("package", ["layers", "models", "gradients", "data", "training", "report"])

@@ -1,5 +1,6 @@
 """Training from a configuration: the loop, optimizers, devices, checkpoints."""
 
+from reszoo.training.config_file import read_config as read_config
 from reszoo.training.evaluation import evaluate_run as evaluate_run
 from reszoo.training.export import export_run as export_run
 from reszoo.training.loop import fit as fit

@@ -57,7 +57,7 @@ def create_callbacks(
         BestEpoch(state, **config.best.to_dict()),
         confusion,
         *(shown if chief else []),
-        *_profiler(config.tensorboard.profile_steps, workdir, pipeline, chief),
+        *_profiler(config, workdir, pipeline, chief),
         *recorders,
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints, state),
@@ -81,9 +81,15 @@ def _loggers(config, workdir):
     return [Logging(config.loggers, workdir, flat(config.to_dict()))] if config.loggers else []
 
 
-def _profiler(steps, workdir, pipeline, writes):
+def _profiler(config, workdir, pipeline, writes):
+    steps, batches = config.tensorboard.profile_steps, config.epochs * pipeline.steps_per_epoch
     if not steps:
         return []
+    if steps[0] >= batches:
+        raise ValueError(
+            f"tensorboard.profile_steps must begin within the {batches:,} batches of the run, but "
+            f"got {steps}."
+        )
     return [Profiler(workdir / "train", steps, pipeline.steps_per_epoch, writes)]
 
 

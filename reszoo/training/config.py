@@ -1,49 +1,272 @@
-"""What a run does where its configuration says nothing."""
+"""The configuration of a run: a table of all its fields, and one check of them all."""
 
-import copy
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
 from ml_collections import ConfigDict
 
-DEFAULTS = {
-    "strategy": "auto",
-    "steps_per_loop": 1,
-    "data": {"corrupt_images": 0, "flip": False, "crop": False, "mean": (), "std": ()},
-    "crop": {"min_area": 0.08, "max_ratio": 4 / 3, "test_share": 0.875, "test_image_size": 0},
-    "augmentation": {
-        "label_smoothing": 0.0,
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "rand_augment": 0,
-        "rand_augment_strength": 0.5,
-        "random_erasing": 0.0,
-    },
-    "model": {"weights": "", "frozen": False},
-    "loss": {"name": "categorical_crossentropy", "class_weights": (), "target_threshold": 0.0},
-    "optimizer": {
-        "momentum": 0.9,
-        "weight_decay": 0.0,
-        "warmup_epochs": 0.0,
-        "clip_norm": 0.0,
-        "ema_momentum": 0.0,
-        "accumulation_steps": 1,
-    },
-    "schedule": {"name": "cosine", "boundaries": (), "factor": 0.1, "power": 1.0},
-    "checkpoint": {"every_steps": 0, "keep": 2},
-    "best": {"figure": "val_accuracy", "patience": 0},
-    "loggers": (),
-    "tensorboard": {
-        "examples": True,
-        "graph": True,
-        "confusion_every_epochs": 0,
-        "profile_steps": (),
-    },
-    "nonfinite": {"action": "stop", "rate_factor": 0.5, "roll_backs": 3},
+from reszoo.gradients.statistics import GROUPS
+from reszoo.layers.normalization import NORMS
+from reszoo.models.catalog import MODELS
+from reszoo.models.gates import GATES
+from reszoo.models.shortcuts import SHORTCUTS
+from reszoo.training.config_values import (
+    Either,
+    Exactly,
+    Maybe,
+    Number,
+    RefusedError,
+    Several,
+    Switch,
+    Text,
+    Values,
+    Whole,
+    Word,
+    shown,
+)
+from reszoo.training.loggers import LOGGERS
+from reszoo.training.losses import LOSSES
+from reszoo.training.optimizers import OPTIMIZERS, SCHEDULES
+from reszoo.training.strategy import STRATEGIES
+
+REQUIRED = "required"
+OF_THE_MODEL = "the model's"
+
+LARGE = 1e9  # what no number of a sensible training is above
+LARGEST_EPOCHS = 999_999  # the names of checkpoints have six digits for them
+LARGEST_STEPS = 2**31 - 1
+LARGEST_SIDE = 16_384  # pixels, and filters
+LARGEST_SEED = 2**32 - 1  # NumPy's
+
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
+ACTIVATIONS = tuple(
+    name
+    for name, function in sorted(vars(keras.activations).items())
+    if callable(function) and name not in ("get", "serialize", "deserialize")
+)
+
+_EPOCHS = Whole(0, LARGEST_EPOCHS)
+_STEPS = Whole(0, LARGEST_STEPS)
+_SHARE = Number(0, 1)
+_PART = Number(0, 1, below=True)
+_FACTOR = Number(0, 1, above=True)
+_FROM_ZERO = Number(0, LARGE)
+_FILTERS = Whole(1, LARGEST_SIDE)
+_SWITCH = Switch()
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field of a configuration.
+
+    Args:
+        values: What it may be.
+        default: What it is where a configuration leaves it out; `REQUIRED` where there is nothing
+            that would do, `OF_THE_MODEL` for what each model has its own of.
+        meaning: What it does, for the document.
+    """
+
+    values: Values
+    default: Any
+    meaning: str
+
+
+FIELDS = {
+    "data.name": Field(Text("digits"), REQUIRED, "the data set, as above"),
+    "data.image_size": Field(
+        Maybe(Whole(1, LARGEST_SIDE)),
+        None,
+        "height and width, in pixels, to which images are resized; `None`: as they are",
+    ),
+    "data.shift_pixels": Field(
+        Whole(0, LARGEST_SIDE), 0, "random shifts of training images: pad and crop"
+    ),
+    "data.flip": Field(_SWITCH, False, "mirrors half of the training images"),
+    "data.crop": Field(
+        _SWITCH,
+        False,
+        "cuts a random part out of training images, and the middle out of test images",
+    ),
+    "data.mean": Field(
+        Several(Number(-LARGE, LARGE), "(0.5,)"),
+        (),
+        "of each channel, which the model subtracts from its images; `()`: it does not",
+    ),
+    "data.std": Field(
+        Several(Number(0, LARGE, above=True), "(0.2,)"),
+        (),
+        "of each channel, which the model then divides by",
+    ),
+    "data.corrupt_images": Field(
+        Whole(0, LARGEST_STEPS), 0, "images of a folder or of TFRecords that may be unreadable"
+    ),
+    "crop.min_area": Field(_FACTOR, 0.08, "least share of the area, of the random part"),
+    "crop.max_ratio": Field(Number(1, 100), 4 / 3, "greatest ratio of its sides"),
+    "crop.test_share": Field(
+        _FACTOR,
+        0.875,
+        "side of the middle part, over the shorter side of the image; 0.875 is 224 out of 256",
+    ),
+    "crop.test_image_size": Field(
+        Whole(0, LARGEST_SIDE), 0, "pixels of test images, if others than those of training"
+    ),
+    "augmentation.label_smoothing": Field(
+        _PART, 0.0, "share of each label that is spread over all classes"
+    ),
+    "augmentation.mixup": Field(_FROM_ZERO, 0.0, "`alpha` of mixup; 0: none"),
+    "augmentation.cutmix": Field(_FROM_ZERO, 0.0, "`factor` of CutMix; 0: none"),
+    "augmentation.rand_augment": Field(
+        Whole(0, 100), 0, "operations of RandAugment on each image; 0: none"
+    ),
+    "augmentation.rand_augment_strength": Field(_SHARE, 0.5, "how strong each is"),
+    "augmentation.random_erasing": Field(
+        _SHARE, 0.0, "share of the images in which a rectangle is erased"
+    ),
+    "model.name": Field(
+        Word(tuple(MODELS), "the name of a model that reszoo.models.list_models() gives"),
+        REQUIRED,
+        "a name that `reszoo.models.list_models` gives",
+    ),
+    "model.weights": Field(
+        Text("weights.safetensors", empty=True),
+        "",
+        "what it starts from: anything that `reszoo.load_weights` takes",
+    ),
+    "model.frozen": Field(_SWITCH, False, "whether only the last layer is trained"),
+    "model.stem": Field(
+        Maybe(Word(("imagenet", "deep", "cifar"))), OF_THE_MODEL, "the layers before the blocks"
+    ),
+    "model.width": Field(Maybe(_FILTERS), OF_THE_MODEL, "filters of the first stage"),
+    "model.stem_width": Field(Maybe(_FILTERS), OF_THE_MODEL, "filters of the stem"),
+    "model.blocks": Field(
+        Either(Several(Whole(1, 1000), "(2, 2, 2, 2)"), Whole(1, 1000)),
+        OF_THE_MODEL,
+        "blocks of each stage; of `residual_mlp` one number",
+    ),
+    "model.shortcut": Field(Maybe(Word(tuple(SHORTCUTS))), OF_THE_MODEL, "of every block"),
+    "model.gate": Field(Maybe(Word(tuple(GATES))), OF_THE_MODEL, "how the two paths meet"),
+    "model.norm": Field(Maybe(Word(tuple(NORMS))), OF_THE_MODEL, "normalization"),
+    "model.activation": Field(
+        Word(ACTIVATIONS, "the name of one of keras.activations"), OF_THE_MODEL, "of every layer"
+    ),
+    "model.zero_init_last_scale": Field(
+        _SWITCH, OF_THE_MODEL, "whether the last normalization of a block starts with scale zero"
+    ),
+    "model.drop_path": Field(
+        _PART, OF_THE_MODEL, "share of the examples that drop the last block's branch"
+    ),
+    "model.branch_scale": Field(
+        Maybe(Number(-LARGE, LARGE)), OF_THE_MODEL, "start of a learned scale of each branch"
+    ),
+    "model.squeeze_excitation": Field(
+        Whole(0, LARGEST_SIDE), OF_THE_MODEL, "channels per unit of it in each branch; 0: none"
+    ),
+    "model.output_stride": Field(
+        Maybe(Whole(1, LARGEST_SIDE)), OF_THE_MODEL, "largest stride; later stages dilate instead"
+    ),
+    "model.preactivation": Field(
+        _SWITCH, OF_THE_MODEL, "whether normalization and activation come before a convolution"
+    ),
+    "model.pooled_projection": Field(
+        _SWITCH, OF_THE_MODEL, "whether projections average over pixels instead of skipping them"
+    ),
+    "model.strides_at": Field(
+        Word(("first", "last")), OF_THE_MODEL, "which block of a stage has the stride"
+    ),
+    "loss.name": Field(
+        Word(LOSSES),
+        "categorical_crossentropy",
+        "the binary one takes each class as a question of its own",
+    ),
+    "loss.class_weights": Field(
+        Either(Several(_FROM_ZERO, "(1.0, 2.0)"), Exactly(("balanced",), also=("balanced",))),
+        (),
+        'a number for each class, or `("balanced",)`; tests leave them out; `()`: none',
+    ),
+    "loss.target_threshold": Field(
+        _PART, 0.0, "share of a mixed label that counts as right, for the binary loss"
+    ),
+    "optimizer.name": Field(
+        Word(OPTIMIZERS),
+        "sgd",
+        "`sgd` is Nesterov's; `muon` is for matrices, the rest is updated as by `adamw`",
+    ),
+    "optimizer.learning_rate": Field(
+        Number(1e-30, 1e6), REQUIRED, "the highest rate, at the end of the warmup"
+    ),
+    "optimizer.momentum": Field(_PART, 0.9, "of SGD and Muon; `beta_1` of AdamW and LAMB"),
+    "optimizer.weight_decay": Field(
+        Number(0, 1e6), 0.0, "decoupled; biases, scales and offsets do not decay"
+    ),
+    "optimizer.warmup_epochs": Field(
+        Number(0, LARGEST_EPOCHS),
+        0.0,
+        "the rate rises for so long; half of the run at most",
+    ),
+    "optimizer.clip_norm": Field(_FROM_ZERO, 0.0, "bound of the norm of the gradient; 0: none"),
+    "optimizer.ema_momentum": Field(
+        _PART, 0.0, "averaged weights, which are what is tested and saved; 0: none"
+    ),
+    "optimizer.accumulation_steps": Field(Whole(1, LARGEST_STEPS), 1, "batches an update"),
+    "schedule.name": Field(Word(SCHEDULES), "cosine", "how the rate falls"),
+    "schedule.boundaries": Field(
+        Several(Whole(1, LARGEST_STEPS), "(32000, 48000)", rising=True), (), 'steps, for `"step"`'
+    ),
+    "schedule.factor": Field(_FACTOR, 0.1, "what the rate is multiplied by at each of them"),
+    "schedule.power": Field(Number(0, 100), 1.0, 'for `"polynomial"`; 1 is a straight line'),
+    "recording.every_steps": Field(_STEPS, 10, "steps from one record to the next; 0: none"),
+    "recording.statistics": Field(
+        Several(Word(tuple(GROUPS)), '("paths", "weights")', distinct=True),
+        ("paths", "weights"),
+        "sets of [statistics](statistics.md)",
+    ),
+    "checkpoint.every_steps": Field(
+        _STEPS, 0, "steps from one checkpoint to the next, beside one after every epoch; 0: none"
+    ),
+    "checkpoint.keep": Field(Whole(1, LARGEST_STEPS), 2, "how many of the latest are kept"),
+    "best.figure": Field(
+        Word(("val_accuracy", "val_loss")), "val_accuracy", "by which an epoch is the best"
+    ),
+    "best.patience": Field(
+        _EPOCHS, 0, "ends the run after so many epochs without a better one; 0: never"
+    ),
+    "tensorboard.examples": Field(_SWITCH, True, "training images, as the model sees them"),
+    "tensorboard.graph": Field(_SWITCH, True, "the model"),
+    "tensorboard.confusion_every_epochs": Field(
+        _EPOCHS, 0, "confusion matrices beside the one at the end; 0: none"
+    ),
+    "tensorboard.profile_steps": Field(
+        Several(_STEPS, "(30, 40)", counts=(0, 2), rising=True),
+        (),
+        "first step of a profile, and the one after its last; `()`: none",
+    ),
+    "nonfinite.action": Field(
+        Word(("stop", "roll_back")), "stop", "when the loss or a weight is not a finite number"
+    ),
+    "nonfinite.rate_factor": Field(_FACTOR, 0.5, "of the learning rate, after a roll-back"),
+    "nonfinite.roll_backs": Field(Whole(0, LARGEST_STEPS), 3, "after so many the run stops"),
+    "loggers": Field(
+        Several(Word(tuple(LOGGERS)), '("wandb",)', distinct=True), (), "as above; `()`: none"
+    ),
+    "strategy": Field(Word(STRATEGIES), "auto", "[where the run is](scaling.md)"),
+    "steps_per_loop": Field(
+        Whole(1, LARGEST_STEPS), 1, "steps, at most, before the devices come back to the host"
+    ),
+    "epochs": Field(Whole(1, LARGEST_EPOCHS), 12, "how long"),
+    "batch_size": Field(Whole(1, LARGEST_STEPS), 64, "images in a batch, over all devices"),
+    "seed": Field(Whole(0, LARGEST_SEED), 0, "of all that is drawn at random"),
+    "dtype": Field(Word(DTYPES), "float32", "Keras's dtype policy"),
+    "jit_compile": Field(_SWITCH, False, "whether steps are compiled by XLA"),
 }
+
+SECTIONS = tuple(dict.fromkeys(name.split(".")[0] for name in FIELDS if "." in name))
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-    """Returns a configuration with defaults for the fields that it leaves out.
+    """Returns a configuration with defaults for the fields that it leaves out; nothing is checked.
 
     Args:
         config: The configuration; it is not changed.
@@ -56,15 +279,66 @@ def complete(config: ConfigDict) -> ConfigDict:
     >>> complete(ConfigDict({"checkpoint": {"keep": 5}})).checkpoint.to_dict()
     {'every_steps': 0, 'keep': 5}
     """
-    return ConfigDict(_merged(DEFAULTS, config.to_dict()))
+    given = dict(_given(_plain(config)))
+    defaults = {
+        name: field.default
+        for name, field in FIELDS.items()
+        if field.default not in (REQUIRED, OF_THE_MODEL) and name.split(".")[0] not in given
+    }
+    return ConfigDict(_nested(defaults | given))
 
 
-def _merged(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    merged = copy.deepcopy(defaults)
+def checked(config: ConfigDict) -> ConfigDict:
+    """Returns a configuration with its defaults, in which every value is one that its field takes.
+
+    Numbers of NumPy become Python's, lists become tuples.
+
+    Args:
+        config: The configuration; it is not changed.
+
+    Returns:
+        Another configuration.
+
+    Raises:
+        ValueError: If there is no such field, one is missing, or its value is not allowed.
+
+    Example:
+
+    >>> checked(ConfigDict({"data": {"name": "digits"}, "model": {"name": "resnet19"}}))
+    Traceback (most recent call last):
+    ...
+    ValueError: model.name must be the name of a model that reszoo.models.list_models() gives, ...
+    """
+    given = dict(_given(_plain(config)))
     for name, value in given.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], value) if both else value
-    return merged
+        check_name(name, value)
+    values = dict(_given(complete(config).to_dict()))
+    for name, field in FIELDS.items():
+        if field.default is REQUIRED and name not in values:
+            raise ValueError(f"{name} must be given: {field.values.allowed}.")
+    read = {name: _read(name, value) for name, value in values.items()}
+    for rule in RULES:
+        rule(read)
+    return ConfigDict(_nested(read))
+
+
+def check_name(name: str, value: Any = None) -> None:
+    """Makes sure that there is a field of a name.
+
+    Args:
+        name: The name, with that of its section.
+        value: What it is given, for the error.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name in SECTIONS:
+        fields = ", ".join(f"{name}.{field}" for field in _fields_of(name))
+        raise ValueError(
+            f"{name} must be a section of fields, but got {shown(value)}. Its fields are {fields}."
+        )
+    if name not in FIELDS:
+        raise ValueError(f"There is no field {name!r}. {_advice(name)}")
 
 
 def flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -86,3 +360,146 @@ def flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         )
         found |= inner
     return found
+
+
+def markdown_table() -> str:
+    """Returns the table of all fields, as `docs/training.md` has it."""
+    lines = ["| field | default | must be | what it does |", "|---|---|---|---|"]
+    for name, field in FIELDS.items():
+        own = field.default in (REQUIRED, OF_THE_MODEL)
+        default = field.default if own else f"`{_rounded(field.default)!r}`"
+        lines.append(f"| `{name}` | {default} | {field.values.allowed} | {field.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _rounded(value):
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _plain(config):
+    """Returns a configuration as a dictionary."""
+    if not hasattr(config, "to_dict"):
+        raise ValueError(
+            "The configuration must be an ml_collections.ConfigDict, but got "
+            f"{shown(config)}. Give ConfigDict(...) of a dictionary."
+        )
+    try:
+        return config.to_dict()
+    except Exception as error:  # of a placeholder, or of a reference that computes
+        raise ValueError(
+            f"The configuration has a value that cannot be computed ({type(error).__name__}: "
+            f"{error})."
+        ) from error
+
+
+def _given(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the fields by their names, without looking into those that are no sections."""
+    for name, value in fields.items():
+        if name in SECTIONS and isinstance(value, dict):
+            yield from ((f"{name}.{inner}", of_field) for inner, of_field in value.items())
+        else:
+            yield str(name), value
+
+
+def _nested(values):
+    nested = {}
+    for name, value in values.items():
+        section, _, field = name.rpartition(".")
+        if section in SECTIONS:
+            nested.setdefault(section, {})[field] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _read(name, value):
+    values = FIELDS[name].values
+    try:
+        return values.read(value)
+    except RefusedError as error:
+        raise ValueError(
+            f"{name} must be {values.allowed}, but got {shown(value)}{error}"
+            + "." * (not str(error).endswith("?"))
+        ) from error
+
+
+def _fields_of(section):
+    return [name.split(".")[1] for name in FIELDS if name.startswith(f"{section}.")]
+
+
+def _advice(name):
+    section, _, leaf = name.rpartition(".")
+    elsewhere = [field for field in FIELDS if field.rpartition(".")[2] == leaf]
+    if near := elsewhere or _near(name, section, leaf):
+        return f"Did you mean {' or '.join(map(repr, near))}?"
+    names = _fields_of(section) if section in SECTIONS else [*SECTIONS, *_without_section()]
+    return f"{section if section in SECTIONS else 'A configuration'} has {', '.join(names)}."
+
+
+def _near(name, section, leaf):
+    if section in SECTIONS:
+        near = difflib.get_close_matches(leaf, _fields_of(section), cutoff=0.7)
+        return [f"{section}.{field}" for field in near]
+    return difflib.get_close_matches(name, [*FIELDS, *SECTIONS], cutoff=0.7)
+
+
+def _without_section():
+    return [name for name in FIELDS if "." not in name]
+
+
+def _as_many_means_as_deviations(values):
+    mean, std = values["data.mean"], values["data.std"]
+    if len(mean) != len(std):
+        raise ValueError(
+            "data.mean and data.std must have as many numbers, one a channel, but got "
+            f"{mean} and {std}."
+        )
+
+
+def _size_of_crops(values):
+    if values["data.crop"] and values["data.image_size"] is None:
+        raise ValueError(
+            "data.image_size must be given with data.crop=True, for the parts that are cut out "
+            "differ in size; for example 224."
+        )
+
+
+def _shift_within_image(values):
+    size, shift = values["data.image_size"], values["data.shift_pixels"]
+    if size is not None and shift >= size:
+        raise ValueError(
+            f"data.shift_pixels must be below data.image_size, {size}, but got {shift}."
+        )
+
+
+def _weights_not_all_zero(values):
+    weights = values["loss.class_weights"]
+    if weights and not any(weights):
+        raise ValueError(f"loss.class_weights must not be all 0, but got {weights}.")
+
+
+def _steps_to_fall_at(values):
+    if values["schedule.name"] == "step" and not values["schedule.boundaries"]:
+        raise ValueError(
+            'schedule.boundaries must be given with schedule.name="step": steps, rising, for '
+            "example (32000, 48000)."
+        )
+
+
+def _something_to_record(values):
+    statistics = values["recording.statistics"]
+    if values["recording.every_steps"] and not statistics:
+        raise ValueError(
+            "recording.statistics must have a set, such as ('paths',), but got (). To record "
+            "nothing, give recording.every_steps=0."
+        )
+
+
+RULES = (
+    _as_many_means_as_deviations,
+    _size_of_crops,
+    _shift_within_image,
+    _weights_not_all_zero,
+    _steps_to_fall_at,
+    _something_to_record,
+)

@@ -5,6 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from reszoo.gradients.storage import as_path
+from reszoo.training.config import checked
 from reszoo.training.confusion import (
     CONFUSION_FILE,
     ConfusionCounts,
@@ -28,8 +29,10 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         workdir: Its work directory.
 
     Raises:
-        ValueError: If there is no model, or it does not fit the data.
+        ValueError: If the configuration is not one, there is no model, or it does not fit the
+            data.
     """
+    config = checked(config)
     model, pipeline = load_model(workdir), create_pipeline(config)
     check_fits(model, signature_of(pipeline), workdir)
     names = pipeline.source.class_names

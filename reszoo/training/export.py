@@ -18,6 +18,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.gradients.storage import is_stored
+from reszoo.training.config import checked
 from reszoo.training.finished import check_fits, load_model
 from reszoo.training.run import create_pipeline
 from reszoo.training.signature import signature_of
@@ -74,6 +75,7 @@ def export_run(
         ValueError: If there is no model or no such format, a package is missing, or an exported
             model answers differently.
     """
+    config = checked(config)
     _check(formats)
     if is_stored(workdir):
         raise ValueError(

@@ -9,6 +9,9 @@ import keras
 from absl import logging
 from keras import ops
 
+SCHEDULES = ("cosine", "polynomial", "step")
+OPTIMIZERS = ("sgd", "adamw", "lamb", "muon")
+
 
 def create_learning_rate(
     learning_rate: float,

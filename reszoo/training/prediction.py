@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data.folder import decode
 from reszoo.gradients.storage import as_path
+from reszoo.training.config import checked
 from reszoo.training.finished import check_fits, load_model
 from reszoo.training.run import create_crop, create_pipeline
 from reszoo.training.signature import read_signature, signature_of
@@ -27,6 +28,7 @@ def predict_run(
     Raises:
         ValueError: If there is no model, no image, or an image cannot be read.
     """
+    config = checked(config)
     if not images:
         raise ValueError("There is nothing to predict. Give --images=FILE,FILE.")
     model = load_model(workdir)

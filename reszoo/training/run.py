@@ -16,7 +16,7 @@ from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks import create_callbacks
 from reszoo.training.checkpoints import Checkpoints
-from reszoo.training.config import complete, flat
+from reszoo.training.config import checked, complete, flat
 from reszoo.training.confusion import (
     CONFUSION_FILE,
     ConfusionCounts,
@@ -251,8 +251,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         ValueError: If the configuration does not fit together, or the work directory holds a run
             of another configuration or cannot be written.
     """
-    config = complete(config)
-    _check(config)
+    config = checked(config)
     strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
     workdir = _writable(as_path(workdir).absolute())
     _check_same_run(config, workdir / "config.json")
@@ -293,20 +292,6 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         state,
         lock,
     )
-
-
-def _check(config):
-    if config.epochs < 1:
-        raise ValueError(f"epochs is at least 1, but got {config.epochs}.")
-    if config.steps_per_loop < 1:
-        raise ValueError(f"steps_per_loop is at least 1, but got {config.steps_per_loop}.")
-    options = config.nonfinite
-    if options.action not in ("stop", "roll_back"):
-        raise ValueError(f'nonfinite.action is "stop" or "roll_back", but got {options.action!r}.')
-    if not 0 < options.rate_factor <= 1:
-        raise ValueError(
-            f"nonfinite.rate_factor is above 0 and at most 1, but got {options.rate_factor}."
-        )
 
 
 def _make_reproducible(config):

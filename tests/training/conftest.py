@@ -11,7 +11,8 @@ from reszoo.training.config import complete
 
 @pytest.fixture
 def config():
-    return complete(ConfigDict({"data": {"name": "digits"}, "batch_size": 100, "seed": 0}))
+    fields = {"data": {"name": "digits"}, "model": {"name": "resnet18"}, "batch_size": 100}
+    return complete(ConfigDict(fields | {"optimizer": {"learning_rate": 0.1}}))
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""Configuration files, and what the command line sets in them."""
+
+import difflib
+import inspect
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from reszoo.training.config import FIELDS, check_name, checked
+from reszoo.training.config_values import Several, shown
+
+
+def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> ConfigDict:
+    """Returns the configuration that a file describes, complete and checked.
+
+    Args:
+        source: A Python file with a function `get_config()` that returns a `ConfigDict`; after a
+            colon, what that function is given.
+        assignments: Names of fields, with texts that say what they are to be instead. Several of
+            one field whose value is a tuple are put together.
+
+    Raises:
+        ValueError: If that cannot be done; the text names the file, and the line in it.
+
+    Example:
+
+    >>> read_config("configs/cifar10_resnet.py:56", [("epochs", "3")]).epochs
+    3
+    """
+    path, argument = _split(source)
+    config = _returned(path, source, argument)
+    fields = {}
+    for name, text in assignments:
+        fields[name] = _assigned(name, text, fields.get(name, ()))
+    try:
+        return checked(_changed(config, fields))
+    except ValueError as error:
+        given = [f"--config.{name}" for name in fields if str(error).startswith(f"{name} must")]
+        where = given[0] if given else path
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _split(source):
+    if Path(source).is_file():
+        return Path(source), None
+    path, colon, argument = source.partition(":")
+    return Path(path), argument if colon else None
+
+
+def _returned(path, source, argument):
+    """Returns what `get_config` of a file returns."""
+    function = _function(path)
+    arguments = [] if argument is None else [argument]
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise ValueError(_misfit(path, source, argument)) from error
+    config = _attempt(path, lambda: function(*arguments))
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"{path}: get_config() must return an ml_collections.ConfigDict, but returned "
+            f"{shown(config)}. {_mend_returned(config)}"
+        )
+    return config
+
+
+def _mend_returned(config):
+    if config is None:
+        return "Is there a `return config` at its end?"
+    return "Return ConfigDict(...) of a dictionary with the fields."
+
+
+def _misfit(path, source, argument):
+    if argument is None:
+        return (
+            f"{path}: get_config() must be given an argument; it follows a colon: "
+            f"--config={source}:ARGUMENT."
+        )
+    return (
+        f"{path}: get_config() takes no argument of the command line, but got {argument!r}. Give "
+        f"--config={path}."
+    )
+
+
+def _function(path):
+    """Runs a file, and returns its `get_config`."""
+    source = _read(path)
+    module = types.ModuleType("reszoo_configuration")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for what they are in
+    code = _attempt(path, lambda: compile(source, str(path), "exec", dont_inherit=True))
+    _attempt(path, lambda: exec(code, module.__dict__))
+    function = getattr(module, "get_config", None)
+    if not inspect.isfunction(function) and not callable(function):
+        raise ValueError(
+            f"{path} must have a function get_config() that returns an ml_collections.ConfigDict, "
+            "as configs/digits_resnet18.py has."
+        )
+    return function
+
+
+def _read(path):
+    if path.is_dir():
+        raise ValueError(f"{path} must be a Python file, but is a directory.{_files_in(path)}")
+    if not path.exists():
+        raise ValueError(f"There is no configuration file {path}.{_near(path)}")
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(
+            f"A configuration must be a Python file, whose name ends in .py, but got {path}."
+        )
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _files_in(directory):
+    files = [str(directory / name) for name in _names_in(directory)]
+    return f" Give one of {', '.join(files)}." if files else ""
+
+
+def _near(path):
+    names = _names_in(path.parent) if path.parent.is_dir() else []
+    near = [path.parent / name for name in difflib.get_close_matches(path.name, names)]
+    return f" Did you mean {' or '.join(map(str, near))}?" if near else ""
+
+
+def _names_in(directory):
+    return sorted(file.name for file in directory.glob("*.py") if file.is_file())
+
+
+def _attempt(path: Path, call: Callable[[], Any]) -> Any:
+    """Returns what a part of a configuration file comes to; its errors name the file and line."""
+    try:
+        return call()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path}{_line(path, error)}: {_reason(path, error)}") from error
+
+
+def _line(path, error):
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}" if error.lineno else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _reason(path, error):
+    if isinstance(error, SystemExit):
+        return "it ends the program; a configuration must return instead."
+    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if isinstance(error, SyntaxError):
+        elsewhere = error.filename not in (str(path), None)
+        place = f" in {error.filename}, line {error.lineno}" if elsewhere else ""
+        return f"not valid Python{place} ({error.msg}). Mend that."
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text}. Install it, or leave out what needs it."
+    return f"{type(error).__name__}{f': {text}' if text else ''}"
+
+
+def _assigned(name, text, before):
+    check_name(name, text)
+    values = FIELDS[name].values
+    value = values.parse(text)
+    return (*before, *value) if isinstance(values, Several) else value
+
+
+def _changed(config, fields):
+    """Returns a configuration with other values, of whatever type they are."""
+    changed = config.to_dict() if fields else None
+    if changed is None:
+        return config
+    for name, value in fields.items():
+        section, _, field = name.rpartition(".")
+        inner = changed.setdefault(section, {}) if section else changed
+        if isinstance(inner, dict):  # if not, the check says so
+            inner[field] = value
+    return ConfigDict(changed)
