@@ -53,7 +53,7 @@ class ModelTaps:
         with model.distribute_strategy.scope():
             if not model.optimizer.built:
                 model.optimizer.build(self.variables)
-            self.switch = Switch()
+            self.switch = Switch(model.optimizer)
             self._anchor = tf.Variable(0.0, trainable=True)
             self._of_blocks = {
                 name: [(m, Accumulator([len(m.powers)], m.maximum)) for m in measures]
@@ -93,14 +93,15 @@ class ModelTaps:
 
         return recorded_step
 
-    def read(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def read(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
         """Returns all sums, in one transfer, and sets them to zero.
 
         Returns:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
-            shape `(weights,)`, float64, by name.
+            shape `(weights,)`, float64, by name; and how many batches they are of.
         """
         flat = self._read_and_clear().numpy().astype(np.float64)
+        seen, flat = flat[0], flat[1:]
         shapes = [accumulator.variable.shape for accumulator in self._accumulators()]
         ends = np.cumsum([shape.num_elements() for shape in shapes])
         parts = (
@@ -118,7 +119,8 @@ class ModelTaps:
         # None are left where the weights are not observed.
         for names, part in zip((WEIGHT_SUMS, NOISE_SUMS), parts, strict=False):
             of_weights |= zip(names, part.T, strict=True)
-        return {name: np.array(values) for name, values in of_blocks.items()}, of_weights
+        of_blocks = {name: np.array(values) for name, values in of_blocks.items()}
+        return of_blocks, of_weights, int(seen)
 
     def _accumulators(self):
         of_blocks = [accumulator for pairs in self._of_blocks.values() for _, accumulator in pairs]
@@ -127,9 +129,10 @@ class ModelTaps:
     def _read_and_clear(self):
         variables = [accumulator.variable for accumulator in self._accumulators()]
         sums = [v if v.shape.rank == 1 else tf.reshape(v, [-1]) for v in variables]
-        sums = tf.concat(sums, axis=0)
+        sums = tf.concat([tf.cast(self.switch.seen, tf.float32)[None], *sums], axis=0)
         for variable in variables:
             variable.assign(tf.zeros(variable.shape))
+        self.switch.seen.assign(0)
         return sums
 
     @contextlib.contextmanager

@@ -32,6 +32,24 @@ def accumulation_steps(optimizer: keras.optimizers.Optimizer) -> int:
     return updating_optimizer(optimizer).gradient_accumulation_steps or 1
 
 
+def batches_applied(optimizer: keras.optimizers.Optimizer) -> int:
+    """Returns how many batches an optimizer was given, but for those that a loss scale skipped.
+
+    Args:
+        optimizer: An optimizer. Its public `iterations` are the updates.
+    """
+    return int(keras.ops.convert_to_numpy(applied_variable(optimizer)))
+
+
+def applied_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns the variable in which an optimizer counts the batches that it was given.
+
+    Args:
+        optimizer: An optimizer.
+    """
+    return updating_optimizer(optimizer)._iterations
+
+
 def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Returns the optimizer itself, or the one inside a `LossScaleOptimizer`.
 

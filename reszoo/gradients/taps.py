@@ -12,7 +12,12 @@ import tensorflow as tf
 
 from reszoo.gradients.measures import Measure
 from reszoo.gradients.reductions import has_gpu
-from reszoo.gradients.scale import unscaled
+from reszoo.gradients.scale import (
+    accumulation_steps,
+    applied_variable,
+    batches_applied,
+    unscaled,
+)
 
 
 class Accumulator:
@@ -52,51 +57,83 @@ class Accumulator:
 class Switch:
     """Says, on the device, whether the running batch is recorded.
 
-    The host sets which batches are, from one to another; the device counts. So neither the
-    cadence nor several steps per execution trace anything anew. Made in the scope of the model's
-    strategy.
+    The host sets which batch is to be the first; the device counts, and finds in the optimizer with
+    which batch an update begins and ends. So neither the cadence nor several steps per execution
+    trace anything anew. Made in the scope of the model's strategy.
+
+    Args:
+        optimizer: The optimizer.
 
     Attributes:
         always: Whether every batch is recorded that runs in what is being traced, because the
             others run in another function. Then nothing is asked on the device.
+        seen: How many batches were recorded since it was set.
     """
 
     always = False
 
-    def __init__(self):
+    def __init__(self, optimizer: keras.optimizers.Optimizer):
+        self._optimizer = optimizer
         self._counted = _replica_local(0, tf.int64)
         self._on = _replica_local(False, tf.bool)
         self._first = tf.Variable(-1, dtype=tf.int64, trainable=False)
-        self._last = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        # Of accumulated batches: what the optimizer had counted when the update began.
+        self._begun = _replica_local(-1, tf.int64)
+        self.seen = _replica_local(0, tf.int64)
 
-    def set(self, counted: int, first: int, last: int) -> None:
-        """Sets which batches to record. Called by the host.
+    def set(self, counted: int, first: int) -> None:
+        """Sets which batch to record. Called by the host.
 
         Args:
-            counted: How many batches have been seen.
-            first: The first to record, counted from 0.
-            last: The last to record together with it.
+            counted: How many batches have been tried.
+            first: The first to record, counted from 0. Where several make an update, it is recorded
+                if it begins with that one or before as many more.
         """
         self._counted.assign(counted)
         self._first.assign(first)
-        self._last.assign(last)
+        self._begun.assign(-1)
+        self.seen.assign(0)
 
     @tf.autograph.experimental.do_not_convert
     def begin_batch(self) -> None:
         """Counts a batch. Called on each replica when its step begins."""
         if self.always:
+            self.seen.assign_add(1)
             return
-        batch = self._counted.value()
-        self._on.assign((self._first <= batch) & (batch <= self._last))
+        on = self._begins_or_goes_on(self._counted.value())
+        self._on.assign(on)
         self._counted.assign_add(1)
+        self.seen.assign_add(tf.cast(on, tf.int64))
+
+    def _begins_or_goes_on(self, batch):
+        size = accumulation_steps(self._optimizer)
+        if size == 1:
+            return self._first.value() == batch
+        applied = self._applied()
+        begins = (self._first <= batch) & (batch < self._first + size) & (applied % size == 0)
+        begun = tf.where(begins & (self.seen.value() == 0), applied, self._begun.value())
+        self._begun.assign(begun)
+        return (begun >= 0) & (begun <= applied) & (applied < begun + size)
+
+    def _applied(self):
+        return tf.cast(applied_variable(self._optimizer).value, tf.int64)
 
     def on(self) -> tf.Tensor | bool:
         """Returns whether the running batch is recorded, a boolean scalar."""
         return True if self.always else self._on.value()
 
     def on_last(self) -> tf.Tensor | bool:
-        """Returns whether the running batch is the last of those recorded together."""
-        return True if self.always else self.on() & (self._counted.value() == self._last + 1)
+        """Returns whether the running batch is recorded and makes the update."""
+        size = accumulation_steps(self._optimizer)
+        if self.always or size == 1:
+            return self.on()
+        return self.on() & (self._applied() % size == size - 1)
+
+    def state(self) -> tuple[bool, bool]:
+        """Returns whether the update that is to be recorded has begun, and whether it is over."""
+        begun = int(self._begun.numpy())
+        size = accumulation_steps(self._optimizer)
+        return begun >= 0, 0 <= begun <= batches_applied(self._optimizer) - size
 
 
 def _replica_local(value, dtype):

@@ -15,6 +15,7 @@ def recorded_graph(log_dir):
     recorder = reszoo.GradientRecorder(log_dir, every_steps=1)
     recorder.set_model(model)
     recorder.on_train_begin()
+    recorder.on_train_batch_begin(0)
 
     def step(x):
         with tf.GradientTape() as tape:

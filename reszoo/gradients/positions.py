@@ -1,0 +1,69 @@
+"""Where trainings stand: how many batches a model was trained on, for a log that goes on.
+
+A training is known by its model, as long as the process lives: also with another recorder, after it
+was compiled anew, and after batches that nobody recorded. Elsewhere the optimizer's own count says
+where it goes on.
+"""
+
+import os
+import weakref
+from dataclasses import dataclass, field
+
+import keras
+
+from reszoo.gradients.cadence import Cadence
+from reszoo.gradients.scale import accumulation_steps, batches_applied
+
+_positions = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class Position:
+    """Where a model's training stands.
+
+    Attributes:
+        cadence: How many batches were tried, and how many made an update.
+        applied: How many batches each optimizer had been given then.
+    """
+
+    cadence: Cadence
+    applied: weakref.WeakKeyDictionary = field(default_factory=weakref.WeakKeyDictionary)
+
+
+def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
+    """Notes where a training stands.
+
+    Args:
+        model: The model.
+        log_dir: The directory of its log.
+        cadence: How many batches were tried, and how many make an update.
+    """
+    of_model = _positions.setdefault(model, {})
+    position = of_model.setdefault(_place(log_dir), Position(cadence))
+    position.cadence = cadence
+    position.applied[model.optimizer] = batches_applied(model.optimizer)
+
+
+def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
+    """Returns how many batches were tried; `None` if the training is not known.
+
+    Args:
+        model: The model.
+        log_dir: The directory of its log.
+        restored: Whether a callback has just restored the optimizer.
+    """
+    position = _positions.get(model, {}).get(_place(log_dir))
+    if position is None:
+        return None
+    optimizer = model.optimizer
+    applied = batches_applied(optimizer)
+    if optimizer in position.applied:
+        # Less than nothing, if the optimizer was taken back.
+        return max(0, position.cadence.batches + applied - position.applied[optimizer])
+    if restored:
+        return applied
+    return position.cadence.first_whole_step * accumulation_steps(optimizer) + applied
+
+
+def _place(log_dir):
+    return log_dir if "://" in log_dir else os.path.abspath(log_dir)

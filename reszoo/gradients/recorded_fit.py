@@ -1,0 +1,185 @@
+"""What `fit` runs while recorders look at a model's training."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from reszoo.gradients.recorded_training import RecordedTraining
+
+# How an iterator that has run out ends a step; Keras's fit expects them.
+_END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
+_NAME = "_recorded_fit"
+
+
+def recorded_fit(model: keras.Model) -> "RecordedFit":
+    """Returns what `fit` of a model runs: the same for all recorders while one is in place.
+
+    Args:
+        model: The model.
+    """
+    return vars(model).get(_NAME) or RecordedFit(model)
+
+
+class RecordedFit:
+    """Has `fit` run recorded steps, until training ends, fails, or begins anew.
+
+    It takes the place of the model's `train_step`, `make_train_function` and `train_function`, once
+    for all recorders, and counts the batches where they run.
+
+    Args:
+        model: The model.
+
+    Attributes:
+        trainings: What is recorded, by a recorder each.
+        executions: How many executions have begun.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        self.trainings: list[RecordedTraining] = []
+        self.executions = 0
+        self._history = getattr(model, "history", None)
+        self._own_step = model.train_step
+        self._own_make_train_function = model.make_train_function
+        self._put_aside = {}
+        self._recording = False
+
+    def add(self, training: RecordedTraining) -> None:
+        """Has a training recorded from the next batch on.
+
+        Args:
+            training: The training.
+        """
+        if not self.trainings:
+            self._replace(_NAME, self)
+            self._replace("train_step", self._step)
+            self._replace("make_train_function", self._make_train_function)
+        self.trainings.append(training)
+        self._make_functions()
+
+    def remove(self, training: RecordedTraining) -> None:
+        """Records a training no longer. After the last one the model is as it was.
+
+        Args:
+            training: The training.
+        """
+        if training not in self.trainings:
+            return
+        self.trainings.remove(training)
+        if self.trainings:
+            return
+        attributes = vars(self.model)
+        for name, (replacement, original) in self._put_aside.items():
+            # Somebody else may have put something in its place, which calls it and finds it idle.
+            if attributes.get(name) is replacement:
+                del attributes[name]
+                attributes.update({} if original is None else {name: original})
+        self._put_aside = {}
+        self._own_make_train_function(force=True)
+
+    def _replace(self, name, replacement):
+        # By the instance's dictionary, past Keras's tracking of what is set on a model.
+        attributes = vars(self.model)
+        self._put_aside[name] = (replacement, attributes.get(name))
+        attributes[name] = replacement
+
+    def _make_functions(self):
+        """Makes two functions, each traced when it is first needed.
+
+        A step that is not due is the plain one, which under XLA is measurably quicker than one that
+        asks whether it is due.
+        """
+        self._own_make_train_function(force=True)
+        self._plain = self.model.train_function
+        self._own_make_train_function(force=True)
+        self._recorded = self.model.train_function
+        with self.model.distribute_strategy.scope():
+            self._counter = _new_counter() if self.model.steps_per_execution > 1 else None
+        self._counted = 0
+        self.model.train_function = self._run
+
+    def _make_train_function(self, force=False):
+        """Takes the place of the model's method."""
+        if self.trainings and self._history is not getattr(self.model, "history", None):
+            # Another fit begins: the one before was interrupted, so on_train_end was not called.
+            self._close()
+        if not self.trainings:
+            return self._own_make_train_function(force)
+        if self.model.train_function is None or force:
+            self._make_functions()
+            for training in self.trainings:
+                training.renew_taps()
+        return self.model.train_function
+
+    @tf.autograph.experimental.do_not_convert
+    def _step(self, *args, **kwargs):
+        """Takes the place of the model's `train_step`."""
+        step = self._own_step
+        if self.trainings and self._counter is not None:
+            self._counter.assign_add(1)
+        if self._recording:
+            for training in self.trainings:
+                step = training.taps.recorded(step, always=self._always)
+        return step(*args, **kwargs)
+
+    @property
+    def _always(self):
+        """Whether every batch is recorded that runs in the recorded function."""
+        return (
+            len(self.trainings) == 1
+            and self._counter is None
+            and self.trainings[0].cadence.batches_per_step == 1
+        )
+
+    def _run(self, iterator: Any) -> Any:
+        """Takes the place of the function that `fit` calls for every execution."""
+        self.executions += 1
+        try:
+            for training in self.trainings:
+                training.begin_execution(self.model.steps_per_execution)
+            outputs = self._run_one_of_two(iterator)
+            number = self._number_of_batches()
+            for training in self.trainings:
+                training.end_execution(number)
+            return outputs
+        except _END_OF_DATA:
+            raise
+        except BaseException:
+            self._close()
+            raise
+
+    def _run_one_of_two(self, iterator):
+        self._recording = any(training.due for training in self.trainings)
+        try:
+            return (self._recorded if self._recording else self._plain)(iterator)
+        except _END_OF_DATA:
+            raise
+        except BaseException:
+            for training in self.trainings:
+                training.count_interrupted()
+            raise
+        finally:
+            self._recording = False
+
+    def _number_of_batches(self):
+        """Returns how many batches ran: fewer than could, where the data ended."""
+        if self._counter is None:
+            return 1
+        before, self._counted = self._counted, int(self._counter.numpy())
+        return self._counted - before
+
+    def _close(self):
+        for training in list(self.trainings):
+            training.close()
+            self.remove(training)
+
+
+def _new_counter():
+    return tf.Variable(
+        0,
+        dtype=tf.int64,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )

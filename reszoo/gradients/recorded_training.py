@@ -1,0 +1,240 @@
+"""What is recorded of one training: taps, log and alarms, from its first batch to its end."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import logging
+
+from reszoo.gradients import positions
+from reszoo.gradients.alarms import AlarmWatch, RecordedStep
+from reszoo.gradients.blocks import describe_blocks
+from reszoo.gradients.cadence import Cadence
+from reszoo.gradients.chief import is_chief
+from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
+from reszoo.gradients.model_taps import ModelTaps
+from reszoo.gradients.scale import accumulation_steps, batches_applied
+from reszoo.gradients.statistics import HISTOGRAM_COUNTS, derive, ratio, statistics_of
+
+if TYPE_CHECKING:
+    from reszoo.gradients.recorder import GradientRecorder
+
+
+class RecordedTraining:
+    """A training of a model while a recorder looks at it.
+
+    Nothing is decided before the first batch: until then callbacks may restore the model, compile
+    it or build it.
+
+    Args:
+        recorder: What to record, how often, and where to.
+        begin: How many batches were tried before, if the training's own loop says so.
+        applied: How many batches the optimizer had been given before callbacks could restore it.
+    """
+
+    def __init__(self, recorder: "GradientRecorder", begin: int | None, applied: int):
+        self.recorder = recorder
+        self.model = recorder.model
+        self._begin = begin
+        self.taps = None
+        self.cadence = None
+        self._has_begun = False
+        self._applied = applied
+        self._writer = None
+        self._watch = None
+        self._scratch = None
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches a loop of one's own may run before it calls `on_train_batch_end`."""
+        return self.model.steps_per_execution if self._begin is None else 1
+
+    @property
+    def batches_ahead(self) -> int:
+        """How many batches may run before the callback is called again; one, if that is due."""
+        if self.cadence is not None:
+            return self.cadence.batches_ahead
+        return 1 if self._begin is None else self._cadence_at(self._begin).batches_ahead
+
+    @property
+    def due(self) -> bool:
+        """Whether the batch that is about to run, or runs, is to be recorded."""
+        return self.cadence is not None and self.cadence.due_step is not None
+
+    def begin_execution(self, batches_at_once: int) -> None:
+        """Decides whether a step is due. Called before batches run.
+
+        Args:
+            batches_at_once: How many may run, at most.
+        """
+        if self.cadence is None:
+            self._start()
+        cadence = self.cadence
+        if cadence.begin(batches_at_once):
+            self.taps.switch.set(cadence.batches, cadence.due_step * cadence.batches_per_step)
+
+    def end_execution(self, batches: int) -> None:
+        """Writes the step that was due, if it is over. Called after batches ran.
+
+        Args:
+            batches: How many did run.
+        """
+        if self.cadence is None:
+            return
+        self.cadence.batches += batches
+        if self.due and self.cadence.is_over and self._update_is_over():
+            step, self.cadence.due_step = self.cadence.due_step, None
+            self._write(step)
+
+    def count_interrupted(self) -> None:
+        """Counts a batch that ran, though the call that ran it was interrupted."""
+        if self.cadence is None:
+            return
+        applied = batches_applied(self.model.optimizer) - self._applied_at_start
+        tried = self.cadence.batches - self._batches_at_start
+        self.cadence.batches += applied == tried + 1
+
+    def renew_taps(self) -> None:
+        """Makes the taps anew, for a model that was compiled or unfrozen while it trains."""
+        if self.cadence is None:
+            return
+        size, before = accumulation_steps(self.model.optimizer), self.cadence
+        same = size == before.batches_per_step
+        self._begin_at(before.batches if same else before.first_whole_step * size)
+        self._make_taps()
+
+    def flush(self) -> None:
+        """Writes what is held back of a log on `gs://`, so that it has every step up to now."""
+        if self._watch is not None:
+            self._writer.flush()
+            self._watch.flush()
+
+    def close(self) -> None:
+        """Closes the log. Does nothing the second time."""
+        cadence, self.cadence, self.taps = self.cadence, None, None
+        if cadence is not None:
+            positions.remember(self.model, self.recorder.log_dir, cadence)
+        writer, watch, self._writer, self._watch = self._writer, self._watch, None, None
+        if writer is not None:
+            writer.close()
+        if watch is not None:
+            watch.flush()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        self._scratch = None
+
+    def _start(self):
+        """Decides where the training begins, and opens its log."""
+        recorder = self.recorder
+        self._make_taps()
+        batches = self._batches_before()
+        first_step = self._cadence_at(batches).first_whole_step
+        # Every process reads what it counted, but one writes it down.
+        log_dir = recorder.log_dir
+        if not is_chief(self.model.distribute_strategy):
+            self._scratch = tempfile.TemporaryDirectory()
+            log_dir = self._scratch.name
+        described = describe_blocks(self.taps.blocks)
+        names = [statistic.name for statistic in recorder.statistics]
+        self._writer = LogWriter(log_dir, described, names, first_step)
+        self._watch = AlarmWatch(recorder.alarms, log_dir, first_step)
+        self._begin_at(batches)
+        self._has_begun = True
+
+    def _batches_before(self):
+        """Returns how many batches were tried before the first one."""
+        if self._begin is not None and not self._has_begun:
+            return self._begin
+        applied = batches_applied(self.model.optimizer)
+        restored = applied != self._applied and not self._has_begun
+        known = positions.recall(self.model, self.recorder.log_dir, restored)
+        return applied if known is None else known
+
+    def _begin_at(self, batches):
+        self.cadence = self._cadence_at(batches)
+        self._batches_at_start = batches
+        self._applied_at_start = batches_applied(self.model.optimizer)
+
+    def _cadence_at(self, batches):
+        size = accumulation_steps(self.model.optimizer)
+        return Cadence(self.recorder.every_steps, size, batches)
+
+    def _make_taps(self):
+        recorder = self.recorder
+        self.taps = ModelTaps(self.model, recorder.groups, recorder.blocks)
+        self._membership = _membership(self.taps)
+
+    def _update_is_over(self):
+        """Returns whether the due step can be written; gives it up if it did not begin."""
+        if self.cadence.batches_per_step == 1:
+            return True
+        begun, over = self.taps.switch.state()
+        if not begun:
+            step, self.cadence.due_step = self.cadence.due_step, None
+            logging.warning("Step %d is not recorded: its update had begun before.", step)
+        return over
+
+    def _write(self, step):
+        of_blocks, of_weights, seen = self.taps.read()
+        if not seen:
+            logging.warning("Step %d is not recorded: it was due, but ran without.", step)
+            return
+        with np.errstate(invalid="ignore"):
+            sums = {
+                **of_blocks,
+                **{name: self._membership @ values for name, values in of_weights.items()},
+                "parts": np.full(len(self._membership), float(self.taps.parts)),
+            }
+            values = derive(self.recorder.statistics, sums)
+        self._writer.write(step, values, _scalars(of_weights))
+        self._write_tables(step, of_blocks, of_weights)
+        self._raise_alarms(step, values)
+
+    def _write_tables(self, step, of_blocks, of_weights):
+        if "variables" in self.recorder.groups:
+            of_variables = statistics_of(["weights"])
+            header = {
+                "rows": [variable.path for variable in self.taps.variables],
+                "columns": [statistic.name for statistic in of_variables],
+            }
+            values = derive(of_variables, of_weights)
+            self._writer.write_table(step, VARIABLES_TAG, values, header)
+        if "histograms" in self.recorder.groups:
+            header = {"rows": list(self.taps.blocks), "columns": list(HISTOGRAM_COUNTS)}
+            values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
+            self._writer.write_table(step, HISTOGRAMS_TAG, values, header)
+
+    def _raise_alarms(self, step, values):
+        names = [statistic.name for statistic in self.recorder.statistics]
+        statistics = dict(zip(names, values.T, strict=True))
+        found = self._watch.look(RecordedStep(step, self.taps.blocks, statistics))
+        for alarm, finding in found:
+            logging.warning("%s", finding.text)
+            self.model.stop_training |= alarm.stop_training
+        if found:
+            self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
+            self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
+
+
+def _scalars(of_weights):
+    """Returns the numbers about the whole model."""
+    if not of_weights:
+        return {}
+    total = {name: values.sum() for name, values in of_weights.items()}
+    return {
+        "weight_gradient_norm": np.sqrt(total["weight_gradient_squares"]),
+        "update_to_weight_ratio": np.sqrt(ratio(total["update_squares"], total["weight_squares"])),
+    }
+
+
+def _membership(taps):
+    """Returns which weights lie in which block: ones and zeros, of shape `(blocks, weights)`."""
+    return np.array(
+        [
+            [any(weight is own for own in block.trainable_variables) for weight in taps.variables]
+            for block in taps.blocks.values()
+        ],
+        dtype=np.float64,
+    )
