@@ -13,8 +13,6 @@ class StopGradient(keras.layers.Layer):
     On the skip, `StopGradSkip` names it.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -53,8 +51,6 @@ class GradientScale(keras.layers.Layer):
 
     Args:
         scale: What the gradient is multiplied by, in [0, 1].
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.

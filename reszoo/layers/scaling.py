@@ -2,17 +2,17 @@
 
 import keras
 
+from reszoo.layers.configured import Configured
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ConstantScale(keras.layers.Layer):
+class ConstantScale(Configured):
     """Multiplies a path by a constant; its gradient is multiplied by the same.
 
     On the shortcut it is the constant scaling of He et al. 2016.
 
     Args:
         scale: The constant.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -32,6 +32,8 @@ class ConstantScale(keras.layers.Layer):
     0.5
     """
 
+    arguments = ("scale",)
+
     def __init__(self, scale, **kwargs):
         super().__init__(**kwargs)
         self.scale = float(scale)
@@ -43,12 +45,9 @@ class ConstantScale(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "scale": self.scale}
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class LearnedScale(keras.layers.Layer):
+class LearnedScale(Configured):
     """Multiplies a path by one learned number, SkipInit and ReZero.
 
     Put it last in a branch. Starting at zero, every block starts as its shortcut, so that deep
@@ -56,8 +55,6 @@ class LearnedScale(keras.layers.Layer):
 
     Args:
         initial_scale: The number at the start.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -79,6 +76,8 @@ class LearnedScale(keras.layers.Layer):
     0.0
     """
 
+    arguments = ("initial_scale",)
+
     def __init__(self, initial_scale=0.0, **kwargs):
         super().__init__(**kwargs)
         self.initial_scale = float(initial_scale)
@@ -93,6 +92,3 @@ class LearnedScale(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "initial_scale": self.initial_scale}

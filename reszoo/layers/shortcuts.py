@@ -4,15 +4,14 @@ import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
+from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
 from reszoo.layers.normalization import (
     convolution_options,
-    norm_from_config,
-    norm_to_config,
     normalization,
 )
 from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
-from reszoo.layers.symbolic import build, deserialized, output_of
+from reszoo.layers.symbolic import build, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -27,8 +26,6 @@ class ProjectionShortcut(Chain):
         strides: Stride of the convolution, in pixels.
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -52,6 +49,8 @@ class ProjectionShortcut(Chain):
     TensorShape([1, 4, 4, 16])
     """
 
+    arguments = ("filters", "strides", "norm")
+
     def __init__(self, filters, strides=1, norm="batch", *, dtype=None, **kwargs):
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         options = convolution_options(norm)
@@ -61,19 +60,9 @@ class ProjectionShortcut(Chain):
         self.filters = filters
         self.norm = norm
 
-    def get_config(self):
-        config = super().get_config()
-        del config["layers"]
-        norm = norm_to_config(self.norm)
-        return {**config, "filters": self.filters, "strides": self.strides, "norm": norm}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "norm": norm_from_config(config["norm"])})
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ZeroPadShortcut(keras.layers.Layer):
+class ZeroPadShortcut(Configured):
     """Takes every `strides`-th pixel and appends channels of zeros; it has no parameters.
 
     Backward it crops: the gradient of the original channels comes back unchanged to the pixels
@@ -82,8 +71,6 @@ class ZeroPadShortcut(keras.layers.Layer):
     Args:
         filters: Number of output channels, at least that of the input.
         strides: Distance of the pixels taken, along every spatial axis.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -106,6 +93,8 @@ class ZeroPadShortcut(keras.layers.Layer):
     >>> ZeroPadShortcut(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
     TensorShape([1, 4, 4, 16])
     """
+
+    arguments = ("filters", "strides")
 
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
@@ -135,12 +124,9 @@ class ZeroPadShortcut(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class StopGradSkip(keras.layers.Layer):
+class StopGradSkip(Configured):
     """A shortcut that no gradient passes, `sg(s(x))`.
 
     Forward it is bit-identical to `s(x)`; backward it is zero, so the block's input and the
@@ -149,8 +135,6 @@ class StopGradSkip(keras.layers.Layer):
 
     Args:
         shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy of this layer; `shortcut` keeps its own.
 
     Call arguments:
         x: A tensor of any shape that `shortcut` takes.
@@ -170,6 +154,8 @@ class StopGradSkip(keras.layers.Layer):
     >>> bool(keras.ops.all(StopGradSkip()(x) == x))
     True
     """
+
+    arguments = ("shortcut",)
 
     def __init__(self, shortcut=None, **kwargs):
         super().__init__(**kwargs)
@@ -194,19 +180,9 @@ class StopGradSkip(keras.layers.Layer):
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         return tuple(output_of(self.shortcut, x).shape)
 
-    def get_config(self):
-        shortcut = self.shortcut and keras.saving.serialize_keras_object(self.shortcut)
-        return {**super().get_config(), "shortcut": shortcut}
-
-    @classmethod
-    def from_config(cls, config):
-        if config.get("shortcut") is not None:
-            config["shortcut"] = deserialized(config["shortcut"])
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ZeroShortcut(keras.layers.Layer):
+class ZeroShortcut(Configured):
     """No shortcut: zeros of the branch's shape, so that the block is a plain stack, `y = f(x)`.
 
     A plain network made with it has the names, the parameters and the plots of the residual one;
@@ -215,8 +191,6 @@ class ZeroShortcut(keras.layers.Layer):
     Args:
         filters: Number of output channels.
         strides: Stride of the branch, in pixels.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -239,6 +213,8 @@ class ZeroShortcut(keras.layers.Layer):
     TensorShape([1, 4, 4, 16])
     """
 
+    arguments = ("filters", "strides")
+
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
@@ -252,6 +228,3 @@ class ZeroShortcut(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)
-
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
