@@ -2,19 +2,25 @@
 
 import dataclasses
 import functools
+import hashlib
 import logging
 import re
 from collections.abc import Callable
 
+import absl.logging
 import numpy as np
 import tensorflow as tf
 
+from reszoo.data.contents import Contents
 from reszoo.data.folder import CHANNELS, folder_examples
+from reszoo.data.left_out import LeftOut
+from reszoo.data.record_files import read_once
+from reszoo.data.splits import SPLIT_NAMES
 from reszoo.data.tfrecord import (
     check_corrupt,
     check_labels,
     class_names,
-    read_once,
+    record_contents,
     split_files,
 )
 
@@ -48,6 +54,7 @@ class Source:
         reordered: Gives the training examples with their files in an order that is drawn from a
             seed; `None` where the examples can be shuffled as they are.
         class_counts: Number of training examples of each class; `None`: not counted yet.
+        contents: The examples by name, to tell whether they have changed; `None`: not known.
     """
 
     train: tf.data.Dataset
@@ -60,6 +67,12 @@ class Source:
     example_bytes: int | None = None
     reordered: Callable[[int], tf.data.Dataset] | None = None
     class_counts: tuple[int, ...] | None = None
+    contents: Contents | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, sizes, contents and numbers of examples; empty if they are unknown."""
+        return self.contents.digest if self.contents else ""
 
     @property
     def num_classes(self) -> int:
@@ -163,7 +176,7 @@ def folder(path: str, corrupt_images: int = 0) -> Source:
     Raises:
         ValueError: If the folder does not hold what it has to.
     """
-    splits, class_names = folder_examples(path, corrupt_images)
+    splits, contents = folder_examples(path, corrupt_images)
     sets = {name: tf.data.Dataset.from_tensor_slices(split) for name, split in splits.items()}
     return Source(
         train=sets["train"],
@@ -171,10 +184,11 @@ def folder(path: str, corrupt_images: int = 0) -> Source:
         train_examples=len(splits["train"][0]),
         test_examples=len(splits["test"][0]),
         image_shape=(None, None, CHANNELS),
-        class_names=class_names,
+        class_names=contents.class_names,
         read=tf.io.read_file,
         example_bytes=FILE_NAME_BYTES,
-        class_counts=tuple(np.bincount(splits["train"][1], minlength=len(class_names)).tolist()),
+        class_counts=contents.counts["train"],
+        contents=contents,
     )
 
 
@@ -184,7 +198,7 @@ def tfrecord(pattern: str, corrupt_images: int = 0) -> Source:
     Every record is a `tf.train.Example` with `image/encoded` and `image/class/label`, or `image`
     and `label`: the bytes of a JPEG, PNG, GIF, BMP or WebP, and a whole number that counts from 0
     or 1. The classes have the names that `labels.txt` beside the files gives, a line each, or else
-    their numbers.
+    their numbers. Files compressed by gzip or zlib are read too, whatever their names.
 
     Args:
         pattern: The files, as `reszoo.data.tfrecord.split_files` takes them.
@@ -209,9 +223,10 @@ def tfrecord(pattern: str, corrupt_images: int = 0) -> Source:
         image_shape=(None, None, CHANNELS),
         class_names=names,
         read=tf.identity,
-        example_bytes=max(1, train.size_bytes // max(1, train.examples)),
+        example_bytes=train.example_bytes,
         reordered=lambda seed: train.dataset(first, seed),
         class_counts=counts,
+        contents=record_contents(splits, first, names),
     )
 
 
@@ -268,6 +283,7 @@ def tensorflow_dataset(name: str) -> Source:
         read=tf.identity if encoded else None,
         example_bytes=_example_bytes(builder) if encoded else None,
         reordered=functools.partial(make, train_split) if encoded else None,
+        contents=_contents_of_splits(builder, train_split, test_split, classes),
     )
 
 
@@ -281,15 +297,28 @@ def _stratified(images, labels, test_examples):
 
 
 def _from_arrays(train, test):
-    labels = np.unique(train[1])
+    names = tuple(str(label) for label in np.unique(train[1]))
+    splits = {"train": train, "test": test}
+    counts = {name: tuple(np.bincount(labels).tolist()) for name, (_, labels) in splits.items()}
     return Source(
         train=tf.data.Dataset.from_tensor_slices((train[0], train[1].astype("int32"))),
         test=tf.data.Dataset.from_tensor_slices((test[0], test[1].astype("int32"))),
         train_examples=len(train[0]),
         test_examples=len(test[0]),
         image_shape=train[0].shape[1:],
-        class_names=tuple(str(label) for label in labels),
+        class_names=names,
+        class_counts=counts["train"],
+        contents=Contents(
+            names,
+            counts,
+            **{name: {f"{name} images": _mark_of_arrays(*split)} for name, split in splits.items()},
+        ),
     )
+
+
+def _mark_of_arrays(images, labels):
+    digest = hashlib.sha256(images.tobytes() + labels.astype("int64").tobytes())
+    return f"{len(images)}:{digest.hexdigest()[:16]}"
 
 
 def _builder(name):
@@ -360,8 +389,13 @@ def _named_splits(name):
 def _checked_splits(builder, splits):
     """Returns the splits of training and of testing."""
     known = builder.info.splits
-    test = "validation" if "validation" in known and "test" not in known else "test"
-    chosen = [*(["train"] if len(splits) < 2 else []), *(splits or [test])]
+    named = {role: _split_named(known, role) for role in SPLIT_NAMES}
+    test = named["test"] or named["validation"] or "test"
+    chosen = [*([named["train"] or "train"] if len(splits) < 2 else []), *(splits or [test])]
+    if not splits and named["test"] and named["validation"]:
+        left_out = LeftOut(builder.info.full_name)
+        left_out.add(f"split, since {test} is tested", named["validation"])
+        left_out.report()
     for split in chosen:
         try:
             empty = known and known[split].num_examples == 0
@@ -372,7 +406,57 @@ def _checked_splits(builder, splits):
             ) from error
         if empty:
             raise ValueError(f"The split {split!r} of {builder.info.full_name!r} has no example.")
+    if known:
+        _report_shared(builder, *chosen)
     return chosen
+
+
+def _report_shared(builder, train, test):
+    """Says how many examples are in both of two splits, which may be parts of one."""
+    splits = builder.info.splits
+    shared = sum(
+        max(0, min(_end(first), _end(second)) - max(first.skip, second.skip))
+        for first in splits[train].file_instructions
+        for second in splits[test].file_instructions
+        if first.filename == second.filename
+    )
+    if shared:
+        absl.logging.warning(
+            "%d test examples of %s (%s) are training examples too (%s), so that the test says "
+            "less. Splits that share none are train[:90%%],train[90%%:].",
+            shared,
+            builder.info.full_name,
+            test,
+            train,
+        )
+
+
+def _end(instruction):
+    """Returns the number of the example of a file that a part of it ends before."""
+    whole = instruction.take < 0
+    return instruction.examples_in_shard if whole else instruction.skip + instruction.take
+
+
+def _split_named(known, role):
+    """Returns the split that is for something, by the first of its names that there is."""
+    by_name = {name.lower(): name for name in known}
+    return next((by_name[name] for name in SPLIT_NAMES[role] if name in by_name), None)
+
+
+def _contents_of_splits(builder, train_split, test_split, class_names):
+    """Returns what TensorFlow Datasets knows of two splits, without reading them."""
+    splits = builder.info.splits
+    sizes = [[name, *info.shard_lengths, int(info.num_bytes)] for name, info in splits.items()]
+    digest = hashlib.sha256(repr(sorted(sizes)).encode()).hexdigest()[:16]
+
+    def count(split):
+        return int(splits[split].num_examples) if splits else 0
+
+    def of_split(split):
+        return {f"{builder.info.full_name}:{split}": f"{count(split)}:{digest}"}
+
+    counts = {"train": (count(train_split),), "test": (count(test_split),)}
+    return Contents(class_names, counts, of_split(train_split), of_split(test_split))
 
 
 def _examples(builder, encoded, split, seed=None):

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import keras
 
-from reszoo.layers.configured import Configured
-from reszoo.layers.symbolic import build, output_of
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class Chain(Configured):
+class Chain(keras.layers.Layer):
     """Applies layers one after the other.
 
     `ResidualBlock` makes one of a list of layers. Unlike `keras.Sequential` it is a plain layer: it
@@ -18,6 +17,8 @@ class Chain(Configured):
 
     Args:
         layers: The layers, first to last. An empty list is the identity.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy of the layer itself; the given layers keep their own.
 
     Call arguments:
         x: A tensor of the first layer's input shape.
@@ -34,8 +35,6 @@ class Chain(Configured):
     >>> chain(keras.ops.ones((2, 3))).shape
     TensorShape([2, 4])
     """
-
-    arguments = ("layers",)
 
     def __init__(self, layers: Sequence[keras.layers.Layer], *, name=None, dtype=None, **kwargs):
         super().__init__(name=name, dtype=dtype, **kwargs)
@@ -74,3 +73,12 @@ class Chain(Configured):
         for layer in self.layers:
             x = output_of(layer, x)
         return tuple(x.shape)
+
+    def get_config(self):
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {**super().get_config(), "layers": layers}
+
+    @classmethod
+    def from_config(cls, config):
+        layers = [deserialized(layer) for layer in config.pop("layers")]
+        return cls(layers, **config)

@@ -3,13 +3,12 @@
 import keras
 from keras import ops
 
-from reszoo.layers.configured import Configured
 from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
 from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class Convolution(Configured):
+class Convolution(keras.layers.Layer):
     """A convolution of any number of spatial axes, padded by the same amount on every side.
 
     Keras's `padding="same"` pads a strided convolution of an even-sized image on one side only;
@@ -25,6 +24,8 @@ class Convolution(Configured):
         use_bias: Whether a bias is added; needless before a batch normalization.
         weight_standardization: Whether each filter is brought to mean 0 and variance 1 before it
             is used (Qiao et al. 2019); goes with group normalization.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -48,9 +49,6 @@ class Convolution(Configured):
     >>> Convolution(16, 3, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
     TensorShape([1, 4, 4, 16])
     """
-
-    sizes = ("filters", "kernel_size", "strides", "groups", "dilation_rate")
-    arguments = (*sizes, "use_bias", "weight_standardization")
 
     def __init__(
         self,
@@ -116,9 +114,23 @@ class Convolution(Configured):
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "groups": self.groups,
+            "dilation_rate": self.dilation_rate,
+            "use_bias": self.use_bias,
+            "weight_standardization": self.weight_standardization,
+        }
+
     def _check_arguments(self):
-        sizes = {argument: getattr(self, argument) for argument in self.sizes}
-        check_positive_integers(type(self).__name__, **sizes)
+        sizes = ("filters", "kernel_size", "strides", "groups", "dilation_rate")
+        check_positive_integers(
+            type(self).__name__, **{argument: getattr(self, argument) for argument in sizes}
+        )
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"Convolution got kernel_size={self.kernel_size}, which cannot be padded alike on "

@@ -12,6 +12,8 @@ class DropPath(keras.layers.Dropout):
     Args:
         rate: Share of the examples whose branch is dropped, in [0, 1].
         seed: Seed of the random choice.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor whose first axis is the examples.

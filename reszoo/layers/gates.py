@@ -3,21 +3,22 @@
 import keras
 from keras import ops
 
-from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
 from reszoo.layers.residual_block import ResidualBlock
 from reszoo.layers.shapes import check_positive_integers
-from reszoo.layers.symbolic import build, output_of
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class Gate(Configured):
+class Gate(keras.layers.Layer):
     """A number in (0, 1) for each pixel and channel, `g(x) = sigmoid(W x + b)`.
 
     Args:
         filters: Number of output channels.
         strides: Stride of the 1x1 convolution, in pixels.
         initial_bias: The bias `b` at the start; a negative one closes the gate.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -36,8 +37,6 @@ class Gate(Configured):
     >>> Gate(4)(keras.ops.ones((1, 8, 8, 3))).shape
     TensorShape([1, 8, 8, 4])
     """
-
-    arguments = ("filters", "strides", "initial_bias")
 
     def __init__(self, filters, strides=1, initial_bias=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -59,14 +58,24 @@ class Gate(Configured):
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "initial_bias": self.initial_bias,
+        }
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class GatedShortcut(Configured):
+class GatedShortcut(keras.layers.Layer):
     """Shortcut-only gating, `(1 - g(x)) s(x)`; the branch is left as it is.
 
     Args:
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
         shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy of this layer; the given layers keep their own.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -86,8 +95,6 @@ class GatedShortcut(Configured):
     TensorShape([1, 8, 8, 3])
     """
 
-    arguments = ("gate", "shortcut")
-
     def __init__(self, gate, shortcut=None, **kwargs):
         super().__init__(**kwargs)
         self.gate = gate
@@ -105,6 +112,19 @@ class GatedShortcut(Configured):
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         return tuple(output_of(self.shortcut, x).shape)
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "gate": keras.saving.serialize_keras_object(self.gate),
+            "shortcut": keras.saving.serialize_keras_object(self.shortcut),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for path in ("gate", "shortcut"):
+            config[path] = deserialized(config[path])
+        return cls(**config)
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class ExclusiveGatedBlock(ResidualBlock):
@@ -115,8 +135,12 @@ class ExclusiveGatedBlock(ResidualBlock):
     for the path that it gates.
 
     Args:
-        branch: As in `ResidualBlock`, like `shortcut` and `activation`.
+        branch: As in `ResidualBlock`.
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
+        shortcut: As in `ResidualBlock`.
+        activation: As in `ResidualBlock`.
+        name: Name of the block.
+        dtype: Dtype or dtype policy of the block; the given layers keep their own.
 
     Call arguments:
         x: A tensor that both paths take.
@@ -139,8 +163,6 @@ class ExclusiveGatedBlock(ResidualBlock):
     TensorShape([1, 8, 8, 3])
     """
 
-    arguments = (*ResidualBlock.arguments, "gate")
-
     def __init__(self, branch, gate, shortcut=None, activation=None, **kwargs):
         super().__init__(branch, shortcut, activation, **kwargs)
         self.gate = gate
@@ -154,3 +176,10 @@ class ExclusiveGatedBlock(ResidualBlock):
         shortcut = (1.0 - self.gate(to_shortcut)) * self.shortcut(to_shortcut)
         branch = self.gate(to_branch) * self.branch(to_branch)
         return self.activation(self.merge(shortcut, branch))
+
+    def get_config(self):
+        return {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({**config, "gate": deserialized(config["gate"])})

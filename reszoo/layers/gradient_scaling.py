@@ -13,6 +13,8 @@ class StopGradient(keras.layers.Layer):
     On the skip, `StopGradSkip` names it.
 
     Args:
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -51,6 +53,8 @@ class GradientScale(keras.layers.Layer):
 
     Args:
         scale: What the gradient is multiplied by, in [0, 1].
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.

@@ -3,19 +3,18 @@
 import keras
 from keras import ops
 
-from reszoo.layers.configured import Configured
 from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
 
 
-class Pool(Configured):
+class Pool(keras.layers.Layer):
     """The part that both poolings share: a window, a stride and the output's shape.
 
     Args:
         pool_size: Size of the window along every spatial axis, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
     """
-
-    arguments = ("pool_size", "strides")
 
     def __init__(self, pool_size, strides, **kwargs):
         super().__init__(**kwargs)
@@ -29,6 +28,9 @@ class Pool(Configured):
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, input_shape[-1])
 
+    def get_config(self):
+        return {**super().get_config(), "pool_size": self.pool_size, "strides": self.strides}
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class MaxPool(Pool):
@@ -40,6 +42,8 @@ class MaxPool(Pool):
         pool_size: Size of the window along every spatial axis, odd, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
         padding_value: What the image is padded with; `None` for a value that never wins.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -59,8 +63,6 @@ class MaxPool(Pool):
     TensorShape([1, 4, 4, 3])
     """
 
-    arguments = (*Pool.arguments, "padding_value")
-
     def __init__(self, pool_size=3, strides=2, padding_value=None, **kwargs):
         super().__init__(pool_size, strides, **kwargs)
         self.padding_value = padding_value
@@ -77,6 +79,9 @@ class MaxPool(Pool):
         x = ops.pad(x, width, constant_values=value)
         return ops.max_pool(x, self.pool_size, self.strides, "valid", "channels_last")
 
+    def get_config(self):
+        return {**super().get_config(), "padding_value": self.padding_value}
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class AveragePool(Pool):
@@ -85,6 +90,8 @@ class AveragePool(Pool):
     Args:
         pool_size: Size of the window along every spatial axis, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.

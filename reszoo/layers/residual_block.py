@@ -6,15 +6,14 @@ import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
-from reszoo.layers.configured import Configured
-from reszoo.layers.symbolic import build, output_of
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 # Stands for an unknown size when the paths' shapes are compared; odd, so that a stride shows.
 _PROBE_SIZE = 97
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ResidualBlock(Configured):
+class ResidualBlock(keras.layers.Layer):
     """Adds a shortcut to a branch, `y = activation(shortcut(x) + branch(x))`.
 
     Nothing in it is bound to images: any layers whose outputs have one shape will do, so a branch
@@ -22,7 +21,7 @@ class ResidualBlock(Configured):
 
     The block has two places that a gradient recorder looks at, methods so that it can put its own
     in their place: `fork`, where `x` splits and the two returning gradients are summed, and
-    `merge`, where the paths are added. The block's name labels it in every plot.
+    `merge`, where the paths are added.
 
     Args:
         branch: A Keras layer, a list of them (applied one after the other), or `None` for the
@@ -30,6 +29,8 @@ class ResidualBlock(Configured):
         shortcut: A Keras layer, a list of them, or `None` for the identity.
         activation: Applied after the addition, anything `keras.activations.get` takes; `None`
             for nothing.
+        name: Name of the block; it labels the block in every plot.
+        dtype: Dtype or dtype policy of the block; the given layers keep their own.
 
     Call arguments:
         x: A tensor of any shape that both paths take.
@@ -56,8 +57,6 @@ class ResidualBlock(Configured):
     >>> block(keras.ops.ones((1, 8, 8, 3))).shape
     TensorShape([1, 4, 4, 16])
     """
-
-    arguments = ("branch", "shortcut", "activation")
 
     def __init__(self, branch, shortcut=None, activation=None, **kwargs):
         super().__init__(**kwargs)
@@ -87,6 +86,20 @@ class ResidualBlock(Configured):
 
     def compute_output_shape(self, input_shape):
         return tuple(output_of(self.branch, self._input(input_shape)).shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "branch": keras.saving.serialize_keras_object(self.branch),
+            "shortcut": keras.saving.serialize_keras_object(self.shortcut),
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for path in ("branch", "shortcut"):
+            config[path] = deserialized(config[path])
+        return cls(**config)
 
     def _check_paths_meet(self, input_shape):
         shortcut, branch = self._path_shapes(input_shape)

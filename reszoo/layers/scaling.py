@@ -2,17 +2,17 @@
 
 import keras
 
-from reszoo.layers.configured import Configured
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ConstantScale(Configured):
+class ConstantScale(keras.layers.Layer):
     """Multiplies a path by a constant; its gradient is multiplied by the same.
 
     On the shortcut it is the constant scaling of He et al. 2016.
 
     Args:
         scale: The constant.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -32,8 +32,6 @@ class ConstantScale(Configured):
     0.5
     """
 
-    arguments = ("scale",)
-
     def __init__(self, scale, **kwargs):
         super().__init__(**kwargs)
         self.scale = float(scale)
@@ -45,9 +43,12 @@ class ConstantScale(Configured):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class LearnedScale(Configured):
+class LearnedScale(keras.layers.Layer):
     """Multiplies a path by one learned number, SkipInit and ReZero.
 
     Put it last in a branch. Starting at zero, every block starts as its shortcut, so that deep
@@ -55,6 +56,8 @@ class LearnedScale(Configured):
 
     Args:
         initial_scale: The number at the start.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -76,8 +79,6 @@ class LearnedScale(Configured):
     0.0
     """
 
-    arguments = ("initial_scale",)
-
     def __init__(self, initial_scale=0.0, **kwargs):
         super().__init__(**kwargs)
         self.initial_scale = float(initial_scale)
@@ -92,3 +93,6 @@ class LearnedScale(Configured):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "initial_scale": self.initial_scale}

@@ -4,14 +4,15 @@ import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
-from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
 from reszoo.layers.normalization import (
     convolution_options,
+    norm_from_config,
+    norm_to_config,
     normalization,
 )
 from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
-from reszoo.layers.symbolic import build, output_of
+from reszoo.layers.symbolic import build, deserialized, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -26,6 +27,8 @@ class ProjectionShortcut(Chain):
         strides: Stride of the convolution, in pixels.
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -49,8 +52,6 @@ class ProjectionShortcut(Chain):
     TensorShape([1, 4, 4, 16])
     """
 
-    arguments = ("filters", "strides", "norm")
-
     def __init__(self, filters, strides=1, norm="batch", *, dtype=None, **kwargs):
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         options = convolution_options(norm)
@@ -60,9 +61,19 @@ class ProjectionShortcut(Chain):
         self.filters = filters
         self.norm = norm
 
+    def get_config(self):
+        config = super().get_config()
+        del config["layers"]
+        norm = norm_to_config(self.norm)
+        return {**config, "filters": self.filters, "strides": self.strides, "norm": norm}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "norm": norm_from_config(config["norm"])})
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ZeroPadShortcut(Configured):
+class ZeroPadShortcut(keras.layers.Layer):
     """Takes every `strides`-th pixel and appends channels of zeros; it has no parameters.
 
     Backward it crops: the gradient of the original channels comes back unchanged to the pixels
@@ -71,6 +82,8 @@ class ZeroPadShortcut(Configured):
     Args:
         filters: Number of output channels, at least that of the input.
         strides: Distance of the pixels taken, along every spatial axis.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -93,8 +106,6 @@ class ZeroPadShortcut(Configured):
     >>> ZeroPadShortcut(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
     TensorShape([1, 4, 4, 16])
     """
-
-    arguments = ("filters", "strides")
 
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
@@ -124,9 +135,12 @@ class ZeroPadShortcut(Configured):
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)
 
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class StopGradSkip(Configured):
+class StopGradSkip(keras.layers.Layer):
     """A shortcut that no gradient passes, `sg(s(x))`.
 
     Forward it is bit-identical to `s(x)`; backward it is zero, so the block's input and the
@@ -135,6 +149,8 @@ class StopGradSkip(Configured):
 
     Args:
         shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy of this layer; `shortcut` keeps its own.
 
     Call arguments:
         x: A tensor of any shape that `shortcut` takes.
@@ -154,8 +170,6 @@ class StopGradSkip(Configured):
     >>> bool(keras.ops.all(StopGradSkip()(x) == x))
     True
     """
-
-    arguments = ("shortcut",)
 
     def __init__(self, shortcut=None, **kwargs):
         super().__init__(**kwargs)
@@ -180,9 +194,19 @@ class StopGradSkip(Configured):
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         return tuple(output_of(self.shortcut, x).shape)
 
+    def get_config(self):
+        shortcut = self.shortcut and keras.saving.serialize_keras_object(self.shortcut)
+        return {**super().get_config(), "shortcut": shortcut}
+
+    @classmethod
+    def from_config(cls, config):
+        if config.get("shortcut") is not None:
+            config["shortcut"] = deserialized(config["shortcut"])
+        return cls(**config)
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ZeroShortcut(Configured):
+class ZeroShortcut(keras.layers.Layer):
     """No shortcut: zeros of the branch's shape, so that the block is a plain stack, `y = f(x)`.
 
     A plain network made with it has the names, the parameters and the plots of the residual one;
@@ -191,6 +215,8 @@ class ZeroShortcut(Configured):
     Args:
         filters: Number of output channels.
         strides: Stride of the branch, in pixels.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -213,8 +239,6 @@ class ZeroShortcut(Configured):
     TensorShape([1, 4, 4, 16])
     """
 
-    arguments = ("filters", "strides")
-
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
@@ -228,3 +252,6 @@ class ZeroShortcut(Configured):
 
     def compute_output_shape(self, input_shape):
         return strided_shape(input_shape, self.strides, self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}

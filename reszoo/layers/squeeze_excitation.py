@@ -3,12 +3,11 @@
 import keras
 from keras import ops
 
-from reszoo.layers.configured import Configured
 from reszoo.layers.shapes import check_positive_integers, spatial_rank
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class SqueezeExcitation(Configured):
+class SqueezeExcitation(keras.layers.Layer):
     """Weighs each channel by a gate computed from the means of all channels.
 
     Put it last in a branch. The gate is two dense layers, the first with a `reduction`-th of the
@@ -16,6 +15,8 @@ class SqueezeExcitation(Configured):
 
     Args:
         reduction: Channels per unit of the first dense layer.
+        name: Name of the layer.
+        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -38,8 +39,6 @@ class SqueezeExcitation(Configured):
     TensorShape([1, 8, 8, 32])
     """
 
-    arguments = ("reduction",)
-
     def __init__(self, reduction=16, **kwargs):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, reduction=reduction)
@@ -61,3 +60,6 @@ class SqueezeExcitation(Configured):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "reduction": self.reduction}

@@ -20,7 +20,7 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
 
     >>> dense = keras.layers.Dense(4)
     >>> build(dense, keras.KerasTensor((None, 3)))
-    >>> tuple(dense.kernel.shape)
+    >>> dense.kernel.shape
     (3, 4)
     """
     if not layer.built and type(layer).build is not keras.layers.Layer.build:

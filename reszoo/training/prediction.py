@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.data.folder import decode
+from reszoo.data.images import read_image
 from reszoo.gradients.storage import as_path
 from reszoo.training.config import checked
 from reszoo.training.finished import check_fits, load_model
@@ -36,7 +36,7 @@ def predict_run(
     signature = read_signature(as_path(workdir)) or signature_of(create_pipeline(config))
     check_fits(model, signature, workdir)
     crop = create_crop(config)
-    batch = tf.stack([signature.image(_read(file), crop) for file in images])
+    batch = tf.stack([signature.image(read_image(file), crop) for file in images])
     probabilities = keras.ops.softmax(tf.cast(model(batch, training=False), tf.float32)).numpy()
     best = probabilities.argmax(axis=1)
     names = signature.class_names
@@ -46,10 +46,3 @@ def predict_run(
     for file, (name, probability) in zip(images, answers, strict=True):
         print(f"{file}: {name} ({probability:.1%})")
     return answers
-
-
-def _read(file):
-    try:
-        return decode(tf.constant(file))
-    except tf.errors.OpError as error:
-        raise ValueError(f"The image {file} cannot be read ({error.message[:200]}).") from error

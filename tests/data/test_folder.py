@@ -30,11 +30,11 @@ def files(dataset):
 def test_every_kind_of_image_becomes_three_channels(photos):
     source = load_source(f"folder:{photos}")
     assert source.class_names == ("cat", "dog")
-    assert (source.train_examples, source.test_examples) == (10, 3)
+    assert (source.train_examples, source.test_examples) == (11, 2)
     assert not files(source.train) & files(source.test)
-    pipeline = Pipeline(source, batch_size=10, image_size=4)
+    pipeline = Pipeline(source, batch_size=11, image_size=4)
     images, labels = next(iter(pipeline.train_batches(0)))
-    assert images.shape == (10, 4, 4, 3)
+    assert images.shape == (11, 4, 4, 3)
     expected = np.where(labels == 0, 50, 200)[:, None] / 255
     np.testing.assert_allclose(images[:, 0, 0], np.repeat(expected, 3, axis=1), atol=0.01)
 
@@ -55,8 +55,9 @@ def test_images_that_cannot_be_read_are_named_counted_and_left_out(photos, caplo
     (photos / "cat" / "text.png").write_text("no image")
     source = load_source(f"folder:{photos}", corrupt_images=2)
     assert source.train_examples + source.test_examples == 13
-    assert "cut.jpg cannot be read" in caplog.text
-    assert "text.png cannot be read" in caplog.text
+    assert "1 that cannot be read, since its header is broken" in caplog.text
+    assert "(dog/cut.jpg)" in caplog.text
+    assert "1 that cannot be read, since it is text, not an image (cat/text.png)" in caplog.text
     with pytest.raises(ValueError, match=r"2 images cannot be read, the first is .*text.png"):
         load_source(f"folder:{photos}", corrupt_images=1)
 

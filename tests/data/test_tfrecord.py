@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from reszoo.data import Crop, Pipeline, load_source
-from reszoo.data import tfrecord as module
+from reszoo.data import record_files as module
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_files_are_read_once_until_they_change(tmp_path, cache, monkeypatch):
     folder = write_set(tmp_path / "set")
     first = load_source(f"tfrecord:{folder}")
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(module, "_label_if_readable", None)  # would fail
+    monkeypatch.setattr(module, "_looked_at", None)  # would fail
     again = load_source(f"tfrecord:{folder}")
     assert labels_of(again.train) == labels_of(first.train)
     assert again.counts_of_classes() == first.counts_of_classes()
