@@ -411,8 +411,8 @@ def _tensors_of_file(path, tag, end):
                 yield event, header, values
     if misfits:
         warnings.warn(
-            f"{path}: {len(misfits)} records are left out, the first of step {misfits[0]}: they "
-            "are not numbers of as many rows and columns as the header names.",
+            f"{path}: {len(misfits)} of the records cannot be read and are left out, the first of "
+            f"step {misfits[0]}: they hold no numbers, or not as many as the header names.",
             stacklevel=4,
         )
 

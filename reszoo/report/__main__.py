@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+import warnings
 
-from reszoo.report.write import write_report
+from reszoo.report.write import UnreadableRunWarning, write_report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command's arguments; those of the process if `None`.
 
     Returns:
-        The exit status.
+        The exit status: 0 if every run has its report.
     """
     parser = argparse.ArgumentParser(
         prog="python -m reszoo.report",
@@ -23,13 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "workdir", nargs="+", help="directory of a training, or of a recorder's log"
     )
-    try:
-        for path in write_report(parser.parse_args(arguments).workdir):
-            print(f"Wrote {path}")
-    except (ValueError, OSError) as error:
-        print(f"reszoo.report: {error}", file=sys.stderr)
-        return 1
-    return 0
+    workdirs = parser.parse_args(arguments).workdir
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            for path in write_report(workdirs):
+                print(f"Wrote {path}")
+        except (ValueError, OSError) as error:
+            print(f"reszoo.report: {error}", file=sys.stderr)
+            return 1
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"reszoo.report: {text}", file=sys.stderr)
+    return int(any(issubclass(each.category, UnreadableRunWarning) for each in caught))
 
 
 if __name__ == "__main__":

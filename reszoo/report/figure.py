@@ -6,6 +6,10 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
+from reszoo.figure_text import AS_TEXT, drawable
+
+LETTERS_OF_TITLE, LETTERS_OF_BLOCK = 90, 40
+
 # The panels of the picture: statistic, title, label of the colour bar.
 PANELS = (
     ("output_gradient_norm", "What reaches the block: $g_y$", "norm, loss per unit of y"),
@@ -45,7 +49,8 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
     """
     if table.empty:
         raise ValueError("The log has no recorded step yet, so there is nothing to draw.")
-    grids = {statistic: _grid(table, statistic) for statistic, _, _ in PANELS}
+    blocks, steps = table.block.unique(), np.unique(table.step)
+    grids = {statistic: _grid(table, statistic, blocks, steps) for statistic, _, _ in PANELS}
     norms = np.concatenate([grids[name].to_numpy().ravel() for name in grids if "norm" in name])
     norms = norms[np.isfinite(norms) & (norms > 0)]
     log_scale = matplotlib.colors.LogNorm(
@@ -53,7 +58,7 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
     )
     rows = len(next(iter(grids.values())))
     figure = matplotlib.figure.Figure(figsize=(12, 3.2 + 0.36 * rows), layout="constrained")
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(drawable(title, LETTERS_OF_TITLE), fontsize=14, **AS_TEXT)
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for axis, (statistic, name, unit) in zip(axes.ravel(), PANELS, strict=True):
         share = statistic == "skip_share"
@@ -67,12 +72,11 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
     return figure
 
 
-def _grid(table, statistic):
-    """Returns blocks by steps, the first block on top."""
+def _grid(table, statistic, blocks, steps):
+    """Returns blocks by steps, the first block on top; what was not recorded is NaN."""
     rows = table[table.statistic == statistic]
-    return rows.pivot_table(
-        index="block", columns="step", values="value", observed=True, sort=False
-    ).reindex(columns=np.unique(table.step))
+    grid = rows.pivot(index="block", columns="step", values="value")
+    return grid.reindex(index=blocks, columns=steps)
 
 
 def _draw(axis, grid, scale, colors):
@@ -81,7 +85,8 @@ def _draw(axis, grid, scale, colors):
     if isinstance(scale, matplotlib.colors.LogNorm):
         values = np.ma.masked_less_equal(values, 0)
     axis.imshow(values, norm=scale, cmap=colors, aspect="auto", interpolation="nearest")
-    axis.set_yticks(range(len(grid)), grid.index)
+    names = [drawable(name, LETTERS_OF_BLOCK) for name in grid.index]
+    axis.set_yticks(range(len(grid)), names, **AS_TEXT)
     shown = np.unique(np.linspace(0, grid.shape[1] - 1, 7).round().astype(int))
     axis.set_xticks(shown, grid.columns[shown])
     axis.tick_params(length=0)

@@ -5,8 +5,8 @@ import gzip
 import hashlib
 import html
 import importlib.resources
-import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.storage import as_path
+from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 
 # Of a longer run, so many steps are in the page; the table beside it has all.
@@ -88,16 +89,19 @@ def page(log_dirs: Sequence[str]) -> str:
         HTML that needs no other file and no network.
 
     Raises:
-        ValueError: If there is no log, or it has no recorded step.
+        ValueError: If no log can be read or has a recorded step. Of several, one that cannot be
+            read is named in the page, and the others are shown.
     """
     names = run_names(log_dirs)
     runs = [_run(name, str(log_dir)) for name, log_dir in zip(names, log_dirs, strict=True)]
+    if all("error" in run for run in runs):
+        raise ValueError(runs[0]["error"])
     script = importlib.resources.files("reszoo.tensorboard").joinpath("static/index.js").read_text()
     return _PAGE.format(
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=html.escape(f"Gradient flow: {', '.join(names)}"),
         # As JSON has it, a < is the same; and no text can end the element.
-        data=json.dumps({"runs": runs}).replace("<", "\\u003c"),
+        data=to_json({"runs": runs}).replace("<", "\\u003c"),
         script=script,
     )
 
@@ -123,6 +127,18 @@ def run_names(log_dirs: Sequence[str]) -> list[str]:
 
 def _run(name, log_dir):
     """Returns what the page needs of a run, as TensorBoard's server would answer."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            described = _described(name, log_dir)
+        except ValueError as error:
+            described = {"run": name, "error": str(error)}
+    for warning in caught:
+        warnings.warn(warning.message, stacklevel=3)
+    return {**described, "notes": list(dict.fromkeys(str(each.message) for each in caught))}
+
+
+def _described(name, log_dir):
     recording = _recording(log_dir)
     alarms = _alarms(log_dir)
     shown = recordings.select_steps(
@@ -165,5 +181,13 @@ def _is_of(record, header):
 def _alarms(log_dir):
     """Returns what alarms found, by step."""
     directories = (log_dir, os.path.join(log_dir, "gradients"))
-    found = [asdict(finding) for each in directories for finding in read_findings(each)]
+    found = [asdict(finding) for each in directories for finding in _findings(each)]
     return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
+
+
+def _findings(log_dir):
+    try:
+        return read_findings(log_dir)
+    except ValueError as error:
+        warnings.warn(f"The alarms of the run are left out. {error}", stacklevel=4)
+        return []

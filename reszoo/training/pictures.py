@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 
 from reszoo.data import Pipeline
+from reszoo.figure_text import AS_TEXT, drawable
 from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
 from reszoo.training.metrics import steps_done
@@ -18,6 +19,7 @@ from reszoo.training.state import TrainingState
 # Small pictures with large letters, for TensorBoard shows them 350 pixels wide.
 DOTS_PER_INCH = 80
 ROWS, COLUMNS = 4, 6  # of example images
+LETTERS = 11  # of a class above its image
 
 # With more classes than this there is no room for numbers, or for names.
 CLASSES_WITH_NUMBERS, CLASSES_WITH_NAMES = 20, 50
@@ -131,7 +133,7 @@ def examples_figure(
         axis.set_axis_off()
     for axis, image, label in zip(axes, (images - low) / (high - low), labels, strict=False):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(_label(label, class_names), fontsize=9)
+        axis.set_title(_label(label, class_names), fontsize=9, **AS_TEXT)
     return figure
 
 
@@ -156,10 +158,10 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> matplotl
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     if len(class_names) <= CLASSES_WITH_NAMES:
-        names = [_short(name, length=16) for name in class_names]
+        names = [drawable(name, length=16) for name in class_names]
         rotation = 90 if max(map(len, names)) > 3 else 0
-        axis.set_xticks(range(len(names)), names, rotation=rotation, fontsize=9)
-        axis.set_yticks(range(len(names)), names, fontsize=9)
+        axis.set_xticks(range(len(names)), names, rotation=rotation, fontsize=9, **AS_TEXT)
+        axis.set_yticks(range(len(names)), names, fontsize=9, **AS_TEXT)
     if len(class_names) <= CLASSES_WITH_NUMBERS:
         for row, column in np.argwhere(counts):
             color = "white" if shares[row, column] > 0.3 else "black"
@@ -174,15 +176,11 @@ def _has_begun(state):
 def _label(label, class_names):
     """Returns the name of a label; of a mixed one the two largest, with their shares."""
     if label.ndim == 0:
-        return _short(class_names[int(label)])
+        return drawable(class_names[int(label)], LETTERS)
     first, second = np.argsort(label)[::-1][:2]
     if label[second] < 0.005:
-        return _short(class_names[first])
-    return "\n".join(f"{_short(class_names[i])} {label[i]:.0%}" for i in (first, second))
-
-
-def _short(name, length=11):
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+        return drawable(class_names[first], LETTERS)
+    return "\n".join(f"{drawable(class_names[i], LETTERS)} {label[i]:.0%}" for i in (first, second))
 
 
 def _write(files, run, tag, figure, step):

@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import reszoo
@@ -23,6 +24,7 @@ from reszoo.gradients import Alarm, load
 from reszoo.gradients.log import LogWriter
 from reszoo.report import write_report
 from tests.integration.pages import browser, require_browser, tensorboard
+from tests.raw_log import header, write_raw
 
 BLOCKS = ["stage1_block1", "stage1_block2", "stage2_block1", "stage2_block2", "stage3_block1"]
 STEPS = 12
@@ -514,3 +516,55 @@ def test_a_run_that_goes_on_is_followed(page, address, logs):
     page.find(".gf").evaluate(look)
     page.find("input[aria-label=Step][max='8']").wait_for()
     assert page.step() == 1
+
+
+REASONS = {
+    SCRIPT_RUN: "The log's header cannot be read: ",
+    "a damaged record": "The log of the run 'a damaged record' holds a damaged record",
+    "a header of $tomorrow$": "The log is of format 2",
+}
+
+
+def break_runs(logs):
+    """Makes runs that cannot be shown."""
+    damaged = tf.make_tensor_proto(np.zeros((1, 1), np.float32))
+    damaged.tensor_content = b"\0\0"
+    write_raw(logs / "a damaged record" / "events.out.tfevents.1", header(), values=damaged)
+    write_raw(logs / "a header of $tomorrow$" / "events.out.tfevents.1", header(version=2))
+    nan = header(blocks=[{"name": "a", "trainable_weights": float("nan")}])
+    write_raw(logs / SCRIPT_RUN / "events.out.tfevents.1", nan)
+    return [logs / run for run in REASONS]
+
+
+@pytest.mark.parametrize("load_fast", ["true", "false"], ids=["fast loader", "slow loader"])
+def test_runs_that_cannot_be_shown_are_named_and_the_others_are_drawn(
+    open_page, logs, tmp_path, tmp_path_factory, load_fast
+):
+    break_runs(tmp_path / "logs")
+    shutil.copytree(logs / "with-skip", tmp_path / "logs" / "with-skip")
+    page = open_page()
+    with tensorboard(tmp_path / "logs", tmp_path_factory.mktemp("entry"), load_fast) as address:
+        page.open(address)
+        page.find(".gf-faults li").nth(2).wait_for()
+        reasons = page.find(".gf-faults li").all_text_contents()
+        page.picture(f"broken runs, {load_fast}.png")
+        assert page.find(".gf-block").count() == len(BLOCKS)
+        page.tab.goto("about:blank")
+    for (run, reason), text in zip(REASONS.items(), reasons, strict=True):
+        assert text.startswith(f"{run} {reason}")
+    # What the browser itself says of the refusal that was asked for.
+    page.errors = [error for error in page.errors if "422" not in error]
+
+
+def test_a_report_names_the_run_that_cannot_be_read(page, logs, tmp_path):
+    broken = break_runs(tmp_path)
+    shutil.copytree(logs / "with-skip", tmp_path / "with-skip")
+    with pytest.warns(UserWarning, match="has no report|of the records"):
+        *_, path, _ = write_report([*map(str, broken), str(tmp_path / "with-skip")])
+    page.open_file(path)
+    reasons = page.find(".gf-faults li").all_text_contents()
+    page.picture("broken runs, report.png")
+    assert len(reasons) == 4
+    assert "1 of the records" in "".join(reasons)
+    assert "is of format 2" in "".join(reasons)
+    assert page.find(".gf-block").count() == len(BLOCKS)

@@ -9,6 +9,7 @@ import pytest
 
 from reszoo.gradients.log import LogWriter
 from reszoo.report.__main__ import main
+from tests.raw_log import header, write_raw
 
 STATISTICS = ["output_gradient_norm", "skip_gradient_norm", "branch_gradient_norm", "skip_share"]
 
@@ -57,12 +58,40 @@ def test_runs_of_one_name_are_told_apart(tmp_path, monkeypatch):
     assert "\ny/run,0," in table
 
 
-def test_nothing_is_written_if_a_run_is_wrong(tmp_path, capsys):
-    write_run(tmp_path / "a")
-    (tmp_path / "b").mkdir()
-    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
-    assert not list((tmp_path / "a").glob("gradient_flow*"))
-    assert "no gradient log" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("break_run", "reason"),
+    [
+        (lambda path: None, "no gradient log"),
+        (lambda path: path.mkdir(), "no gradient log"),
+        (lambda path: write_run(path, steps=()), "no recorded step yet"),
+        (lambda path: write_raw(path / "events.out.tfevents.1", b"{"), "header cannot be read"),
+        (lambda path: write_raw(path / "events.out.tfevents.1", header(version=2)), "of format 2"),
+        (lambda path: (path / "events.out.tfevents.1").mkdir(parents=True), "cannot be read"),
+    ],
+    ids=["missing", "empty", "no step", "header", "tomorrow", "directory"],
+)
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_reported(
+    tmp_path, capsys, break_run, reason
+):
+    write_run(tmp_path / "good")
+    break_run(tmp_path / "bad")
+    assert main([str(tmp_path / "bad"), str(tmp_path / "good")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"reszoo.report: {tmp_path / 'bad'} has no report. ")
+    assert reason in line
+    names = {path.name for path in (tmp_path / "good").glob("gradient_flow*")}
+    assert names == {"gradient_flow.png", "gradient_flow.html", "gradient_flow.csv"}
+    assert not list((tmp_path / "bad").glob("gradient_flow*"))
+
+
+def test_what_is_left_out_of_a_run_is_said_once(tmp_path, capsys):
+    write_run(tmp_path)
+    (tmp_path / "alarms.jsonl").write_text("[]\n")
+    write_raw(tmp_path / "events.out.tfevents.9", header(), b"", values=np.zeros((2, 2)), step=20)
+    assert main([str(tmp_path)]) == 0
+    first, second = sorted(capsys.readouterr().err.splitlines())
+    assert "events.out.tfevents.9: 2 of the records" in first
+    assert "The alarms of the run are left out. Line 1 of" in second
 
 
 @pytest.mark.parametrize(("steps", "sentence"), [(None, "no gradient log"), ((), "no recorded")])

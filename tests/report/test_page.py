@@ -12,6 +12,7 @@ import pytest
 
 from reszoo import report
 from reszoo.gradients.log import LogWriter
+from tests.raw_log import header, write_raw
 from tests.unpacking import unpack
 
 STATISTICS = ["skip_gradient_norm", "skip_share"]
@@ -102,6 +103,31 @@ def test_alarms_are_held(tmp_path):
     (run,) = held(report.show(str(tmp_path)).content)
     assert [found["step"] for found in run["alarms"]] == [0, 10]
     assert run["alarms"][1] == {**alarm, "wall_time": 5.0}
+
+
+def test_a_run_that_cannot_be_read_stands_among_the_others_with_its_reason(tmp_path):
+    described = [{"name": "a", "of_tomorrow": float("nan")}]
+    write_raw(tmp_path / "good" / "events.out.tfevents.1", header(blocks=described))
+    write_raw(tmp_path / "bad" / "events.out.tfevents.1", header(statistics=float("nan")))
+    content = report.show([str(tmp_path / "bad"), str(tmp_path / "good")]).content
+    bad, good = held(content)
+    assert bad["run"] == "bad"
+    assert "'statistics' must be a list" in bad["error"]
+    assert good["blocks"] == [{"name": "a", "of_tomorrow": None}]
+    assert good["notes"] == []
+    (_, text), _ = Elements(content).all("script")
+    assert "NaN" not in text
+
+
+def test_what_is_left_out_of_a_run_is_said_in_the_page(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "alarms.jsonl").write_text('{"step": "1"}\n')
+    with pytest.warns(
+        UserWarning, match=r"The alarms of the run are left out\. Line 1 of"
+    ) as warned:
+        (run,) = held(report.show(str(tmp_path)).content)
+    assert run["notes"] == [str(warned[0].message)]
+    assert run["alarms"] == []
 
 
 def test_names_never_become_markup(tmp_path):

@@ -16,6 +16,7 @@ import {Tooltip} from "./tooltip.js";
 
 const POLL_MS = 20_000;
 const CHIPS_AT_MOST = 5;
+const FAULTS_AT_MOST = 8;
 
 export class App {
   constructor(source) {
@@ -33,6 +34,7 @@ export class App {
     this.runPicker = new Picker("Runs", (runs) => this.choose({runs}));
     this.rangeElement = html("div", {class: "gf-range"});
     this.notice = html("div", {class: "gf-notice", role: "alert", hidden: true});
+    this.faults = html("section", {class: "gf-notice gf-faults", "aria-label": "What cannot be shown", hidden: true});
     this.alarmsElement = html("section", {class: "gf-section gf-alarms", hidden: true});
     this.body = html("main", {hidden: true},
       ...this.views.map((view) => view.element), this.alarmsElement);
@@ -40,7 +42,7 @@ export class App {
       html("header", {class: "gf-header"},
         html("div", {class: "gf-header-row"}, this.runsElement, this.rangeElement),
         this.timeline.element),
-      this.notice, this.body, this.tooltip.element);
+      this.notice, this.faults, this.body, this.tooltip.element);
   }
 
   async start() {
@@ -65,6 +67,7 @@ export class App {
   async reload() {
     try {
       const isNew = await this.store.refresh();
+      this.#drawFaults();
       if (isNew || !this.data) await this.load();
     } catch (error) {
       this.#say(error);
@@ -72,13 +75,22 @@ export class App {
   }
 
   async load() {
+    this.store.refused.clear();
+    return this.#loadChosen();
+  }
+
+  async #loadChosen() {
     const turn = (this.turn = Symbol("load"));
     try {
       const names = this.chosenRuns();
       if (!names.length) return this.#sayEmpty();
       const wanted = new Set(this.views.flatMap((view) => view.needs()));
-      const data = await Promise.all(names.map((name) => this.#runData(name, [...wanted])));
+      const answers = await Promise.all(names.map((name) => this.#runData(name, [...wanted])));
       if (turn !== this.turn) return;
+      this.#drawFaults();
+      const data = answers.filter(Boolean);
+      // Those that were chosen are refused, so that others are chosen now.
+      if (!data.length) return this.#loadChosen();
       this.data = data;
       this.notice.hidden = true;
       this.body.hidden = false;
@@ -88,17 +100,30 @@ export class App {
     }
   }
 
+  /** What is drawn of a run; null if the server refuses it, which takes no other run down. */
   async #runData(name, statistics) {
     const [series, alarms] = await Promise.all([
-      this.store.need(name, statistics, this.range()), this.store.alarms(name),
+      this.#orNothing(name, this.store.need(name, statistics, this.range())),
+      this.#orNothing(name, this.store.alarms(name)),
     ]);
     const run = this.store.run(name);
+    if (!series || !alarms) return null;
     return {...series, run: name, blocks: run.blocks, descriptions: run.statistics, alarms};
+  }
+
+  async #orNothing(name, asked) {
+    try {
+      return await asked;
+    } catch (error) {
+      if (!error.isRefusal) throw error;
+      this.store.refuse(name, error.message);
+      return null;
+    }
   }
 
   /** The chosen runs that exist and can be read; the first run if none was chosen. */
   chosenRuns() {
-    const readable = this.store.runs.filter((run) => !run.error).map((run) => run.run);
+    const readable = this.store.runs.map((run) => run.run).filter((name) => !this.store.error(name));
     const chosen = (this.state.runs ?? []).filter((name) => readable.includes(name));
     return chosen.length ? chosen : readable.slice(0, 1);
   }
@@ -189,7 +214,7 @@ export class App {
     const runs = this.store.runs.map((run) => run.run);
     const chosen = this.chosenRuns();
     if (runs.length > CHIPS_AT_MOST) {
-      this.runPicker.set(runs.map((run) => [run, shortRun(run)]), chosen, `${chosen.length} of ${runs.length}`);
+      this.runPicker.set(runs.map((run) => [run, shortRun(run), this.store.error(run)]), chosen, `${chosen.length} of ${runs.length}`);
       this.runsElement.replaceChildren(this.runPicker.element);
       return;
     }
@@ -197,9 +222,10 @@ export class App {
       ? document.activeElement.dataset.run : null;
     this.runsElement.replaceChildren(html("span", {class: "gf-label"}, "Runs"), ...this.store.runs.map((run) => {
       const isChosen = chosen.includes(run.run);
+      const error = this.store.error(run.run);
       return html("button", {
         type: "button", class: "gf-chip", "aria-pressed": String(isChosen), "data-run": run.run,
-        title: run.error ?? run.run, disabled: Boolean(run.error),
+        title: error ?? run.run, disabled: Boolean(error),
         onclick: () => this.#toggleRun(run.run, chosen),
       }, shortRun(run.run));
     }));
@@ -271,10 +297,22 @@ export class App {
   #sayEmpty() {
     this.data = null;
     this.body.hidden = true;
-    const broken = this.store.runs.find((run) => run.error);
-    this.notice.replaceChildren(broken ? broken.error
-      : "No gradients are recorded in this log yet. Train with reszoo.GradientRecorder, and they appear here.");
-    this.notice.hidden = false;
+    this.#drawFaults();
+    this.notice.replaceChildren(
+      "No gradients are recorded in this log yet. Train with reszoo.GradientRecorder, and they appear here.");
+    this.notice.hidden = !this.faults.hidden;
+  }
+
+  /** Names each run that cannot be shown, or not whole, with the reason. */
+  #drawFaults() {
+    const faults = this.store.faults();
+    this.faults.hidden = !faults.length;
+    const rest = faults.length - FAULTS_AT_MOST;
+    this.faults.replaceChildren(html("h2", {}, "What cannot be shown"), html("ul", {},
+      ...faults.slice(0, FAULTS_AT_MOST).map(([run, reason]) => {
+        return html("li", {}, html("strong", {title: run}, shortRun(run)), ` ${reason}`);
+      }),
+      rest > 0 ? html("li", {}, `and ${wholeNumber(rest)} more`) : null));
   }
 }
 

@@ -27,26 +27,26 @@ export class Picker {
     });
   }
 
-  /** @param options [[value, words]] @param chosen An array, in the order of choosing. */
+  /** @param options [[value, words, why it cannot be chosen]] @param chosen An array, in the order of choosing. */
   set(options, chosen, said) {
     this.chosen = chosen;
     this.summary.replaceChildren(html("span", {}, this.label), said);
     const key = JSON.stringify(options);
     if (key !== this.key) {
       this.key = key;
-      this.list.replaceChildren(...options.map(([value, words]) => this.#option(value, words)));
+      this.list.replaceChildren(...options.map((option) => this.#option(...option)));
     }
     for (const box of this.list.querySelectorAll("input")) box.checked = chosen.includes(box.value);
   }
 
-  #option(value, words) {
+  #option(value, words, refusal) {
     const box = html("input", {
-      type: "checkbox", value,
+      type: "checkbox", value, disabled: Boolean(refusal),
       onchange: () => {
         const others = this.chosen.filter((each) => each !== value);
         this.onChange(box.checked ? [...others, value] : others);
       },
     });
-    return html("label", {}, box, words);
+    return html("label", {title: refusal ?? value, class: refusal ? "is-refused" : null}, box, words);
   }
 }

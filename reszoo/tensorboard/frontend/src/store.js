@@ -15,6 +15,7 @@ export class Store {
     this.series = new Map();
     this.alarmsByRun = new Map();
     this.details = new Map();
+    this.refused = new Map();
   }
 
   /** Asks what runs there are; returns whether anything is new. */
@@ -28,6 +29,24 @@ export class Store {
 
   run(name) {
     return this.runs.find((run) => run.run === name);
+  }
+
+  /** Why a run cannot be shown; undefined if it can. */
+  error(name) {
+    return this.run(name)?.error ?? this.refused.get(name);
+  }
+
+  /** Keeps that the server refused a run. */
+  refuse(name, reason) {
+    this.refused.set(name, reason);
+  }
+
+  /** [run, reason] for all that cannot be shown. */
+  faults() {
+    return this.runs.flatMap(({run, notes = []}) => {
+      const error = this.error(run);
+      return [...(error ? [error] : []), ...notes].map((reason) => [run, reason]);
+    });
   }
 
   /** Asks for statistics of a run in a range of steps; what is there already is not asked again. */
