@@ -1,7 +1,8 @@
 """The log: one packed tensor per recorded step, in a TensorBoard event file.
 
 A log directory holds one event file per training that wrote to it. Each recorded step is one event
-under the tag `gradient_flow`: a float32 tensor of shape `(blocks, statistics)`. The first such
+under the tag `gradient_flow`: a tensor of shape `(blocks, statistics)`, float32, or float64 where
+float32 does not hold one of its values, such as a norm above 3.4e38. The first such
 event of a file carries, in its summary metadata, a JSON text that names and describes the blocks
 and the statistics. A handful of scalars about the whole model stand beside it.
 
@@ -56,7 +57,7 @@ class Record:
         wall_time: When it was written, in seconds since 1970.
         blocks: A description of each block, with at least its `name`.
         statistics: The names of the statistics.
-        values: Shape `(blocks, statistics)`, float32.
+        values: Shape `(blocks, statistics)`, float32; float64 if float32 does not hold one.
     """
 
     step: int
@@ -182,7 +183,7 @@ class LogWriter:
 
     def _add(self, summary, tag, values, plugin, data_class, content):
         values = np.asarray(values)
-        tensor = tf.make_tensor_proto(values if values.dtype == object else np.float32(values))
+        tensor = tf.make_tensor_proto(values if values.dtype == object else _as_stored(values))
         value = summary.value.add(tag=tag, tensor=tensor)
         # TensorBoard keeps the metadata of a tag's first event, so later ones go without.
         if tag not in self._described:
@@ -230,6 +231,16 @@ def _new_file_name():
     )
 
 
+def _as_stored(values):
+    """Returns numbers in float32, or in float64 if one of them is no normal float32 number."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.float32(values)
+    magnitudes = np.abs(single)
+    is_held = np.where(np.isfinite(values), magnitudes < np.inf, True)
+    is_held &= (values == 0) | ~(magnitudes < np.finfo(np.float32).tiny)
+    return single if is_held.all() else np.float64(values)
+
+
 def records(log_dir: str) -> Iterator[Record]:
     """Reads a log record by record, in bounded memory.
 
@@ -258,8 +269,9 @@ def load(log_dir: str) -> "pd.DataFrame":
 
     Returns:
         A `pandas.DataFrame` with the columns `step` (int64), `block` and `statistic` (categorical,
-        in the order of the network and of the table of statistics) and `value` (float32), by
-        step. A value that is not defined, such as a cosine with nothing, is NaN.
+        in the order of the network and of the table of statistics) and `value` (float32; float64
+        if float32 does not hold one of them), by step. A value that is not defined, such as a
+        cosine with nothing, is NaN.
 
     Raises:
         ValueError: If there is no log.
@@ -363,7 +375,7 @@ def _long_table(recorded, names):
             "step": _joined(steps, np.int64),
             row_name: categorical(_joined(row_codes, np.int32), list(rows)),
             column_name: categorical(_joined(column_codes, np.int32), list(columns)),
-            value_name: _joined(numbers, np.float32),
+            value_name: _joined(numbers, np.result_type(np.float32, *numbers)),
         }
     )
 
@@ -439,10 +451,9 @@ def _values(tensor, header):
         return None
     rows = header["blocks"] if "blocks" in header else header["rows"]
     columns = header["statistics"] if "blocks" in header else header["columns"]
-    with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32)
-    is_whole = np.array_equal(np.isinf(numbers), np.isinf(values))
-    return numbers if is_whole and values.shape == (len(rows), len(columns)) else None
+    if values.dtype != np.float64:
+        values = values.astype(np.float32)
+    return values if values.shape == (len(rows), len(columns)) else None
 
 
 def _event_files(log_dir):

@@ -100,7 +100,7 @@ class ModelTaps:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
             shape `(weights,)`, float64, by name; and how many batches they are of.
         """
-        flat = self._read_and_clear().numpy().astype(np.float64)
+        flat = self._read_and_clear().numpy()
         seen, flat = flat[0], flat[1:]
         shapes = [accumulator.variable.shape for accumulator in self._accumulators()]
         ends = np.cumsum([shape.num_elements() for shape in shapes])
@@ -129,9 +129,9 @@ class ModelTaps:
     def _read_and_clear(self):
         variables = [accumulator.variable for accumulator in self._accumulators()]
         sums = [v if v.shape.rank == 1 else tf.reshape(v, [-1]) for v in variables]
-        sums = tf.concat([tf.cast(self.switch.seen, tf.float32)[None], *sums], axis=0)
+        sums = tf.concat([tf.cast(self.switch.seen, tf.float64)[None], *sums], axis=0)
         for variable in variables:
-            variable.assign(tf.zeros(variable.shape))
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
         self.switch.seen.assign(0)
         return sums
 

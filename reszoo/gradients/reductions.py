@@ -1,4 +1,10 @@
-"""Sums over the values of tensors, taken on the device, in float32 whatever the compute dtype."""
+"""Sums over the values of tensors, taken on the device.
+
+A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
+float64's range, and the sum of many such is accurate. XLA and GPUs add up in float64. A CPU without
+XLA, where that takes nine times as long, adds up in float32 where that suffices, which it sees of
+the sum, and in float64 where it does not.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,48 +17,44 @@ ROWS = 8
 ROW_VALUES = 16
 # On a CPU without XLA, two tensors are multiplied in so many pieces.
 PIECES = 8
+# Squares whose mean is at least this are summed in float32 with a relative error of 1e-6: those of
+# them that are too small for float32 do not count.
+LEAST_MEAN_SQUARE = 1e-30
 
 
 def squares(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns the sum of the squares of each tensor's values.
 
     Args:
-        tensors: Any shapes, any float dtypes.
+        tensors: Any shapes, float32 or all float64.
 
     Returns:
-        Shape `(tensors,)`, float32.
+        Shape `(tensors,)`, of their dtype.
     """
-    tensors = [tf.cast(x, tf.float32) for x in tensors]
-    if not tensors:
-        return tf.zeros(0)
     if in_xla():
         return tf.stack([sum_of(x * x) for x in tensors])
     # Where XLA does not make one pass of it, this kernel does, without a temporary tensor.
-    return 2.0 * tf.stack([tf.nn.l2_loss(x) for x in tensors])
+    return 2 * tf.stack([tf.nn.l2_loss(x) for x in tensors])
 
 
 def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Returns the sum of the products of two tensors' values.
 
     Args:
-        x: Shape `(batch, ...)`, any float dtype.
-        y: The same shape.
+        x: Shape `(batch, ...)`, float32 or float64.
+        y: The same shape and dtype.
 
     Returns:
-        A float32 scalar.
+        A scalar of their dtype.
     """
     # A matrix product would round its factors on GPUs and TPUs, and is slower on a CPU.
     if in_xla() or has_gpu():
-        return _product_sum(x, y)
+        return sum_of(x * y)
     # Their product as a whole would be a tensor that no cache holds, in memory that the system has
     # to hand out anew in every step.
     examples = (tf.shape(x)[0] + tf.range(PIECES)) // PIECES
     pieces = zip(*(tf.split(tensor, examples, num=PIECES) for tensor in (x, y)), strict=True)
-    return tf.add_n([_product_sum(*piece) for piece in pieces])
-
-
-def _product_sum(x, y):
-    return sum_of(tf.cast(x, tf.float32) * tf.cast(y, tf.float32))
+    return tf.add_n([sum_of(x * y) for x, y in pieces])
 
 
 def sum_of(x: tf.Tensor) -> tf.Tensor:
@@ -85,47 +87,74 @@ def _sum_of_rows(values):
     return tf.reduce_sum(sums[0])
 
 
-def kept(x: tf.Tensor) -> tf.Tensor:
-    """Returns a tensor in float32, with zero in the place of values that are not finite.
+def kept(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Returns a tensor with zero in the place of values that are not finite.
 
     Args:
         x: Any shape, any float dtype.
+        dtype: That of the result.
 
     Returns:
-        The same shape, float32.
+        The same shape.
     """
-    x = tf.cast(x, tf.float32)
-    return tf.where(tf.math.is_finite(x), x, 0.0)
+    return tf.where(tf.math.is_finite(x), tf.cast(x, dtype), tf.zeros((), dtype))
+
+
+def squares_suffice(sums: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns whether sums of squares in float32 are those of the values.
+
+    Args:
+        sums: Of the form `(sums,)`, first a sum of squares for each of the tensors.
+        tensors: The tensors, of at least one dimension.
+
+    Returns:
+        A boolean scalar: not where the squares are too small for float32, which may make the sum
+        zero. Where all values are zero it is true.
+    """
+    if tensors[0].dtype == tf.float64:
+        return tf.constant(True)
+    of_squares = sums[: len(tensors)]
+    elements = tf.stack([tf.size(x) for x in tensors])
+    large = of_squares >= LEAST_MEAN_SQUARE * tf.cast(elements, of_squares.dtype)
+    looked_at = [
+        _all_or_nothing(x, square == 0)
+        for x, square in zip(tensors, tf.unstack(of_squares, len(tensors)), strict=True)
+    ]
+    # Two passes, but no tensor of the magnitudes.
+    ends = [tf.stack([tf.reduce_max(x), tf.reduce_min(x)]) for x in looked_at]
+    return tf.reduce_all(large | tf.reduce_all(tf.stack(ends) == 0, axis=1))
 
 
 def over_finite(
-    sums: Callable[..., tf.Tensor], tensors: Sequence[tf.Tensor]
+    sums: Callable[..., tf.Tensor],
+    tensors: Sequence[tf.Tensor],
+    suffice: Callable[[tf.Tensor, Sequence[tf.Tensor]], tf.Tensor] = squares_suffice,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns sums over the finite values, and how many values of each tensor are not finite.
 
-    On a CPU such values are found by their mark on the sums: only then is a second pass made that
-    counts them and leaves them out. XLA counts them in the same pass, and a GPU always, since
-    asking for the mark would have it wait.
+    On a CPU a second pass is made only where the sums of the first are not finite, as those of such
+    values are, or do not suffice. XLA counts them in the same pass, and a GPU always, since asking
+    for the mark would have it wait.
 
     Args:
-        sums: Takes the tensors and returns sums of the form `(sums,)` that a value that is not
-            finite makes not finite.
+        sums: Takes the tensors, in float32 or float64, and returns sums of the form `(sums,)`, of
+            the same dtype, that a value that is not finite makes not finite.
         tensors: Any shapes, any float dtypes.
+        suffice: Takes sums in float32 and the tensors, and returns whether that is accurate.
 
     Returns:
-        The sums, and shape `(tensors,)`, float32.
+        The sums, and shape `(tensors,)`, both float64.
     """
     if in_xla() or has_gpu():
         return _without_nonfinite(sums, tensors)
+    tensors = [tf.reshape(x, [1]) if x.shape.rank == 0 else x for x in tensors]
+    wide = tf.float64 if any(x.dtype == tf.float64 for x in tensors) else tf.float32
+    tensors = [tf.cast(x, wide) for x in tensors]
     cheap = sums(*tensors)
-    finite = tf.reduce_all(tf.math.is_finite(cheap))
-    # All of each tensor or nothing of it, for a condition in the graph costs memory everywhere: it
-    # has TensorFlow run the whole graph in another order.
-    end, begin, stride = tf.where(finite, [0], [tf.int32.max]), tf.constant([0]), tf.constant([1])
-    vectors = [tf.reshape(x, [1]) if x.shape.rank == 0 else x for x in tensors]
-    again = [tf.strided_slice(x, begin, end, stride) for x in vectors]
+    enough = tf.reduce_all(tf.math.is_finite(cheap)) & suffice(cheap, tensors)
+    again = [_all_or_nothing(x, ~enough) for x in tensors]
     without, left_out = _without_nonfinite(sums, again)
-    return tf.where(finite, cheap, without), left_out
+    return tf.where(enough, tf.cast(cheap, tf.float64), without), left_out
 
 
 def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
@@ -168,6 +197,16 @@ def has_gpu() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def _all_or_nothing(x, condition):
+    """Returns a tensor of at least one dimension, or nothing of it.
+
+    A condition in the graph would cost memory everywhere: it has TensorFlow run the whole graph in
+    another order.
+    """
+    end = tf.where(condition, [tf.int32.max], [0])
+    return tf.strided_slice(x, tf.constant([0]), end, tf.constant([1]))
+
+
 def _without_nonfinite(sums, tensors):
     left_out = squares([tf.cast(~tf.math.is_finite(x), tf.float32) for x in tensors])
-    return sums(*map(kept, tensors)), left_out
+    return sums(*(kept(x, tf.float64) for x in tensors)), tf.cast(left_out, tf.float64)

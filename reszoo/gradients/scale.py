@@ -71,7 +71,7 @@ def unscaled(
     theirs.
 
     Args:
-        sums: Shape `(..., sums)`.
+        sums: Shape `(..., sums)`, float64.
         powers: The power of the gradient that each of the sums has.
         optimizer: A built optimizer.
 
@@ -81,4 +81,4 @@ def unscaled(
     scale = loss_scale(optimizer) * accumulation_steps(optimizer)
     if isinstance(scale, int | float) and scale == 1:
         return sums
-    return sums * (1.0 / scale) ** tf.constant(list(powers), tf.float32)
+    return sums * (1 / tf.cast(scale, tf.float64)) ** tf.constant(list(powers), tf.float64)

@@ -71,9 +71,6 @@ WEIGHT_SUMS = {
 }
 NOISE_SUMS = {"part_gradient_squares": 2}
 
-# Fourth powers of gradients leave float32 at both ends, so they are taken of multiples.
-FOURTH_POWER_MULTIPLE = 2.0**16
-
 
 @dataclass(frozen=True)
 class Statistic:
@@ -161,7 +158,7 @@ def _fraction(part: str, elements: str) -> Callable[[Sums], np.ndarray]:
 
 def _kurtosis(path: str) -> Callable[[Sums], np.ndarray]:
     def kurtosis(sums):
-        fourth = sums[f"{path}_gradient_fourth_powers"] / FOURTH_POWER_MULTIPLE**4
+        fourth = sums[f"{path}_gradient_fourth_powers"]
         squares = sums[f"{path}_gradient_squares"]
         return ratio(fourth * sums["input_elements"], squares**2)
 

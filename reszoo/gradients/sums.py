@@ -1,12 +1,29 @@
-"""The sums of `statistics`, taken of tensors on the device, each in one pass over its tensors."""
+"""The sums of `statistics`, taken of tensors on the device, each in one pass over its tensors.
+
+All are float64, whatever the tensors: see `reductions`.
+"""
 
 import itertools
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from reszoo.gradients.reductions import kept, over_finite, products, squares, sum_of, traced_once
-from reszoo.gradients.statistics import FOURTH_POWER_MULTIPLE, HISTOGRAM_EXPONENTS
+from reszoo.gradients.reductions import (
+    kept,
+    over_finite,
+    products,
+    squares,
+    squares_suffice,
+    sum_of,
+    traced_once,
+)
+from reszoo.gradients.statistics import HISTOGRAM_EXPONENTS
+
+# Fourth powers of gradients leave float32 soon, so those in float32 are of multiples.
+FOURTH_POWER_MULTIPLE = 2.0**16
+# Where the variance is a smaller part of the mean square, its difference from the squared mean is
+# not accurate in float32.
+LEAST_VARIANCE = 1 / 32
 
 
 @traced_once
@@ -18,14 +35,14 @@ def fork_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         branch: The gradient that came back through the branch, of the same shape.
 
     Returns:
-        Shape `(7,)`, float32.
+        Shape `(7,)`, float64.
     """
 
     def sums(skip, branch):
         return tf.concat([squares([skip, branch]), [products(skip, branch)]], axis=0)
 
     sums, nonfinite = over_finite(sums, [skip, branch])
-    sizes = tf.cast([tf.size(skip), tf.shape(skip)[0]], tf.float32)
+    sizes = tf.cast([tf.size(skip), tf.shape(skip)[0]], tf.float64)
     return tf.concat([sums, sizes, nonfinite], axis=0)
 
 
@@ -37,7 +54,7 @@ def input_sums(total: tf.Tensor) -> tf.Tensor:
         total: The gradient that leaves the block, the sum of both paths', of any shape.
 
     Returns:
-        Shape `(1,)`, float32.
+        Shape `(1,)`, float64.
     """
     return over_finite(_squares, [total])[0]
 
@@ -50,10 +67,10 @@ def merge_sums(gradient: tf.Tensor) -> tf.Tensor:
         gradient: The gradient that reached the sum of the two paths, of any shape.
 
     Returns:
-        Shape `(3,)`, float32.
+        Shape `(3,)`, float64.
     """
     sums, nonfinite = over_finite(_squares, [gradient])
-    return tf.concat([sums, [tf.cast(tf.size(gradient), tf.float32)], nonfinite], axis=0)
+    return tf.concat([sums, [_elements(gradient)], nonfinite], axis=0)
 
 
 @traced_once
@@ -65,12 +82,15 @@ def distribution_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         branch: The gradient that came back through the branch, of the same shape.
 
     Returns:
-        Shape `(4,)`, float32.
+        Shape `(4,)`, float64.
     """
-    paths = [kept(path) for path in (skip, branch)]
-    zeros = [sum_of(tf.cast(path == 0, tf.float32)) for path in (skip, branch)]
-    fourth_powers = squares([tf.square(path * FOURTH_POWER_MULTIPLE) for path in paths])
-    return tf.concat([zeros, fourth_powers], axis=0)
+
+    def fourth_powers(*paths):
+        return squares([tf.square(path * FOURTH_POWER_MULTIPLE) for path in paths])
+
+    of_multiples, _ = over_finite(fourth_powers, [skip, branch])
+    zeros = [_zeros(path) for path in (skip, branch)]
+    return tf.concat([zeros, of_multiples / FOURTH_POWER_MULTIPLE**4], axis=0)
 
 
 @traced_once
@@ -82,9 +102,10 @@ def distribution_maxima(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         branch: The gradient that came back through the branch, of the same shape.
 
     Returns:
-        Shape `(2,)`, float32.
+        Shape `(2,)`, float64.
     """
-    return tf.stack([tf.reduce_max(tf.abs(kept(path))) for path in (skip, branch)])
+    largest = [tf.reduce_max(tf.abs(kept(path, path.dtype))) for path in (skip, branch)]
+    return tf.cast(tf.stack(largest), tf.float64)
 
 
 @traced_once
@@ -102,12 +123,15 @@ def histogram_counts(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
 
 
 def _counts(x):
-    x = tf.reshape(tf.cast(x, tf.float32), [-1])
+    x = tf.reshape(tf.cast(x, tf.float64), [-1])
     first, bins = HISTOGRAM_EXPONENTS[0], len(HISTOGRAM_EXPONENTS)
     # The exponent by its bits, exactly, where a logarithm would round.
-    exponent = tf.bitwise.right_shift(tf.bitcast(tf.abs(x), tf.int32), 23) - 127
-    position = tf.where(x == 0, 0, 1 + tf.clip_by_value(exponent - first, 0, bins - 1))
-    counted = tf.cast(tf.math.is_finite(x), tf.float32)
+    exponent = tf.bitwise.right_shift(tf.bitcast(tf.abs(x), tf.int64), 52) - 1023
+    position = tf.where(
+        x == 0, tf.zeros((), tf.int64), 1 + tf.clip_by_value(exponent - first, 0, bins - 1)
+    )
+    # One by one up to 2**53; float32 would stop at 2**24.
+    counted = tf.cast(tf.math.is_finite(x), tf.float64)
     return tf.math.unsorted_segment_sum(counted, position, bins + 1)
 
 
@@ -121,12 +145,19 @@ def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         y: Their sum.
 
     Returns:
-        Shape `(6,)`, float32.
+        Shape `(6,)`, float64.
     """
-    skip, branch, y = (kept(tensor) for tensor in (skip, branch, y))
-    means = [sum_of(skip), sum_of(branch)]
-    elements = [tf.cast(tf.size(y), tf.float32)]
-    return tf.concat([means, squares([skip, branch, y]), elements], axis=0)
+
+    def sums(skip, branch, y):
+        return tf.concat([squares([skip, branch, y]), [sum_of(skip), sum_of(branch)]], axis=0)
+
+    def suffice(sums, tensors):
+        of_squares, totals = sums[:2] * tf.cast(tf.size(y), sums.dtype), sums[3:]
+        spread = of_squares - totals**2 >= LEAST_VARIANCE * of_squares
+        return squares_suffice(sums, tensors) & tf.reduce_all(spread)
+
+    sums, _ = over_finite(sums, [skip, branch, y], suffice)
+    return tf.concat([sums[3:], sums[:3], [_elements(y)]], axis=0)
 
 
 @traced_once
@@ -137,10 +168,10 @@ def activation_sums(y: tf.Tensor) -> tf.Tensor:
         y: The block's output, of any shape.
 
     Returns:
-        Shape `(3,)`, float32.
+        Shape `(3,)`, float64.
     """
-    zeros = sum_of(tf.cast(y == 0, tf.float32))
-    return tf.stack([sum_of(kept(y)), zeros, tf.cast(tf.size(y), tf.float32)])
+    total, _ = over_finite(lambda y: sum_of(y)[None], [y], lambda sums, tensors: tf.constant(True))
+    return tf.stack([total[0], _zeros(y), _elements(y)])
 
 
 def gradient_sums(gradients: Sequence[tf.Tensor], groups: Sequence[int]) -> tf.Tensor:
@@ -153,14 +184,20 @@ def gradient_sums(gradients: Sequence[tf.Tensor], groups: Sequence[int]) -> tf.T
             make up half of the graph.
 
     Returns:
-        Shape `(weights, 2)`, float32.
+        Shape `(weights, 2)`, float64.
     """
     alone, stacks = _stacked(gradients, groups)
-    parts = [over_finite(_squares, alone)]
+    parts = [_gradient_sums(x)[None] for x in alone]
     for stack in stacks:
-        left_out = tf.cast(~tf.math.is_finite(stack), tf.float32)
-        parts.append((_squares_of_rows(kept(stack)), tf.reduce_sum(left_out, axis=1)))
-    return tf.stack([tf.concat(sums, axis=0) for sums in zip(*parts, strict=True)], axis=1)
+        left_out = tf.cast(~tf.math.is_finite(stack), tf.float64)
+        sums = [_squares_of_rows(kept(stack, tf.float64)), tf.reduce_sum(left_out, axis=1)]
+        parts.append(tf.stack(sums, axis=1))
+    return tf.concat(parts, axis=0)
+
+
+@traced_once
+def _gradient_sums(gradient):
+    return tf.concat(over_finite(_squares, [gradient]), axis=0)
 
 
 def update_sums(
@@ -174,25 +211,41 @@ def update_sums(
         groups: As those of `gradient_sums`.
 
     Returns:
-        Two tensors of shape `(weights,)`, float32.
+        Two tensors of shape `(weights,)`, float64.
     """
     (alone, stacks), (alone_after, stacks_after) = (
         _stacked(weights, groups) for weights in (before, after)
     )
-    updates = [new - old for old, new in zip(alone, alone_after, strict=True)]
-    rows = [new - old for old, new in zip(stacks, stacks_after, strict=True)]
-    return tuple(
-        tf.concat([squares(tensors), *map(_squares_of_rows, matrices)], axis=0)
-        for tensors, matrices in ((alone, stacks), (updates, rows))
-    )
+    parts = [_update_sums(*pair)[None] for pair in zip(alone, alone_after, strict=True)]
+    for old, new in zip(stacks, stacks_after, strict=True):
+        sums = [_squares_of_rows(tf.cast(x, tf.float64)) for x in (old, new - old)]
+        parts.append(tf.stack(sums, axis=1))
+    return tuple(tf.unstack(tf.concat(parts, axis=0), axis=1))
+
+
+@traced_once
+def _update_sums(before, after):
+    sums, left_out = over_finite(_squares, [before, after - before])
+    # Nobody counts these, so nothing is left out: there is no norm.
+    return tf.where(left_out > 0, tf.constant(float("nan"), tf.float64), sums)
 
 
 def _stacked(tensors, groups):
     """Returns the tensors that are groups by themselves, and for each other group a matrix."""
     ends = itertools.accumulate(groups)
+    tensors = [tf.convert_to_tensor(x) for x in tensors]
     parts = [tensors[end - size : end] for size, end in zip(groups, ends, strict=True)]
     alone = [part[0] for part in parts if len(part) == 1]
-    return alone, [tf.cast(tf.stack(part), tf.float32) for part in parts if len(part) > 1]
+    alone = [tf.reshape(x, [1]) if x.shape.rank == 0 else x for x in alone]
+    return alone, [tf.stack(part) for part in parts if len(part) > 1]
+
+
+def _elements(x):
+    return tf.cast(tf.size(x), tf.float64)
+
+
+def _zeros(x):
+    return tf.cast(sum_of(tf.cast(x == 0, tf.float32)), tf.float64)
 
 
 def _squares_of_rows(matrix):

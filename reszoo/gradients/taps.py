@@ -21,7 +21,7 @@ from reszoo.gradients.scale import (
 
 
 class Accumulator:
-    """Sums that are added up on the device, over replicas and calls of a block.
+    """Sums that are added up on the device, over replicas and calls of a block, in float64.
 
     Made in the scope of the model's strategy. As a metric's variables are, its variable is local
     to each replica, so that adding to it costs no communication, and it is no weight of the model.
@@ -37,7 +37,7 @@ class Accumulator:
         if maximum:
             shape = [tf.distribute.get_strategy().num_replicas_in_sync, *shape]
         self.variable = tf.Variable(
-            tf.zeros(shape),
+            tf.zeros(shape, tf.float64),
             trainable=False,
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.SUM,
@@ -50,7 +50,7 @@ class Accumulator:
             self.variable.assign_add(sums)
             return
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        rows = tf.one_hot(replica, self.variable.shape[0])[:, None] * sums
+        rows = tf.one_hot(replica, self.variable.shape[0], dtype=sums.dtype)[:, None] * sums
         self.variable.assign(tf.maximum(self.variable.value(), rows))
 
 
@@ -250,7 +250,7 @@ class BlockTaps:
     def _seen_by(self, measure, tensors):
         if not measure.unscaled:
             return tensors
-        return [unscaled(tf.cast(tensor, tf.float32), [1], self.optimizer) for tensor in tensors]
+        return [unscaled(tf.cast(tensor, tf.float64), [1], self.optimizer) for tensor in tensors]
 
 
 def _masked_as(x, same):

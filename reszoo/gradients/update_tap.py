@@ -123,7 +123,7 @@ class UpdateTap:
         return choose(
             due,
             lambda: unscaled(gradient_sums(summed(), self.groups), powers, self.optimizer),
-            lambda: tf.zeros((len(gradients), len(parts))),
+            lambda: tf.zeros((len(gradients), len(parts)), tf.float64),
         )
 
     def _copies(self, due, weights):

@@ -62,7 +62,7 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
         statistics=[str(name) for name in header["statistics"]],
         steps=np.array([step for step, _, _ in kept], np.int64),
         wall_times=np.array([wall_time for _, wall_time, _ in kept], np.float64),
-        values=np.array([values for _, _, values in kept], np.float32).reshape(-1, *shape),
+        values=_in_float32([values for _, _, values in kept]).reshape(-1, *shape),
         left_out=fits.count(False),
     )
 
@@ -70,6 +70,12 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
 def _is_of(values, shape):
     values = np.asarray(values)
     return values.shape == shape and values.dtype.kind in "fiu"
+
+
+def _in_float32(values):
+    """Returns numbers as the page takes them: those above 3.4e38 are infinite there."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.array(values).astype(np.float32)
 
 
 def select_steps(

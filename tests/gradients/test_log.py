@@ -218,9 +218,8 @@ def test_a_log_of_one_file_that_cannot_be_read_is_one_sentence(tmp_path):
         np.array([["text"]], object),
         np.array([[1j]], np.complex64),
         np.array([[True]]),
-        np.array([[1e300]]),
     ],
-    ids=["rows", "no column", "scalar", "text", "complex", "bool", "too large"],
+    ids=["rows", "no column", "scalar", "text", "complex", "bool"],
 )
 def test_records_that_do_not_fit_their_header_are_left_out_and_counted(tmp_path, values):
     path = write_raw(tmp_path / "events.out.tfevents.1", header(), b"", values=values)

@@ -26,11 +26,16 @@ def of_unknown_shape(function, dtype, jit):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
-def test_products_and_squares_are_summed_in_float32(jit, batch, dtype):
+def test_products_and_squares_are_summed(jit, batch, dtype):
     x, y = random(batch, dtype)
-    taken = of_unknown_shape(lambda x, y: (products(x, y), squares([x, y])), dtype, jit)(x, y)
+
+    def sums(x, y):
+        return tf.concat([squares([x, y]), [products(x, y)]], axis=0)
+
+    taken, _ = of_unknown_shape(lambda x, y: over_finite(sums, [x, y]), dtype, jit)(x, y)
+    taken = taken[2], taken[:2]
     x, y = (np.asarray(tensor, np.float64) for tensor in (x, y))
-    assert [tensor.dtype for tensor in taken] == [tf.float32] * 2
+    assert [tensor.dtype for tensor in taken] == [tf.float64] * 2
     np.testing.assert_allclose(taken[0], np.sum(x * y), rtol=0, atol=1e-6 * x.size)
     np.testing.assert_allclose(taken[1], [np.sum(x * x), np.sum(y * y)], rtol=1e-6)
 
@@ -64,10 +69,55 @@ def test_values_that_are_not_finite_are_counted_and_left_out(jit, gpu, monkeypat
     np.testing.assert_array_equal(left_out, [2, 1, 0])
 
 
-def test_a_sum_that_overflows_is_infinite_and_nothing_is_left_out():
-    taken, left_out = over_finite(lambda x: squares([x]), [tf.fill([4], 1e30)])
-    np.testing.assert_array_equal(taken, [np.inf])
-    np.testing.assert_array_equal(left_out, [0])
+FACTORS = {"tiny": 1e-37, "1e-23": 1e-23, "1e-18": 1e-18, "1e18": 1e18, "huge": 3e37}
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["no GPU", "as on a GPU"])
+@pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
+def test_squares_that_float32_cannot_hold_are_summed(jit, gpu, monkeypatch):
+    monkeypatch.setattr(reductions, "has_gpu", lambda: gpu)
+
+    def sums(x, y):
+        return tf.concat([squares([x, y]), [products(x, y)]], axis=0)
+
+    taken = of_unknown_shape(lambda x, y: over_finite(sums, [x, y]), tf.float32, jit)
+    for of_x in FACTORS.values():
+        for of_y in (of_x, 1.0, 0.0):
+            x, y = random(8)
+            x, y = x * of_x, y * of_y
+            found, left_out = taken(x, y)
+            x, y = (tensor.numpy().astype(np.float64) for tensor in (x, y))
+            expected = [np.sum(x * x), np.sum(y * y), np.sum(x * y)]
+            scale = np.linalg.norm(x) * np.linalg.norm(y)
+            np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-6)
+            assert abs(found[2] - expected[2]) <= 1e-6 * scale
+            np.testing.assert_array_equal(left_out, [0, 0])
+
+
+@pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
+def test_among_values_that_float32_cannot_square_others_are_counted(jit):
+    x = np.array([3e38, -1e-37, np.nan, 1e30, -np.inf], "float32")
+    taken, left_out = tf.function(
+        lambda x: over_finite(lambda x: squares([x]), [x]), jit_compile=jit
+    )(x)
+    np.testing.assert_allclose(taken, [np.sum(x[[0, 1, 3]].astype(np.float64) ** 2)], rtol=1e-7)
+    np.testing.assert_array_equal(left_out, [2])
+
+
+@pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
+def test_float64_is_summed_as_such(jit):
+    x = np.array([3e-100, 4e-100])
+    taken, _ = tf.function(lambda x: over_finite(lambda x: squares([x]), [x]), jit_compile=jit)(x)
+    np.testing.assert_allclose(np.sqrt(taken), [5e-100], rtol=1e-15)
+
+
+def test_a_long_sum_of_equal_values_is_accurate():
+    x = tf.fill([10_000_000], 0.1)
+    for jit in (False, True):
+        taken, _ = tf.function(lambda x: over_finite(lambda x: squares([x]), [x]), jit_compile=jit)(
+            x
+        )
+        np.testing.assert_allclose(taken, [1e7 * np.float64(np.float32(0.1)) ** 2], rtol=2e-6)
 
 
 def test_what_is_traced_once_is_one_node_of_a_graph_at_each_call():

@@ -12,7 +12,7 @@ def recorded_graph(log_dir):
     layers = [ResidualBlock([keras.layers.Dense(4)], name=name) for name in ("first", "second")]
     model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile("sgd", "mse")
-    recorder = reszoo.GradientRecorder(log_dir, every_steps=1)
+    recorder = reszoo.GradientRecorder(log_dir, every_steps=1, statistics=["paths"])
     recorder.set_model(model)
     recorder.on_train_begin()
     recorder.on_train_batch_begin(0)
