@@ -24,13 +24,13 @@ class Contents:
     Example:
 
     >>> before = Contents(("a", "b"), {}, {"a/0.png": "60:1f", "b/1.png": "70:2e"}, {})
-    >>> now = Contents(("a", "b"), {}, {"a/0.png": "60:1f"}, {"b/1.png": "70:2e"})
+    >>> now = Contents(("a", "b"), {}, {"a/0.png": "60:1f"}, {"b/2.png": "70:2e"})
     >>> before.digest == now.digest
     False
     >>> changes(before, now)
-    ['train: 1 removed (b/1.png)', 'test: 1 added (b/1.png)']
+    ['train: 1 removed (b/1.png)', 'test: 1 added (b/2.png)']
     >>> trained_on(before, now)
-    ['b/1.png']
+    ['b/2.png']
     """
 
     class_names: tuple[str, ...]
@@ -88,7 +88,7 @@ def changes(before: Contents, now: Contents) -> list[str]:
 
 
 def trained_on(before: Contents, now: Contents) -> list[str]:
-    """Returns what is tested now but was trained on before, by its name or by what is in it.
+    """Returns what is tested now but was trained on before, under whatever name.
 
     Args:
         before: The data set that was trained on.
@@ -96,9 +96,7 @@ def trained_on(before: Contents, now: Contents) -> list[str]:
     """
     marks = set(before.train.values())
     return sorted(
-        name
-        for name, mark in now.test.items()
-        if (name in before.train or mark in marks) and before.test.get(name) != mark
+        name for name, mark in now.test.items() if mark in marks and before.test.get(name) != mark
     )
 
 

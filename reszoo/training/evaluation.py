@@ -15,7 +15,7 @@ from reszoo.training.confusion import (
 from reszoo.training.finished import check_fits, load_model
 from reszoo.training.loop import evaluate
 from reszoo.training.run import create_pipeline
-from reszoo.training.signature import signature_of
+from reszoo.training.signature import check_not_trained_on, signature_of
 
 
 def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
@@ -29,12 +29,13 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         workdir: Its work directory.
 
     Raises:
-        ValueError: If the configuration is not one, there is no model, or it does not fit the
-            data.
+        ValueError: If the configuration is not one, there is no model, it does not fit the
+            data, or a test image was trained on.
     """
     config = checked(config)
     model, pipeline = load_model(workdir), create_pipeline(config)
     check_fits(model, signature_of(pipeline), workdir)
+    check_not_trained_on(as_path(workdir), signature_of(pipeline))
     names = pipeline.source.class_names
     confusion = ConfusionCounts(len(names))
     figures = evaluate(model, pipeline, callbacks=[confusion])

@@ -42,7 +42,7 @@ from reszoo.training.optimizers import (
 )
 from reszoo.training.pictures import show_confusion
 from reszoo.training.provenance import write_provenance
-from reszoo.training.signature import signature_of
+from reszoo.training.signature import check_same_data, signature_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_place, create_strategy
 from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
@@ -257,6 +257,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     _check_same_run(config, workdir / "config.json")
     _make_reproducible(config)
     pipeline = create_pipeline(config)
+    check_same_data(workdir, signature_of(pipeline))
     state, chief = TrainingState(), is_chief(strategy)
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)

@@ -4,16 +4,31 @@ import dataclasses
 from pathlib import Path
 
 import tensorflow as tf
+from absl import logging
 
 from reszoo.data import Crop, Pipeline
+from reszoo.data.contents import Contents, changes, contents_from, counted, trained_on
 from reszoo.data.pipeline import prepared
 from reszoo.gradients.storage import StoredPath
-from reszoo.json_files import read_json, to_json
+from reszoo.json_files import Maybe, read_json, to_json
 from reszoo.training.metrics import write_atomically
 
 DATA_FILE = "data.json"
 
-_SHAPE = {"image_shape": [int, int, int], "class_names": [str]}
+_SHAPE = {
+    "image_shape": [int, int, int],
+    "class_names": [str],
+    Maybe("digest"): str,
+    Maybe("contents"): (
+        {
+            "class_names": [str],
+            "counts": {str: [int]},
+            "train": {str: str},
+            "test": {str: str},
+        },
+        None,
+    ),
+}
 _CURE = (
     "Delete it to have it made again: from the data set, the next time that the run is started, "
     "tested or asked."
@@ -27,6 +42,8 @@ class Signature:
     Args:
         image_shape: `(height, width, channels)` of the images that it is tested with, in pixels.
         class_names: Names of the classes, in the order of its logits.
+        contents: What it was trained and tested on; `None`: not known, as of the runs of earlier
+            versions.
 
     Example:
 
@@ -36,6 +53,7 @@ class Signature:
 
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    contents: Contents | None = None
 
     def image(self, image: tf.Tensor, crop: Crop | None = None) -> tf.Tensor:
         """Returns an image as the model got those that it was tested with.
@@ -49,8 +67,17 @@ class Signature:
         return prepared(image, self.image_shape, crop)
 
     def write(self, workdir: Path | StoredPath) -> None:
-        """Writes it to a work directory."""
-        write_atomically(workdir / DATA_FILE, to_json(dataclasses.asdict(self), indent=2) + "\n")
+        """Writes it to a work directory.
+
+        Where a run of an earlier version has not said what it was trained on, that stays unsaid.
+        """
+        before = read_signature(workdir)
+        if before and not before.contents:
+            return
+        fields = dataclasses.asdict(self)
+        if self.contents:
+            fields["digest"] = self.contents.digest
+        write_atomically(workdir / DATA_FILE, to_json(fields, indent=1) + "\n")
 
 
 def signature_of(pipeline: Pipeline) -> Signature:
@@ -59,7 +86,80 @@ def signature_of(pipeline: Pipeline) -> Signature:
     Args:
         pipeline: The batches.
     """
-    return Signature(pipeline.test_image_shape, tuple(pipeline.source.class_names))
+    source = pipeline.source
+    return Signature(pipeline.test_image_shape, tuple(source.class_names), source.contents)
+
+
+def check_same_data(workdir: Path | StoredPath, now: Signature) -> None:
+    """Checks that a run can go on with its data: they are those that it was begun with.
+
+    Args:
+        workdir: The work directory.
+        now: How a model of the present data is asked.
+
+    Raises:
+        ValueError: If they are not; the text says what has changed.
+    """
+    before = _contents_before(workdir, now)
+    if before and before.digest != now.contents.digest:
+        raise ValueError(
+            f"{workdir} holds a run of other data. What has changed: {_changes(before, now)}. Give "
+            "another workdir, or the data as they were."
+        )
+
+
+def check_not_trained_on(workdir: Path | StoredPath, now: Signature) -> None:
+    """Says what has changed in the data of a run since it was trained.
+
+    Args:
+        workdir: The work directory.
+        now: How a model of the present data is asked.
+
+    Raises:
+        ValueError: If a test image was trained on.
+    """
+    before = _contents_before(workdir, now)
+    if not before or before.digest == now.contents.digest:
+        return
+    logging.warning(
+        "The data have changed since the run in %s was begun: %s.", workdir, _changes(before, now)
+    )
+    seen = trained_on(before, now.contents)
+    if seen:
+        raise ValueError(
+            f"Of what would be tested, {counted(seen, 'were trained on')} in {workdir}, so that "
+            "the test would say nothing of new images. Give the data as they were, or take these "
+            "out of the test."
+        )
+
+
+def _contents_before(workdir, now):
+    """Returns what a run was begun with, if that can be compared with what there is now."""
+    before = read_signature(workdir)
+    if not before or not now.contents:
+        return None
+    if not before.contents:
+        otherwise = (
+            " Folders without train and test were split otherwise then, so that the run was "
+            "trained on some of what is tested now; only a new run has a test that counts."
+        )
+        logging.warning(
+            "%s is of an earlier version and does not say which data the run was begun with, so "
+            "that they cannot be compared.%s",
+            workdir / DATA_FILE,
+            otherwise if _is_split_by_name(now.contents) else "",
+        )
+    return before.contents
+
+
+def _is_split_by_name(contents):
+    """Returns whether training and test images are in the same folders, those of the classes."""
+    names = [*contents.train, *contents.test]
+    return all("/" in name and name.split("/")[0] in contents.class_names for name in names)
+
+
+def _changes(before, now):
+    return "; ".join(changes(before, now.contents))
 
 
 def read_signature(workdir: Path | StoredPath) -> Signature | None:
@@ -81,4 +181,7 @@ def read_signature(workdir: Path | StoredPath) -> Signature | None:
             f"{path} cannot be read: 'image_shape' must be a height, a width and 1 or 3 channels, "
             f"but is {list(shape)}. {_CURE}"
         )
-    return Signature(shape, names)
+    contents = fields.get("contents") and contents_from(fields["contents"])
+    if contents and contents.digest != fields.get("digest"):
+        raise ValueError(f"{path} cannot be read: 'digest' is not that of 'contents'. {_CURE}")
+    return Signature(shape, names, contents)
