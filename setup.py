@@ -56,6 +56,7 @@ setup(
             "onnxruntime>=1.23",
             "playwright>=1.50",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.15",
             "safetensors>=0.5",
             "tf2onnx>=1.16",
