@@ -2,7 +2,7 @@
 
 Pillow looks at the header before anything is decoded, for TensorFlow's decoders end the whole
 process at some files, give wrong pixels for others, and make room for whatever size a header
-claims. JPEG and PNG are then TensorFlow's to decode; the others are Pillow's.
+claims. JPEG (but for CMYK) and PNG are then TensorFlow's to decode; the others are Pillow's.
 """
 
 import hashlib
@@ -75,7 +75,8 @@ def decode_window(
     def of_others():
         return cut(_decoded(contents, header, channels), lambda _: window)
 
-    image = tf.cond(tf.io.is_jpeg(contents), of_jpeg, of_others)
+    is_jpeg = tf.logical_and(header[0] == 1, tf.io.is_jpeg(contents))
+    image = tf.cond(is_jpeg, of_jpeg, of_others)
     return _upright(image, header, channels)
 
 
@@ -121,9 +122,9 @@ def check_image(contents: bytes) -> int:
     Raises:
         ValueError: If it cannot be decoded; the text says why.
     """
-    name, *_ = look_at_header(contents)
+    by_tensorflow, *_ = look_at_header(contents)
     try:
-        if name in _BY_TENSORFLOW:
+        if by_tensorflow:
             tf.io.decode_image(contents, expand_animations=False)
         else:
             _decoded_by_pillow(contents)
@@ -165,22 +166,25 @@ def reason_of(error: Exception) -> str:
     return " ".join(text.split())[:200] or type(error).__name__
 
 
-def look_at_header(contents: bytes) -> tuple[str, int, int, int]:
-    """Returns the format of an encoded image, its stored height and width, and its orientation.
+def look_at_header(contents: bytes) -> tuple[bool, int, int, int]:
+    """Returns who decodes an image, its stored height and width, and its orientation.
 
     Args:
         contents: The bytes of the file.
 
     Returns:
-        The format in Pillow's words, two numbers of pixels, and Exif's number from 1 to 8.
+        Whether TensorFlow decodes it, two numbers of pixels, and Exif's number from 1 to 8.
 
     Raises:
         ValueError: If it is not an image that can be decoded; the text says why.
     """
     try:
         with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
-            (width, height), name = image.size, image.format
-            frames = 1 if name in _BY_TENSORFLOW else getattr(image, "n_frames", 1)
+            width, height = image.size
+            is_single = image.format in _BY_TENSORFLOW
+            frames = 1 if is_single else getattr(image, "n_frames", 1)
+            # Which TensorFlow does not turn into gray.
+            by_tensorflow = is_single and image.mode != "CMYK"
             orientation = _orientation(image)
     except UnidentifiedImageError:
         raise ValueError(f"it is {_described(contents)}") from None
@@ -192,7 +196,7 @@ def look_at_header(contents: bytes) -> tuple[str, int, int, int]:
         raise ValueError(f"{width} x {height} are more than {MAX_PIXELS:,} pixels")
     if frames > 1:
         raise ValueError(f"it is an animation of {frames} frames")
-    return name, height, width, orientation
+    return by_tensorflow, height, width, orientation
 
 
 def _orientation(image):
@@ -237,8 +241,7 @@ def _header_tensor(contents):
     """Returns whether TensorFlow decodes an image, its height and width, and its orientation."""
 
     def numbers(contents):
-        name, height, width, orientation = look_at_header(contents)
-        return np.array([name in _BY_TENSORFLOW, height, width, orientation], "int32")
+        return np.array(look_at_header(contents), "int32")
 
     header = tf.numpy_function(numbers, [contents], tf.int32, stateful=False)
     return tf.ensure_shape(header, (4,))
