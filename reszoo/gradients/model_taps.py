@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.first_batch import is_built
 from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.measures import measures_of
 from reszoo.gradients.scale import accumulation_steps
@@ -44,6 +45,11 @@ class ModelTaps:
             raise ValueError(
                 f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
                 "before recording its gradients."
+            )
+        if not is_built(model):
+            raise ValueError(
+                f"The model {model.name!r} is not built, so it has no weights to observe. Call it "
+                "on a batch, or model.build(input_shape), before the first recorded step."
             )
         self.model = model
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)

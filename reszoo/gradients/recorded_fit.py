@@ -1,10 +1,12 @@
 """What `fit` runs while recorders look at a model's training."""
 
+import warnings
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from reszoo.gradients.first_batch import build_for
 from reszoo.gradients.recorded_training import RecordedTraining
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
@@ -136,6 +138,8 @@ class RecordedFit:
         """Takes the place of the function that `fit` calls for every execution."""
         self.executions += 1
         try:
+            if not build_for(self.model, iterator):
+                return self._run_unrecorded(iterator)
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
             outputs = self._run_one_of_two(iterator)
@@ -148,6 +152,18 @@ class RecordedFit:
         except BaseException:
             self._close()
             raise
+
+    def _run_unrecorded(self, iterator):
+        """Runs the batches by which alone the model can be built."""
+        warnings.warn(
+            f"The first batch of {self.model.name!r} is not recorded: the model is not built, and "
+            "cannot be built without running it. Call the model on a batch before fit to have it "
+            "recorded from the first on.",
+            stacklevel=3,
+        )
+        outputs = self._plain(iterator)
+        self._number_of_batches()
+        return outputs
 
     def _run_one_of_two(self, iterator):
         self._recording = any(training.due for training in self.trainings)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -26,7 +27,7 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
     if not layer.built and type(layer).build is not keras.layers.Layer.build:
         layer.build(x.shape)
     if not all(part.built for part in layer._flatten_layers()):
-        _Call(layer).compute_output_spec(x)
+        symbolic_call(layer, x)
 
 
 def output_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
@@ -50,7 +51,7 @@ def output_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTen
             return keras.KerasTensor(tuple(shape), layer.compute_dtype)
         except NotImplementedError:
             pass  # A `keras.Sequential` of layers that do not say theirs.
-    y = _Call(layer).compute_output_spec(x)
+    y = symbolic_call(layer, x)
     if not isinstance(y, keras.KerasTensor):
         raise ValueError(
             f"The layer {layer.name!r} returns {type(y).__name__}, but a layer on a path of a "
@@ -78,8 +79,26 @@ def deserialized(config: Mapping) -> keras.layers.Layer:
         return keras.saving.deserialize_keras_object(config)
 
 
+def symbolic_call(layer: keras.layers.Layer, x: Any) -> Any:
+    """Returns the symbolic outputs of a layer, which builds all layers that it calls.
+
+    Args:
+        layer: The layer.
+        x: Its input, any structure of symbolic tensors.
+
+    Returns:
+        Any structure of symbolic tensors; they do not become part of any model.
+
+    Example:
+
+    >>> symbolic_call(keras.layers.Dense(4), keras.KerasTensor((None, 3))).shape
+    (None, 4)
+    """
+    return _Call(layer).compute_output_spec(x)
+
+
 class _Call(keras.Operation):
-    """The call of a layer, whose symbolic outputs do not become part of any model."""
+    """The call of a layer."""
 
     def __init__(self, layer):
         super().__init__()
