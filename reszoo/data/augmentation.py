@@ -5,7 +5,19 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from reszoo.ranges import Number, Switch, Whole, check_fields
+
 DTYPE = "float32"  # of images, whatever the model computes in
+
+RANGES = {
+    "flip": Switch(),
+    "label_smoothing": Number(0, 1, below=True),
+    "mixup": Number(0, 1e9),
+    "cutmix": Number(0, 1),
+    "rand_augment": Whole(0, 100),
+    "rand_augment_strength": Number(0, 1),
+    "random_erasing": Number(0, 1),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +61,7 @@ class Augmentation:
     random_erasing: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing is at least 0 and below 1, but got {self.label_smoothing}."
-            )
-        for name in ("mixup", "cutmix", "rand_augment"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is not negative, but got {getattr(self, name)}.")
-        for name in ("random_erasing", "rand_augment_strength"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is between 0 and 1, but got {getattr(self, name)}.")
+        check_fields(self, RANGES)
         # Here, since they make variables, which what runs within a data set cannot.
         object.__setattr__(self, "_image_layers", tuple(_image_layers(self)))
         object.__setattr__(self, "_batch_layers", tuple(_batch_layers(self)))

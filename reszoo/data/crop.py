@@ -5,6 +5,14 @@ import dataclasses
 import tensorflow as tf
 
 from reszoo.data.images import Window
+from reszoo.ranges import Number, Whole, check_fields
+
+RANGES = {
+    "min_area": Number(0, 1, above=True),
+    "max_ratio": Number(1, 100),
+    "test_share": Number(0, 1, above=True),
+    "test_image_size": Whole(0, 16_384),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +50,7 @@ class Crop:
     test_image_size: int = 0
 
     def __post_init__(self):
-        for name in ("min_area", "test_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(
-                    f"crop.{name} is above 0 and at most 1, but got {getattr(self, name)}."
-                )
-        if self.max_ratio < 1:
-            raise ValueError(f"crop.max_ratio is at least 1, but got {self.max_ratio}.")
-        if self.test_image_size < 0:
-            raise ValueError(
-                "crop.test_image_size is a number of pixels, 0 for that of training, but got "
-                f"{self.test_image_size}."
-            )
+        check_fields(self, RANGES)
 
     def random_part(self, size: tf.Tensor, seed: tf.Tensor) -> Window:
         """Returns a random part: top, left, height and width, in pixels.

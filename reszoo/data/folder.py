@@ -263,7 +263,7 @@ def _check_not_too_many(unreadable, allowed):
         first, reason = next(iter(unreadable.items()))
         raise ValueError(
             f"{len(unreadable)} images cannot be read, the first is {first} ({reason}). Mend or "
-            "remove them, or allow for more by data.corrupt_images."
+            "remove them, or allow for more by corrupt_images."
         )
 
 

@@ -10,9 +10,18 @@ from reszoo.data.augmentation import Augmentation
 from reszoo.data.crop import Crop
 from reszoo.data.images import cut, decode_image, decode_window
 from reszoo.data.sources import Source
+from reszoo.ranges import Maybe, Whole, check_fields
 
 # The shuffle holds this much of a data set in memory; a larger one is shuffled within a window.
 SHUFFLE_BUFFER_BYTES = 2**30
+
+RANGES = {
+    "batch_size": Whole(1, 2**31 - 1),
+    "seed": Whole(0, 2**32 - 1),
+    "image_size": Maybe(Whole(1, 16_384)),
+    "shift_pixels": Whole(0, 16_384),
+    "batches_per_update": Whole(1, 2**31 - 1),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +66,11 @@ class Pipeline:
 
     def __post_init__(self):
         examples = self.source.train_examples
-        if not 1 <= self.batch_size <= examples:
+        check_fields(self, RANGES)
+        if self.batch_size > examples:
             raise ValueError(
-                f"batch_size is between 1 and the number of training examples, {examples}, but "
-                f"got {self.batch_size}."
+                f"batch_size must be at most the number of training examples, {examples}, but got "
+                f"{self.batch_size}."
             )
         if self.steps_per_epoch < 1:
             raise ValueError(
@@ -71,10 +81,6 @@ class Pipeline:
 
     def _check_images(self):
         _check_elements(self.source)
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"image_size is a number of pixels, but got {self.image_size}.")
-        if self.shift_pixels < 0:
-            raise ValueError(f"shift_pixels cannot be negative, but got {self.shift_pixels}.")
         if None in self.image_shape:
             raise ValueError(
                 "The images of this data set differ in size; give image_size (in pixels), for "
@@ -84,6 +90,11 @@ class Pipeline:
             raise ValueError(
                 "The parts that crop cuts out differ in size; give image_size (in pixels), for "
                 "example 224."
+            )
+        if self.shift_pixels >= min(self.image_shape[:2]):
+            raise ValueError(
+                "shift_pixels must be below the height and width of the images, "
+                f"{self.image_shape[:2]} in pixels, but got {self.shift_pixels}."
             )
 
     @property

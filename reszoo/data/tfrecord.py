@@ -71,7 +71,7 @@ def check_corrupt(splits: Sequence[Records], allowed: int) -> None:
     if number > allowed:
         raise ValueError(
             f"{number} records cannot be read, the first is {first}. Mend them, or allow for more "
-            "by data.corrupt_images."
+            "by corrupt_images."
         )
 
 

@@ -8,23 +8,23 @@ from typing import Any
 import keras
 from ml_collections import ConfigDict
 
-from reszoo.gradients.statistics import GROUPS
+from reszoo.gradients.statistics import GROUPS, statistics_of
 from reszoo.layers.normalization import NORMS
 from reszoo.models.catalog import MODELS
 from reszoo.models.gates import GATES
 from reszoo.models.shortcuts import SHORTCUTS
-from reszoo.training.config_values import (
+from reszoo.ranges import (
     Either,
     Exactly,
     Maybe,
     Number,
-    RefusedError,
     Several,
     Switch,
     Text,
     Values,
     Whole,
     Word,
+    check,
     shown,
 )
 from reszoo.training.loggers import LOGGERS
@@ -117,7 +117,7 @@ FIELDS = {
         _PART, 0.0, "share of each label that is spread over all classes"
     ),
     "augmentation.mixup": Field(_FROM_ZERO, 0.0, "`alpha` of mixup; 0: none"),
-    "augmentation.cutmix": Field(_FROM_ZERO, 0.0, "`factor` of CutMix; 0: none"),
+    "augmentation.cutmix": Field(_SHARE, 0.0, "`factor` of CutMix; 0: none"),
     "augmentation.rand_augment": Field(
         Whole(0, 100), 0, "operations of RandAugment on each image; 0: none"
     ),
@@ -316,7 +316,7 @@ def checked(config: ConfigDict) -> ConfigDict:
     for name, field in FIELDS.items():
         if field.default is REQUIRED and name not in values:
             raise ValueError(f"{name} must be given: {field.values.allowed}.")
-    read = {name: _read(name, value) for name, value in values.items()}
+    read = {name: check(name, value, FIELDS[name].values) for name, value in values.items()}
     for rule in RULES:
         rule(read)
     return ConfigDict(_nested(read))
@@ -412,17 +412,6 @@ def _nested(values):
     return nested
 
 
-def _read(name, value):
-    values = FIELDS[name].values
-    try:
-        return values.read(value)
-    except RefusedError as error:
-        raise ValueError(
-            f"{name} must be {values.allowed}, but got {shown(value)}{error}"
-            + "." * (not str(error).endswith("?"))
-        ) from error
-
-
 def _fields_of(section):
     return [name.split(".")[1] for name in FIELDS if name.startswith(f"{section}.")]
 
@@ -486,16 +475,37 @@ def _steps_to_fall_at(values):
         )
 
 
-def _something_to_record(values):
-    statistics = values["recording.statistics"]
-    if values["recording.every_steps"] and not statistics:
+def _options_of_the_model(values):
+    """Each description of a network has fields of its own; blocks are a number in some."""
+    description = MODELS[values["model.name"]]
+    options = {field.name for field in dataclasses.fields(description)}
+    for name in values:
+        option = name.removeprefix("model.")
+        if name != option and option not in {*options, "weights", "frozen"}:
+            raise ValueError(f"{name} must be left out: {description.name} has no such option.")
+    blocks = values.get("model.blocks", description.blocks)
+    several = isinstance(description.blocks, tuple)
+    if not blocks or isinstance(blocks, tuple) != several:
         raise ValueError(
-            "recording.statistics must have a set, such as ('paths',), but got (). To record "
-            "nothing, give recording.every_steps=0."
+            f"model.blocks of {description.name} must be "
+            f"{'a tuple, a number for each stage' if several else 'one whole number'}, such as "
+            f"{description.blocks}, but got {blocks}."
         )
 
 
+def _something_to_record(values):
+    if not values["recording.every_steps"]:
+        return
+    try:
+        statistics_of(values["recording.statistics"])
+    except ValueError as error:
+        raise ValueError(
+            f"recording.{error} To record nothing, give recording.every_steps=0."
+        ) from error
+
+
 RULES = (
+    _options_of_the_model,
     _as_many_means_as_deviations,
     _size_of_crops,
     _shift_within_image,

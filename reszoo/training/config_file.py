@@ -11,8 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from reszoo.ranges import Several, shown
 from reszoo.training.config import FIELDS, check_name, checked
-from reszoo.training.config_values import Several, shown
 
 
 def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> ConfigDict:

@@ -7,8 +7,10 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data import Source
+from reszoo.ranges import Number, Several, check
 
 LOSSES = ("categorical_crossentropy", "binary_crossentropy")
+_WEIGHTS = Several(Number(0, 1e9), "(1.0, 2.0)")
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -54,18 +56,12 @@ class ClassificationLoss(keras.losses.Loss):
         super().__init__(**options)
         if kind not in LOSSES:
             raise ValueError(f"There is no loss {kind!r}. Give one of {', '.join(LOSSES)}.")
-        if not all(weight >= 0 for weight in class_weights) or (
-            class_weights and not any(class_weights)
-        ):
-            raise ValueError(
-                f"loss.class_weights are not negative and not all 0, but got {class_weights}."
-            )
-        if not 0 <= target_threshold < 1:
-            raise ValueError(
-                f"loss.target_threshold is at least 0 and below 1, but got {target_threshold}."
-            )
+        weights = check("class_weights", tuple(class_weights), _WEIGHTS)
+        if weights and not any(weights):
+            raise ValueError(f"class_weights must not be all 0, but got {weights}.")
+        check("target_threshold", target_threshold, Number(0, 1, below=True))
         self.kind = kind
-        self.class_weights = tuple(map(float, class_weights))
+        self.class_weights = weights
         self.target_threshold = target_threshold
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
@@ -121,8 +117,8 @@ def create_loss(config: ConfigDict, source: Source) -> ClassificationLoss:
         weights = balanced_weights(source.counts_of_classes())
     if weights and (isinstance(weights, str) or len(weights) != source.num_classes):
         raise ValueError(
-            f'loss.class_weights are "balanced", or {source.num_classes} numbers, one for each of '
-            f"the classes ({', '.join(source.class_names[:5])}...), but got {weights!r}."
+            f'loss.class_weights must be "balanced", or {source.num_classes} numbers, one for each '
+            f"of the classes ({', '.join(source.class_names[:5])}...), but got {weights!r}."
         )
     return ClassificationLoss(config.name, weights, config.target_threshold)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
@@ -24,18 +25,27 @@ def create_network(config: ConfigDict, pipeline: Pipeline) -> keras.Model:
     """
     options = config.model.to_dict()
     weights, frozen = options.pop("weights"), options.pop("frozen")
-    model = create_model(
-        options.pop("name"),
-        num_classes=pipeline.source.num_classes,
-        input_shape=pipeline.input_shape,
-        **options,
-    )
+    model = _created(options.pop("name"), options, pipeline)
     model = with_normalization(model, config.data.mean, config.data.std)
     if weights:
         load_weights(model, weights)
     if frozen:
         freeze_backbone(model)
     return model
+
+
+def _created(name, options, pipeline):
+    shape = pipeline.input_shape
+    try:
+        return create_model(
+            name, num_classes=pipeline.source.num_classes, input_shape=shape, **options
+        )
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        sizes = " (None where training and test images differ in size)" * (None in shape)
+        raise ValueError(
+            f"The model {name!r} cannot be made for images of {shape}{sizes}: {reason}"
+        ) from error
 
 
 def with_normalization(
@@ -66,7 +76,7 @@ def with_normalization(
     channels = model.input_shape[-1]
     if not len(mean) == len(std) == channels or not all(value > 0 for value in std):
         raise ValueError(
-            f"data.mean and data.std are {channels} numbers each, one a channel, and data.std is "
+            f"data.mean and data.std must be {channels} numbers each, one a channel, and data.std "
             f"above zero, but got {tuple(mean)} and {tuple(std)}."
         )
     images = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name="images")

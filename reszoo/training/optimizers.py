@@ -9,8 +9,17 @@ import keras
 from absl import logging
 from keras import ops
 
+from reszoo.ranges import Number, Whole, check, check_fields
+
 SCHEDULES = ("cosine", "polynomial", "step")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "muon")
+
+_RATE = Number(1e-30, 1e6)
+_UPDATE_RANGES = {
+    "clip_norm": Number(0, 1e9),
+    "ema_momentum": Number(0, 1, below=True),
+    "accumulation_steps": Whole(1, 2**31 - 1),
+}
 
 
 def create_learning_rate(
@@ -50,12 +59,16 @@ def create_learning_rate(
     >>> [round(float(rate(step)), 2) for step in range(7)]
     [0.5, 0.75, 1.0, 0.85, 0.5, 0.15, 0.0]
     """
-    if learning_rate <= 0:
-        raise ValueError(f"learning_rate is above zero, but got {learning_rate}.")
+    for what, value, values in (
+        ("learning_rate", learning_rate, _RATE),
+        ("factor", factor, Number(0, 1, above=True)),
+        ("power", power, Number(0, 100)),
+    ):
+        check(what, value, values)
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
-            f"The warmup has at least 0 steps and fewer than all {total_steps} of the run, but "
-            f"got {warmup_steps}. Give fewer warmup epochs, or more epochs."
+            f"The warmup must have at least 0 steps and fewer than all {total_steps} of the run, "
+            f"but got {warmup_steps}. Give fewer warmup epochs, or more epochs."
         )
     if name == "cosine":
         return _cosine(learning_rate, warmup_steps, total_steps)
@@ -197,16 +210,7 @@ class UpdateRule:
     accumulation_steps: int = 1
 
     def __post_init__(self):
-        if self.clip_norm < 0:
-            raise ValueError(f"clip_norm is not negative, 0 for none, but got {self.clip_norm}.")
-        if not 0 <= self.ema_momentum < 1:
-            raise ValueError(
-                f"ema_momentum is at least 0 and below 1, but got {self.ema_momentum}."
-            )
-        if self.accumulation_steps < 1:
-            raise ValueError(
-                f"accumulation_steps is at least 1, but got {self.accumulation_steps}."
-            )
+        check_fields(self, _UPDATE_RANGES)
 
     def options(self) -> dict[str, float | int | bool | None]:
         """Returns the arguments of a Keras optimizer."""
@@ -258,10 +262,8 @@ def create_optimizer(
     >>> create_optimizer("sgd", 0.1, weight_decay=1e-4).nesterov
     True
     """
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay is not negative, but got {weight_decay}.")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum is at least 0 and below 1, but got {momentum}.")
+    check("weight_decay", weight_decay, Number(0, 1e6))
+    check("momentum", momentum, Number(0, 1, below=True))
     classes = {
         "sgd": (keras.optimizers.SGD, {"momentum": momentum, "nesterov": True}),
         "adamw": (keras.optimizers.AdamW, {"beta_1": momentum}),

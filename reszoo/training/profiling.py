@@ -35,8 +35,8 @@ class Profiler(keras.callbacks.Callback):
         super().__init__()
         if len(steps) != 2 or not 0 <= steps[0] < steps[1]:
             raise ValueError(
-                "profile_steps is the first step of the profile and the one after its last, for "
-                f"example (10, 20), but got {tuple(steps)}."
+                "profile_steps must be the first step of the profile and the one after its last, "
+                f"for example (10, 20), but got {tuple(steps)}."
             )
         self._directory = str(directory)
         self._first, self._end = steps

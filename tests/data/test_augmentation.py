@@ -100,10 +100,14 @@ def test_the_models_precision_changes_nothing(options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_smoothing": 1.0}, "label_smoothing is at least 0 and below 1"),
-        ({"mixup": -0.1}, "mixup is not negative"),
-        ({"random_erasing": 1.5}, "random_erasing is between 0 and 1"),
-        ({"rand_augment_strength": -0.5}, "rand_augment_strength is between 0 and 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be a number of at least 0 and below 1"),
+        ({"mixup": -0.1}, "mixup must be a number of at least 0"),
+        ({"mixup": float("nan")}, "but got nan"),
+        ({"cutmix": 1.5}, "cutmix must be a number of at least 0 and at most 1"),
+        ({"rand_augment": 1.5}, "rand_augment must be a whole number"),
+        ({"flip": "no"}, "flip must be True or False, but got 'no'"),
+        ({"random_erasing": 1.5}, "random_erasing must be a number of at least 0 and at most 1"),
+        ({"rand_augment_strength": -0.5}, "rand_augment_strength must be a number of at least 0"),
     ],
 )
 def test_bad_numbers(options, message):

@@ -123,10 +123,12 @@ def test_training_images_are_other_parts_in_every_epoch_and_the_same_when_asked_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_area": 0.0}, "crop.min_area is above 0 and at most 1, but got 0.0"),
-        ({"test_share": 1.5}, "crop.test_share is above 0 and at most 1"),
-        ({"max_ratio": 0.5}, "crop.max_ratio is at least 1"),
-        ({"test_image_size": -1}, "crop.test_image_size is a number of pixels"),
+        ({"min_area": 0.0}, "^min_area must be a number above 0 and at most 1, but got 0.0"),
+        ({"test_share": 1.5}, "^test_share must be a number above 0 and at most 1"),
+        ({"max_ratio": 0.5}, "^max_ratio must be a number of at least 1"),
+        ({"max_ratio": float("nan")}, "but got nan"),
+        ({"test_image_size": -1}, "^test_image_size must be a whole number of at least 0"),
+        ({"test_image_size": 2.5}, "^test_image_size must be a whole number of at least 0"),
     ],
 )
 def test_bad_crops(options, message):

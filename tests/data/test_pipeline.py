@@ -135,10 +135,14 @@ def test_augmentation_differs_between_epochs_and_spares_the_test_images():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size is between 1 and the number of training examples, 10"),
-        ({"batch_size": 11}, "but got 11"),
-        ({"batch_size": 2, "image_size": 0}, "image_size is a number of pixels"),
-        ({"batch_size": 2, "shift_pixels": -1}, "shift_pixels cannot be negative"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1"),
+        ({"batch_size": 11}, "at most the number of training examples, 10, but got 11"),
+        ({"batch_size": 2, "image_size": 0}, "image_size must be a whole number of at least 1"),
+        ({"batch_size": 2, "shift_pixels": -1}, "shift_pixels must be a whole number of at least"),
+        ({"batch_size": 2, "shift_pixels": 4}, "below the height and width of the images"),
+        ({"batch_size": 2, "seed": -1}, "seed must be a whole number of at least 0"),
+        ({"batch_size": 2, "batches_per_update": 0}, "batches_per_update must be a whole number"),
     ],
 )
 def test_bad_arguments(options, message):

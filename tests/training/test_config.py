@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, config_dict
 
+from reszoo.data import Augmentation, Crop
 from reszoo.models import ResNet18, ResNet50V2Keras
 from reszoo.models.resnet import _STEMS
+from reszoo.ranges import (
+    Either,
+    Exactly,
+    Maybe,
+    Several,
+    Switch,
+    Text,
+    Whole,
+    Word,
+)
 from reszoo.training import evaluate_run, export_run, predict_run, prepare
 from reszoo.training.config import (
     FIELDS,
@@ -20,16 +31,6 @@ from reszoo.training.config import (
     complete,
     flat,
     markdown_table,
-)
-from reszoo.training.config_values import (
-    Either,
-    Exactly,
-    Maybe,
-    Several,
-    Switch,
-    Text,
-    Whole,
-    Word,
 )
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 
@@ -150,6 +151,10 @@ def test_every_field_takes_the_ends_of_its_range_in_types_that_json_has(name):
         beside = dict(BESIDE.get(name, {}))
         if name in ("data.mean", "data.std"):
             beside = {"data.mean": (0.5,) * len(value), "data.std": (0.5,) * len(value)}
+        if name == "model.blocks" and not isinstance(value, tuple | list):
+            beside = {"model.name": "residual_mlp"}
+        elif name == "model.blocks" and not value:
+            continue  # a network without blocks
         found = flat(checked(config_of(**{**beside, name: value})).to_dict())[name]
         json.dumps(found, allow_nan=False)
         assert found in (value, str(value), tuple(value) if isinstance(value, list) else value) or (
@@ -215,9 +220,14 @@ def test_a_field_that_there_is_not(name, message):
         ({"data.mean": (0.5,)}, "data.mean and data.std must have as many numbers"),
         ({"data.crop": True}, "data.image_size must be given with data.crop=True"),
         ({"data.image_size": 8, "data.shift_pixels": 8}, "data.shift_pixels must be below"),
+        ({"model.blocks": 4}, r"model.blocks of resnet18 must be a tuple, .* \(2, 2, 2, 2\)"),
+        ({"model.blocks": ()}, "model.blocks of resnet18 must be a tuple"),
+        ({"model.name": "residual_mlp", "model.blocks": (1, 2)}, "must be one whole number"),
+        ({"model.name": "residual_mlp", "model.stem": "cifar"}, "model.stem must be left out"),
+        ({"recording.statistics": ("variables",)}, "recording.statistics=.* has no statistic of"),
         ({"loss.class_weights": (0, 0.0)}, "loss.class_weights must not be all 0"),
         ({"schedule.name": "step"}, 'schedule.boundaries must be given with schedule.name="step"'),
-        ({"recording.statistics": ()}, "recording.statistics must have a set"),
+        ({"recording.statistics": ()}, "recording.statistics=.* has no statistic"),
     ],
 )
 def test_fields_that_do_not_go_together(changes, message):
@@ -294,6 +304,15 @@ def test_the_words_are_those_of_what_takes_them():
         create_learning_rate(0.1, 0, 100, name=name, boundaries=(3,) * (name == "step"))
     assert FIELDS["model.stem"].values.values.words == tuple(_STEMS)
     ResNet50V2Keras(width=4, strides_at="last")
+
+
+@pytest.mark.parametrize("section", ["augmentation", "crop"])
+def test_the_parts_of_a_pipeline_take_what_their_fields_take(section):
+    part = {"augmentation": Augmentation, "crop": Crop}[section]
+    for name, field in FIELDS.items():
+        if name.startswith(f"{section}."):
+            for value in good(field.values):
+                part(**{name.removeprefix(f"{section}."): value})
 
 
 def test_the_fields_of_the_model_are_its_options():

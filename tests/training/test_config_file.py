@@ -178,7 +178,6 @@ def test_a_file_is_run_once_and_may_print_and_have_dataclasses(write, capsys):
         ("model.norm", "None", None),
         ("model.gate", "stop_skip", "stop_skip"),
         ("model.blocks", "(1, 2)", (1, 2)),
-        ("model.blocks", "4", 4),
         ("loggers", "wandb", ("wandb",)),
         ("loggers", "('wandb', 'mlflow')", ("wandb", "mlflow")),
         ("loggers", "()", ()),

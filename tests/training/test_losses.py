@@ -94,9 +94,10 @@ def test_a_loss_survives_saving_and_is_found_in_its_model(tmp_path):
     ("options", "message"),
     [
         ({"kind": "mse"}, "no loss 'mse'. Give one of categorical_crossentropy, binary"),
-        ({"class_weights": (1.0, -1.0)}, "class_weights are not negative"),
-        ({"class_weights": (0.0, 0.0)}, "not all 0"),
-        ({"target_threshold": 1.0}, "target_threshold is at least 0 and below 1"),
+        ({"class_weights": (1.0, -1.0)}, r"^class_weights must be .* \(see element 1, -1.0\)"),
+        ({"class_weights": (1.0, float("nan"))}, r"^class_weights must be .* \(see element 1, nan"),
+        ({"class_weights": (0.0, 0.0)}, "must not be all 0"),
+        ({"target_threshold": 1.0}, "target_threshold must be a number of at least 0 and below 1"),
     ],
 )
 def test_bad_losses(options, message):

@@ -51,7 +51,7 @@ def test_normalization_is_in_single_precision():
     ("mean", "std"), [((0.5,), (0.2,)), (MEAN, ()), ((), STD), (MEAN, (0.1, 0.0, 0.1))]
 )
 def test_normalizations_that_do_not_fit(mean, std):
-    with pytest.raises(ValueError, match=r"data\.mean and data\.std are 3 numbers each"):
+    with pytest.raises(ValueError, match=r"data\.mean and data\.std must be 3 numbers each"):
         network(mean, std)
 
 

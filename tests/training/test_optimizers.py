@@ -86,8 +86,8 @@ def test_no_decay_leaves_the_weights_alone():
     ("options", "message"),
     [
         ({"name": "adam"}, 'no optimizer \'adam\'. Give "sgd", "adamw", "lamb" or "muon"'),
-        ({"name": "sgd", "weight_decay": -1.0}, "weight_decay is not negative"),
-        ({"name": "sgd", "momentum": 1.0}, "momentum is at least 0 and below 1"),
+        ({"name": "sgd", "weight_decay": -1.0}, "weight_decay must be a number of at least 0"),
+        ({"name": "sgd", "momentum": 1.0}, "momentum must be a number of at least 0 and below 1"),
     ],
 )
 def test_bad_optimizers(options, message):
@@ -98,7 +98,8 @@ def test_bad_optimizers(options, message):
 @pytest.mark.parametrize(
     ("learning_rate", "warmup_steps", "message"),
     [
-        (0.0, 0, "learning_rate is above zero"),
+        (0.0, 0, "learning_rate must be a number of at least 1e-30"),
+        (math.nan, 0, "learning_rate must be a number"),
         (0.1, 5, "fewer than all 5"),
         (0.1, -1, "at least 0"),
     ],
@@ -146,9 +147,10 @@ def test_clipping_shortens_the_gradient_of_all_weights_together():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clip_norm": -1.0}, "clip_norm is not negative"),
-        ({"ema_momentum": 1.0}, "ema_momentum is at least 0 and below 1"),
-        ({"accumulation_steps": 0}, "accumulation_steps is at least 1"),
+        ({"clip_norm": -1.0}, "clip_norm must be a number of at least 0"),
+        ({"clip_norm": math.nan}, "clip_norm must be a number of at least 0"),
+        ({"ema_momentum": 1.0}, "ema_momentum must be a number of at least 0 and below 1"),
+        ({"accumulation_steps": 0}, "accumulation_steps must be a whole number of at least 1"),
     ],
 )
 def test_update_rules_out_of_range(options, message):
@@ -159,4 +161,10 @@ def test_update_rules_out_of_range(options, message):
 @pytest.mark.parametrize("options", [{"name": "cosin"}, {"name": "step"}])
 def test_schedules_that_lack_something(options):
     with pytest.raises(ValueError, match=r'Give "cosine"|needs boundaries'):
+        create_learning_rate(0.1, 0, 10, **options)
+
+
+@pytest.mark.parametrize("options", [{"factor": -1.0}, {"power": -1.0}, {"power": math.inf}])
+def test_a_schedule_that_would_rise(options):
+    with pytest.raises(ValueError, match="must be a number"):
         create_learning_rate(0.1, 0, 10, **options)

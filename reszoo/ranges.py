@@ -1,4 +1,4 @@
-"""Kinds of values that the fields of a configuration take, each with its range."""
+"""Ranges of numbers, words and tuples, and the one sentence about a value outside of them."""
 
 import ast
 import dataclasses
@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import reprlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -326,6 +327,48 @@ class Several:
             return self.values.read(element)
         except RefusedError as error:
             raise RefusedError(f" (see element {index}, {shown(element)}){error}") from error
+
+
+def check(name: str, value: Any, values: Values) -> Any:
+    """Returns a value as `values.read` does.
+
+    Args:
+        name: The name of what has the value.
+        value: The value.
+        values: What it may be.
+
+    Raises:
+        ValueError: If it is another: with the name, the value and what is allowed.
+
+    Example:
+
+    >>> check("momentum", 1.5, Number(0, 1, below=True))
+    Traceback (most recent call last):
+    ...
+    ValueError: momentum must be a number of at least 0 and below 1, but got 1.5.
+    """
+    try:
+        return values.read(value)
+    except RefusedError as error:
+        raise ValueError(
+            f"{name} must be {values.allowed}, but got {shown(value)}{error}"
+            + "." * (not str(error).endswith("?"))
+        ) from error
+
+
+def check_fields(description: Any, ranges: Mapping[str, Values]) -> None:
+    """Makes sure that fields of a dataclass are in their ranges, and of Python's own types.
+
+    Args:
+        description: An instance of that class, as `__post_init__` has it.
+        ranges: The ranges of its fields, by name.
+
+    Raises:
+        ValueError: If one is outside.
+    """
+    for name, values in ranges.items():
+        # Frozen ones can be changed in no other way.
+        object.__setattr__(description, name, check(name, getattr(description, name), values))
 
 
 def literal(text: str) -> Any:
