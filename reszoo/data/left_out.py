@@ -37,7 +37,7 @@ class LeftOut:
 
     def __init__(self, where: str):
         self.where = where
-        self._names: dict[str, list[str]] = {}
+        self._names: dict[str, dict[str, None]] = {}
 
     def add(self, reason: str, name: str) -> None:
         """Notes that something is left out.
@@ -46,7 +46,7 @@ class LeftOut:
             reason: Why, in words that follow a number.
             name: Its name.
         """
-        self._names.setdefault(reason, []).append(name)
+        self._names.setdefault(reason, {})[name] = None
 
     def sentences(self) -> list[str]:
         """Returns a sentence for each reason, with a count and the first names."""

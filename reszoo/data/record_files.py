@@ -242,9 +242,10 @@ def _keys(files, compressions):
             break
     if not first:
         raise ValueError(f"There is no record in {files[0]}{' and its like' * (len(files) > 1)}.")
-    there = f"have the features {', '.join(sorted(first[1]))}" if first[1] else "are no examples"
+    features = ", ".join(sorted(first[1]))
+    there = f"have the features {features}" if features else "are no tf.train.Example"
     raise ValueError(
-        f"The examples in {first[0]} {there}, but "
+        f"The records in {first[0]} {there}, but "
         f"{' or '.join(' and '.join(keys) for keys in KEYS)} are needed."
     )
 

@@ -80,10 +80,20 @@ class Source:
         return len(self.class_names)
 
     def counts_of_classes(self) -> tuple[int, ...]:
-        """Returns the number of training examples of each class, counted if that was not done."""
+        """Returns the number of training examples of each class, counted if that was not done.
+
+        Raises:
+            ValueError: If a label is out of range.
+        """
         if self.class_counts is not None:
             return self.class_counts
         labels = list(self.train.map(lambda _, label: label).as_numpy_iterator())
+        wrong = next((label for label in labels if not 0 <= label < self.num_classes), None)
+        if wrong is not None:
+            raise ValueError(
+                f"A training example has the label {wrong}, but labels must be 0 to "
+                f"{self.num_classes - 1}."
+            )
         return tuple(np.bincount(labels, minlength=self.num_classes).tolist())
 
 

@@ -132,13 +132,21 @@ def check_labels(
     missing = next((n for n in range(count) if first + n not in trained), None)
     if missing is not None:
         name = f" ({names[missing]!r})" if names else ""
+        place = _place_of(splits["train"], trained)
         raise ValueError(
             f"No training example has the label {first + missing}{name}, of {count} classes; the "
-            f"highest label, {max(trained)}, occurs {trained[max(trained)]} times. Give a set that "
+            f"highest label is {max(trained)}, first that of {place}. Give a set that "
             "has examples of every class."
         )
     names = tuple(names) or tuple(str(label) for label in range(first, first + count))
     return first, names, tuple(trained[first + index] for index in range(count))
+
+
+def _place_of(records, labels):
+    """Returns where the highest of the labels is found first."""
+    highest = max(labels)
+    file = next(file for file in records.files if highest in file.used_labels())
+    return f"record {file.labels.index(highest)} of {file.name}"
 
 
 def record_contents(

@@ -137,6 +137,34 @@ def test_splits_may_be_named():
             load_source(f"tfds:tiny_images{name}")
 
 
+@pytest.mark.usefixtures("no_network")
+def test_splits_that_share_examples_are_named(caplog):
+    load_source("tfds:tiny_images:train[:5],train[3:]")
+    assert "2 test examples of tiny_images/1.0.0 (train[3:]) are training examples too" in (
+        caplog.text
+    )
+    caplog.clear()
+    first, second = (load_source(f"tfds:tiny_images:train[:{n}],train[4:]") for n in (4, 3))
+    assert "training examples too" not in caplog.text
+    assert first.digest != second.digest
+    assert first.contents.counts == {"train": (4,), "test": (2,)}
+
+
+class OtherNames(TinyImages):
+    """Splits with other names."""
+
+    def _split_generators(self, dl_manager):
+        sizes = {"Training": 4, "dev": 3, "testing": 2}
+        return {name: self._generate_examples(count) for name, count in sizes.items()}
+
+
+@pytest.mark.usefixtures("no_network")
+def test_splits_of_a_tensorflow_data_set_have_many_names(caplog):
+    source = load_source("tfds:other_names")
+    assert (source.train_examples, source.test_examples) == (4, 2)
+    assert "1 split, since testing is tested (dev)" in caplog.text
+
+
 class Unlabelled(TinyImages):
     """Images some of which have no label, as ImageNet's test images."""
 

@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -198,3 +199,115 @@ def test_what_the_files_lack(tmp_path):
     write(tmp_path / "odd" / "train", [])
     with pytest.raises(ValueError, match="There is no record in"):
         load_source(f"tfrecord:{tmp_path}/odd")
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_compressed_files_are_read_whatever_their_names(tmp_path, kind):
+    plain, folder = write_set(tmp_path / "plain"), tmp_path / "set"
+    folder.mkdir()
+    for path in plain.iterdir():
+        records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+        options = tf.io.TFRecordOptions(kind) if "train" in path.name else None
+        with tf.io.TFRecordWriter(str(folder / path.name), options) as writer:
+            for record in records:
+                writer.write(record)
+    source, expected = (load_source(f"tfrecord:{name}") for name in (folder, plain))
+    assert labels_of(source.train) == labels_of(expected.train)
+    assert labels_of(source.reordered(4)) == labels_of(expected.reordered(4))
+    path = folder / "train-00001-of-00002"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"1 records cannot be read, the first is all from record"):
+        load_source(f"tfrecord:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Training_0", "Testing_0"), ("x.TRAIN.1", "x.eval.1"), ("train/part-0", "valid/part-0")],
+)
+def test_names_of_splits_are_words_in_names_of_files_or_folders(tmp_path, train, test):
+    for name, count in ((train, 2), (test, 1)):
+        write(tmp_path / "set" / name, [example(label) for label in range(2)] * count)
+    source = load_source(f"tfrecord:{tmp_path}/set")
+    assert (source.train_examples, source.test_examples) == (4, 2)
+
+
+def test_files_that_are_left_out_are_named(tmp_path, caplog):
+    folder = write_set(tmp_path / "set")
+    write(folder / "test-00000-of-00001", [example(0, jpeg(3))])
+    write(folder / "latest-0", [example(0)])
+    (folder / "train-2.idx").write_text("0 12")
+    (folder / ".train-3.swp").write_text("")
+    (folder / "train-4").write_bytes(b"")
+    os.mkfifo(folder / "train-5")
+    write(folder / "train-00001-of-00004", [example(0)])
+    assert load_source(f"tfrecord:{folder}").test_examples == 1
+    for text in (
+        "1 files of validation, since those of test are tested",
+        "1 files whose names say no split",
+        "1 files that describe others by their ending",
+        "1 hidden files",
+        "1 that are no regular files",
+        "1 files without a record",
+        "3 of 4 files are not there, the first is",
+    ):
+        assert text in caplog.text
+
+
+def test_a_file_is_of_one_split(tmp_path):
+    folder = write_set(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"1 files .* would be trained on and tested"):
+        load_source(f"tfrecord:{folder}/*,{folder}/val*")
+    write(folder / "train_test-0", [example(0)])
+    with pytest.raises(ValueError, match="train_test-0 is that of test and train examples"):
+        load_source(f"tfrecord:{folder}")
+
+
+def test_images_that_are_in_both_splits_are_named(tmp_path, caplog):
+    load_source(f"tfrecord:{write_set(tmp_path / 'set')}")
+    assert "3 test images are training images too, byte for byte" in caplog.text
+
+
+@pytest.mark.parametrize("label", [200_000_000, 2**62])
+def test_a_label_far_out_of_range_is_named_at_once(tmp_path, label):
+    folder = write_set(tmp_path / "set")
+    write(folder / "train-00001-of-00002", [example(1), example(label, jpeg(1))])
+    message = rf"label 3, of .* highest label is {label}, first that of record 1 of .*train-00001"
+    with pytest.raises(ValueError, match=message):
+        load_source(f"tfrecord:{folder}")
+
+
+def odd(**features):
+    kinds = {
+        bytes: lambda value: tf.train.Feature(bytes_list=tf.train.BytesList(value=value)),
+        int: lambda value: tf.train.Feature(int64_list=tf.train.Int64List(value=value)),
+    }
+    made = {name: kinds[type(value[0])](value) for name, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=made)).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (odd(image=[jpeg(0)], label=[b"cat"]), "label is a text, not a whole number"),
+        (odd(image=[jpeg(0)], label=[1, 2]), "label is not one whole number"),
+        (odd(image=[bytes(784)], label=[1]), "it is none of JPEG"),
+        (odd(image=[1, 2], label=[1]), "image is not the bytes of one image"),
+        (odd(image=[b"II*\0" + bytes(50)], label=[1]), "it is a TIFF image"),
+        (odd(image=[jpeg(0)]), "have the features image, but"),
+        (b"\xff\xff", "are no tf.train.Example"),
+    ],
+)
+def test_records_that_hold_something_else(tmp_path, record, message):
+    for name in ("train", "test"):
+        write(tmp_path / "set" / name, [record])
+    with pytest.raises(ValueError, match=message):
+        load_source(f"tfrecord:{tmp_path}/set")
+
+
+def test_names_of_classes_are_lines_without_gaps(tmp_path):
+    folder = write_set(tmp_path / "set")
+    (folder / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\ncow\r\n\r\n")
+    assert load_source(f"tfrecord:{folder}").class_names == ("cat", "dog", "cow")
+    (folder / "labels.txt").write_text("cat\n\ndog\ncow\n")
+    with pytest.raises(ValueError, match=r"Line 2 of .*labels.txt is empty"):
+        load_source(f"tfrecord:{folder}")

@@ -30,6 +30,15 @@ def test_predicting_images(config, workdir, files, capsys):
     assert f"{files[0]}: {answers[0][0]} ({answers[0][1]:.1%})" in capsys.readouterr().out
 
 
+def test_photos_are_turned_as_they_were_taken(config, workdir, files):
+    file, turned = files[0][0], str(workdir / "turned.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.open(file).transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    expected, answer = predict_run(config, workdir, [file, turned])
+    assert answer == pytest.approx(expected)
+
+
 def test_predicting_without_the_data(config, workdir, files):
     files, _ = files
     expected = predict_run(config, workdir, files)

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from reszoo.data import Pipeline, load_source
+from reszoo.training import evaluate_run, prepare
+from reszoo.training.run import create_pipeline
 from reszoo.training.signature import (
     DATA_FILE,
     Signature,
@@ -93,3 +95,15 @@ def test_contents_that_somebody_has_edited_are_refused(photos, tmp_path):
     (tmp_path / DATA_FILE).write_text(json.dumps(fields))
     with pytest.raises(ValueError, match="'digest' is not that of 'contents'"):
         read_signature(tmp_path)
+
+
+def test_runs_and_tests_look_at_their_data(config, workdir):
+    now = signature_of(create_pipeline(config))
+    before = dataclasses.replace(
+        now, contents=dataclasses.replace(now.contents, train=now.contents.test, test={})
+    )
+    before.write(workdir)
+    with pytest.raises(ValueError, match=r"holds a run of other data. What has changed: train: "):
+        prepare(config, workdir)
+    with pytest.raises(ValueError, match=r"1 were trained on \(test images\)"):
+        evaluate_run(config, workdir)
