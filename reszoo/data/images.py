@@ -23,6 +23,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27 // 3 * 2  # beyond it Pillow suspects an attack
 _BY_TENSORFLOW = ("JPEG", "MPO", "PNG")  # MPO: JPEGs one behind the other, the first counts
 _ORIENTATION = 0x0112  # of Exif
+_EXIF_IN_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # What files begin with that are often among images, but are none that can be read.
 _OTHERS = (
     (0, b"II*\0", "a TIFF image"),
@@ -185,7 +186,7 @@ def look_at_header(contents: bytes) -> tuple[bool, int, int, int]:
             frames = 1 if is_single else getattr(image, "n_frames", 1)
             # Which TensorFlow does not turn into gray.
             by_tensorflow = is_single and image.mode != "CMYK"
-            orientation = _orientation(image)
+            orientation = _orientation(image, contents)
     except UnidentifiedImageError:
         raise ValueError(f"it is {_described(contents)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -199,7 +200,10 @@ def look_at_header(contents: bytes) -> tuple[bool, int, int, int]:
     return by_tensorflow, height, width, orientation
 
 
-def _orientation(image):
+def _orientation(image, contents):
+    # Exif data may come last in a PNG, so that Pillow decodes all of it to look for them.
+    if image.format == "PNG" and not any(name in contents for name in _EXIF_IN_PNG):
+        return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Exif data that nobody can read says nothing

@@ -110,6 +110,16 @@ def test_images_are_upright(kind, order):
         np.testing.assert_array_equal(part, found[1:4, 2:-3])
 
 
+def test_exif_data_may_come_last_in_a_png():
+    plain = encoded(PHOTO, "PNG")
+    data = b"eXIf" + exif(6)[6:]
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    contents = plain[:-12] + chunk + plain[-12:]
+    expected = by_pillow(contents)
+    assert expected.shape == (9, 6, 3)
+    np.testing.assert_array_equal(decode_image(contents), expected)
+
+
 @pytest.mark.parametrize(
     "data", [exif(0), exif(9), exif(6)[:-12], b"Exif\0\0", b"Exif\0\0nonsense", exif(6)[:14]]
 )
