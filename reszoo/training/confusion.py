@@ -83,10 +83,12 @@ class ConfusionCounts(keras.callbacks.Callback):
         answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
         places = tf.stack([labels, answers], axis=1)
         shape = tf.constant(self._on_devices.variable.shape.as_list(), labels.dtype)
-        self._on_devices.add(tf.scatter_nd(places, tf.cast(weights, tf.float32), shape))
+        weights = tf.cast(weights, self._on_devices.variable.dtype)
+        self._on_devices.add(tf.scatter_nd(places, weights, shape))
 
     def on_test_begin(self, logs=None):
-        self._on_devices.variable.assign(tf.zeros(self._on_devices.variable.shape))
+        variable = self._on_devices.variable
+        variable.assign(tf.zeros(variable.shape, variable.dtype))
 
     def on_test_end(self, logs=None):
         self.counts = self._on_devices.variable.numpy().astype(np.int64)
