@@ -304,10 +304,10 @@ def checked(config: ConfigDict) -> ConfigDict:
 
     Example:
 
-    >>> checked(ConfigDict({"data": {"name": "digits"}, "model": {"name": "resnet19"}}))
+    >>> checked(ConfigDict({"data": {"name": "digits"}, "model": {"name": "resnet18"}}))
     Traceback (most recent call last):
     ...
-    ValueError: model.name must be the name of a model that reszoo.models.list_models() gives, ...
+    ValueError: optimizer.learning_rate must be given: a number of at least 1e-30 and ...
     """
     given = dict(_given(_plain(config)))
     for name, value in given.items():

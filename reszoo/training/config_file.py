@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import sys
+import textwrap
 import traceback
 import types
 from collections.abc import Callable, Iterable
@@ -46,8 +47,13 @@ def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> Con
 
 
 def _split(source):
-    if Path(source).is_file():
-        return Path(source), None
+    try:
+        if Path(source).is_file():
+            return Path(source), None
+    except (OSError, ValueError) as error:  # a name that the file system cannot have
+        raise ValueError(
+            f"There can be no configuration file {shown(source)} ({error})."
+        ) from error
     path, colon, argument = source.partition(":")
     return Path(path), argument if colon else None
 
@@ -56,10 +62,8 @@ def _returned(path, source, argument):
     """Returns what `get_config` of a file returns."""
     function = _function(path)
     arguments = [] if argument is None else [argument]
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
-        raise ValueError(_misfit(path, source, argument)) from error
+    if not _takes(function, arguments):
+        raise ValueError(_misfit(path, source, argument))
     config = _attempt(path, lambda: function(*arguments))
     if not isinstance(config, ConfigDict):
         raise ValueError(
@@ -67,6 +71,16 @@ def _returned(path, source, argument):
             f"{shown(config)}. {_mend_returned(config)}"
         )
     return config
+
+
+def _takes(function, arguments):
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # some of those built in have no signature
+        return True
+    return True
 
 
 def _mend_returned(config):
@@ -96,7 +110,7 @@ def _function(path):
     code = _attempt(path, lambda: compile(source, str(path), "exec", dont_inherit=True))
     _attempt(path, lambda: exec(code, module.__dict__))
     function = getattr(module, "get_config", None)
-    if not inspect.isfunction(function) and not callable(function):
+    if not callable(function):
         raise ValueError(
             f"{path} must have a function get_config() that returns an ml_collections.ConfigDict, "
             "as configs/digits_resnet18.py has."
@@ -153,7 +167,7 @@ def _line(path, error):
 def _reason(path, error):
     if isinstance(error, SystemExit):
         return "it ends the program; a configuration must return instead."
-    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    text = _first_line(error)
     if isinstance(error, SyntaxError):
         elsewhere = error.filename not in (str(path), None)
         place = f" in {error.filename}, line {error.lineno}" if elsewhere else ""
@@ -161,6 +175,14 @@ def _reason(path, error):
     if isinstance(error, ModuleNotFoundError):
         return f"{text}. Install it, or leave out what needs it."
     return f"{type(error).__name__}{f': {text}' if text else ''}"
+
+
+def _first_line(error):
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # of a class of somebody's own
+        return ""
+    return textwrap.shorten(lines[0], 300, placeholder=" ...") if lines else ""
 
 
 def _assigned(name, text, before):

@@ -79,6 +79,14 @@ BROKEN = {
         ", line 9: TypeError: Could not override field 'epochs'",
     ),
     "no field of it": (GOOD.replace("return", "config.crop.min_area = 1; return"), ", line 9: "),
+    "no text of it": (
+        "class Wordless(Exception):\n    def __str__(self):\n        return 1 / 0\n"
+        + IN_FUNCTION.format("raise Wordless"),
+        ", line 5: Wordless",
+    ),
+    "long": (IN_FUNCTION.format("raise OSError('a b ' * 1000)"), " ..."),
+    "no signature": ("get_config = dict\n", "but returned {}. Return ConfigDict(...)"),
+    "code in it": (IN_FUNCTION.format("exec('1 +')"), ", line 2: not valid Python in <string>"),
     "none": (IN_FUNCTION.format("pass"), ": get_config() must return an ml_collections.ConfigDict, "
              "but returned None. Is there a `return config` at its end?"),
     "a dictionary": (IN_FUNCTION.format("return {'epochs': 3}"), "but returned {'epochs': 3}. "
@@ -132,6 +140,7 @@ def test_files_that_are_none(tmp_path, write):
     assert refused(other).endswith(f"a Python file, whose name ends in .py, but got {other}.")
     assert "whose name ends in .py" in refused("/dev/null")
     assert refused("a\0b.py")
+    assert refused("a" * 5000).startswith("There can be no configuration file 'aaa")
 
 
 def test_an_argument_follows_a_colon(write):
