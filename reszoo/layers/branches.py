@@ -1,18 +1,13 @@
 """The branches `f(x)` of He et al.: basic and bottleneck, and the order of their layers."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from reszoo.layers.chain import Chain
 from reszoo.layers.convolution import Convolution
-from reszoo.layers.normalization import (
-    Norm,
-    convolution_options,
-    norm_from_config,
-    norm_to_config,
-    normalization,
-)
+from reszoo.layers.normalization import Norm, convolution_options, normalization
 from reszoo.layers.shapes import check_positive_integers
 
 
@@ -105,36 +100,35 @@ def pre_activation(
 
 
 class PostActivationBranch(Chain):
-    """A chain in the order of `post_activation`, whose config is arguments instead of layers.
+    """The part that both branches share: convolutions in the order of `post_activation`.
 
     Args:
         convolutions: The convolutions, first to last.
-        activation: Activation between the convolutions.
+        activation: As in the branches, like the two after it.
         zero_init_last_scale: Whether the last normalization's scale starts at zero.
         norm: The normalization.
-        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, convolutions, activation, zero_init_last_scale, norm, **kwargs):
+    arguments = ("activation", "zero_init_last_scale", "norm")
+
+    def __init__(
+        self,
+        convolutions: Sequence[Convolution],
+        activation: str | Callable,
+        zero_init_last_scale: bool,
+        norm: Norm,
+        **kwargs: Any,
+    ):
         layers = post_activation(convolutions, norm, activation, zero_init_last_scale)
         super().__init__(layers, **kwargs)
         self.activation = keras.activations.get(activation)
         self.zero_init_last_scale = zero_init_last_scale
         self.norm = norm
 
-    def get_config(self):
-        config = super().get_config()
-        del config["layers"]
-        return {
-            **config,
-            "activation": keras.activations.serialize(self.activation),
-            "zero_init_last_scale": self.zero_init_last_scale,
-            "norm": norm_to_config(self.norm),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "norm": norm_from_config(config["norm"])})
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """The convolutions alone, first to last, to put them into another order."""
+        return [layer for layer in self.layers if isinstance(layer, Convolution)]
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -142,8 +136,9 @@ class BasicBranch(PostActivationBranch):
     """Two 3x3 convolutions, each with a normalization, and an activation between them.
 
     The branch of ResNet-18 and 34. There is no activation after the second normalization:
-    `ResidualBlock` applies it after the addition. Works on one, two or three spatial axes. For
-    another order or other convolutions, make the layers with `post_activation` or `pre_activation`.
+    `ResidualBlock` applies it after the addition. Works on one, two or three spatial axes. For the
+    order of ResNet v2, give its `convolutions` to `pre_activation`; for more layers, put its
+    `layers` into a list with them.
 
     Args:
         filters: Number of output channels of both convolutions.
@@ -153,8 +148,7 @@ class BasicBranch(PostActivationBranch):
             block starts as its shortcut (Goyal et al. 2017, section 5.1).
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
+        dilation_rates: Distance of the kernel's taps, in pixels, in either convolution.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -166,8 +160,7 @@ class BasicBranch(PostActivationBranch):
         `(batch, ceil(height / strides), ceil(width / strides), filters)`.
 
     Raises:
-        ValueError: If `filters` or `strides` is not a positive integer, or the input has no
-            spatial axis.
+        ValueError: If a size is not a positive integer, or the input has no spatial axis.
 
     Reference:
         He et al. 2015, "Deep residual learning for image recognition", figure 5 left.
@@ -178,34 +171,28 @@ class BasicBranch(PostActivationBranch):
     TensorShape([1, 4, 4, 16])
     """
 
+    arguments = ("filters", "strides", *PostActivationBranch.arguments, "dilation_rates")
+
     def __init__(
         self,
-        filters,
-        strides=1,
-        activation="relu",
-        zero_init_last_scale=False,
-        norm="batch",
-        *,
-        dtype=None,
-        **kwargs,
+        filters: int,
+        strides: int = 1,
+        activation: str | Callable = "relu",
+        zero_init_last_scale: bool = False,
+        norm: Norm = "batch",
+        dilation_rates: Sequence[int] = (1, 1),
+        **kwargs: Any,
     ):
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
-        options = {**convolution_options(norm), "dtype": dtype}
+        options = {**convolution_options(norm), "dtype": kwargs.get("dtype")}
+        first, second = dilation_rates
         convolutions = [
-            Convolution(filters, 3, strides, name="conv1", **options),
-            Convolution(filters, 3, name="conv2", **options),
+            Convolution(filters, 3, strides, dilation_rate=first, name="conv1", **options),
+            Convolution(filters, 3, dilation_rate=second, name="conv2", **options),
         ]
-        super().__init__(
-            convolutions, activation, zero_init_last_scale, norm, dtype=dtype, **kwargs
-        )
+        super().__init__(convolutions, activation, zero_init_last_scale, norm, **kwargs)
         self.filters = filters
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-        }
+        self.dilation_rates = [first, second]
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -214,20 +201,22 @@ class BottleneckBranch(PostActivationBranch):
 
     The branch of ResNet-50, 101 and 152. The stride is on the 3x3 convolution ("v1.5", as in
     torchvision), which is more accurate than on the first 1x1. There is no activation after the
-    last normalization: `ResidualBlock` applies it after the addition. For another order or other
-    convolutions, make the layers with `post_activation` or `pre_activation`.
+    last normalization: `ResidualBlock` applies it after the addition. For the order of ResNet v2,
+    give its `convolutions` to `pre_activation`; for more layers, put its `layers` into a list with
+    them.
 
     Args:
         filters: Number of channels inside; the output has `expansion * filters`.
-        strides: Stride of the 3x3 convolution, in pixels.
+        strides: Stride of the branch, in pixels.
         expansion: Output channels per inner channel.
         activation: Activation between the convolutions, anything `keras.activations.get` takes.
         zero_init_last_scale: Whether the last normalization's scale starts at zero, so that the
             block starts as its shortcut (Goyal et al. 2017, section 5.1).
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
+        inner: The `Convolution` in the middle, such as a grouped or a dilated one; `None` for a 3x3
+            one of `filters` and `strides`. The first 1x1 has as many filters as it, and what it
+            leaves of `strides`.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -239,8 +228,8 @@ class BottleneckBranch(PostActivationBranch):
         `(batch, ceil(height / strides), ceil(width / strides), expansion * filters)`.
 
     Raises:
-        ValueError: If `filters`, `strides` or `expansion` is not a positive integer, or the input
-            has no spatial axis.
+        ValueError: If a size is not a positive integer, `strides` is no multiple of the stride of
+            `inner`, or the input has no spatial axis.
 
     Reference:
         He et al. 2015, "Deep residual learning for image recognition", figure 5 right.
@@ -249,38 +238,39 @@ class BottleneckBranch(PostActivationBranch):
 
     >>> BottleneckBranch(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape
     TensorShape([1, 4, 4, 64])
+    >>> resnext = BottleneckBranch(64, strides=2, inner=Convolution(128, 3, strides=2, groups=32))
+    >>> resnext(keras.ops.ones((1, 8, 8, 256))).shape
+    TensorShape([1, 4, 4, 256])
     """
+
+    arguments = ("filters", "strides", "expansion", *PostActivationBranch.arguments, "inner")
 
     def __init__(
         self,
-        filters,
-        strides=1,
-        expansion=4,
-        activation="relu",
-        zero_init_last_scale=False,
-        norm="batch",
-        *,
-        dtype=None,
-        **kwargs,
+        filters: int,
+        strides: int = 1,
+        expansion: int = 4,
+        activation: str | Callable = "relu",
+        zero_init_last_scale: bool = False,
+        norm: Norm = "batch",
+        inner: Convolution | None = None,
+        **kwargs: Any,
     ):
-        sizes = {"filters": filters, "strides": strides, "expansion": expansion}
-        check_positive_integers(type(self).__name__, **sizes)
-        options = {**convolution_options(norm), "dtype": dtype}
+        owner = type(self).__name__
+        check_positive_integers(owner, filters=filters, strides=strides, expansion=expansion)
+        options = {**convolution_options(norm), "dtype": kwargs.get("dtype")}
+        middle = inner or Convolution(filters, 3, strides, name="conv2", **options)
+        if strides % middle.strides:
+            raise ValueError(
+                f"{owner} got strides={strides} and an inner convolution of strides="
+                f"{middle.strides}, but strides must be a multiple of that."
+            )
         convolutions = [
-            Convolution(filters, 1, name="conv1", **options),
-            Convolution(filters, 3, strides, name="conv2", **options),
+            Convolution(middle.filters, 1, strides // middle.strides, name="conv1", **options),
+            middle,
             Convolution(filters * expansion, 1, name="conv3", **options),
         ]
-        super().__init__(
-            convolutions, activation, zero_init_last_scale, norm, dtype=dtype, **kwargs
-        )
+        super().__init__(convolutions, activation, zero_init_last_scale, norm, **kwargs)
         self.filters = filters
         self.expansion = expansion
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-            "expansion": self.expansion,
-        }
+        self.inner = inner

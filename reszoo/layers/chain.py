@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from reszoo.layers.symbolic import build, deserialized, output_of
+from reszoo.layers.configured import Configured
+from reszoo.layers.shapes import Shape, Tensor
+from reszoo.layers.symbolic import build, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class Chain(keras.layers.Layer):
+class Chain(Configured):
     """Applies layers one after the other.
 
     `ResidualBlock` makes one of a list of layers. Unlike `keras.Sequential` it is a plain layer: it
@@ -17,8 +20,6 @@ class Chain(keras.layers.Layer):
 
     Args:
         layers: The layers, first to last. An empty list is the identity.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy of the layer itself; the given layers keep their own.
 
     Call arguments:
         x: A tensor of the first layer's input shape.
@@ -36,8 +37,10 @@ class Chain(keras.layers.Layer):
     TensorShape([2, 4])
     """
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], *, name=None, dtype=None, **kwargs):
-        super().__init__(name=name, dtype=dtype, **kwargs)
+    arguments = ("layers",)
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], **kwargs: Any):
+        super().__init__(**kwargs)
         for layer in layers:
             if not isinstance(layer, keras.layers.Layer):
                 raise ValueError(
@@ -57,28 +60,19 @@ class Chain(keras.layers.Layer):
         strides = [getattr(layer, "strides", 1) for layer in self.layers]
         return math.prod(max(s) if isinstance(s, tuple) else s or 1 for s in strides)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         for layer in self.layers:
             build(layer, x)
             x = output_of(layer, x)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x)
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         for layer in self.layers:
             x = output_of(layer, x)
         return tuple(x.shape)
-
-    def get_config(self):
-        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
-        return {**super().get_config(), "layers": layers}
-
-    @classmethod
-    def from_config(cls, config):
-        layers = [deserialized(layer) for layer in config.pop("layers")]
-        return cls(layers, **config)

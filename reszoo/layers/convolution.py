@@ -1,14 +1,23 @@
 """Convolution as the residual-network papers and torchvision use it."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
+from reszoo.layers.configured import Configured
+from reszoo.layers.shapes import (
+    Shape,
+    Tensor,
+    axes_and_channels,
+    check_positive_integers,
+    strided_shape,
+)
 from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class Convolution(keras.layers.Layer):
+class Convolution(Configured):
     """A convolution of any number of spatial axes, padded by the same amount on every side.
 
     Keras's `padding="same"` pads a strided convolution of an even-sized image on one side only;
@@ -24,8 +33,6 @@ class Convolution(keras.layers.Layer):
         use_bias: Whether a bias is added; needless before a batch normalization.
         weight_standardization: Whether each filter is brought to mean 0 and variance 1 before it
             is used (Qiao et al. 2019); goes with group normalization.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -50,16 +57,19 @@ class Convolution(keras.layers.Layer):
     TensorShape([1, 4, 4, 16])
     """
 
+    sizes = ("filters", "kernel_size", "strides", "groups", "dilation_rate")
+    arguments = (*sizes, "use_bias", "weight_standardization")
+
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        groups=1,
-        dilation_rate=1,
-        use_bias=False,
-        weight_standardization=False,
-        **kwargs,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        groups: int = 1,
+        dilation_rate: int = 1,
+        use_bias: bool = False,
+        weight_standardization: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = filters
@@ -71,9 +81,8 @@ class Convolution(keras.layers.Layer):
         self.weight_standardization = weight_standardization
         self._check_arguments()
 
-    def build(self, input_shape):
-        rank = spatial_rank(input_shape, type(self).__name__)
-        channels = input_shape[-1]
+    def build(self, input_shape: Shape) -> None:
+        rank, channels = axes_and_channels(input_shape, type(self).__name__)
         if channels % self.groups or self.filters % self.groups:
             raise ValueError(
                 f"Convolution {self.name!r} got groups={self.groups}, which does not divide both "
@@ -87,7 +96,7 @@ class Convolution(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         kernel = _standardized(self.kernel) if self.weight_standardization else self.kernel
         # A stride of 1 pads alike on both sides by itself, and saves a copy of the input.
         padding = "same"
@@ -98,8 +107,8 @@ class Convolution(keras.layers.Layer):
         y = self._convolve(x, kernel, padding)
         return ops.add(y, self.bias) if self.use_bias else y
 
-    def _convolve(self, x, kernel, padding):
-        def convolve(x, kernel):
+    def _convolve(self, x: Tensor, kernel: Tensor, padding: str) -> Tensor:
+        def convolve(x: Tensor, kernel: Tensor) -> Tensor:
             if serves_images_on_cpu(x, self.strides, self.dilation_rate):
                 return convolve_on_cpu(x, kernel)
             return ops.conv(x, kernel, self.strides, padding, "channels_last", self.dilation_rate)
@@ -111,26 +120,12 @@ class Convolution(keras.layers.Layer):
         parts = zip(ops.split(x, self.groups, -1), ops.split(kernel, self.groups, -1), strict=True)
         return ops.concatenate([convolve(*part) for part in parts], -1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return strided_shape(input_shape, self.strides, self.filters)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "groups": self.groups,
-            "dilation_rate": self.dilation_rate,
-            "use_bias": self.use_bias,
-            "weight_standardization": self.weight_standardization,
-        }
-
-    def _check_arguments(self):
-        sizes = ("filters", "kernel_size", "strides", "groups", "dilation_rate")
-        check_positive_integers(
-            type(self).__name__, **{argument: getattr(self, argument) for argument in sizes}
-        )
+    def _check_arguments(self) -> None:
+        sizes = {argument: getattr(self, argument) for argument in self.sizes}
+        check_positive_integers(type(self).__name__, **sizes)
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"Convolution got kernel_size={self.kernel_size}, which cannot be padded alike on "
@@ -143,7 +138,7 @@ class Convolution(keras.layers.Layer):
             )
 
 
-def _standardized(kernel):
+def _standardized(kernel: Tensor) -> Tensor:
     axes = tuple(range(len(kernel.shape) - 1))
     mean, variance = ops.moments(kernel, axes, keepdims=True)
     return (kernel - mean) * ops.rsqrt(variance + 1e-8)

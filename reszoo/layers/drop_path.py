@@ -1,6 +1,10 @@
 """Stochastic depth."""
 
+from typing import Any
+
 import keras
+
+from reszoo.layers.shapes import Shape
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -12,8 +16,6 @@ class DropPath(keras.layers.Dropout):
     Args:
         rate: Share of the examples whose branch is dropped, in [0, 1].
         seed: Seed of the random choice.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor whose first axis is the examples.
@@ -37,13 +39,13 @@ class DropPath(keras.layers.Dropout):
     TensorShape([4, 8, 8, 16])
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(rate, seed=seed, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.noise_shape = (None, *[1] * (len(input_shape) - 1))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["noise_shape"]
         return config

@@ -1,24 +1,26 @@
 """The gates of He et al. 2016: a 1x1 convolution decides how much of each path passes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
+from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
-from reszoo.layers.residual_block import ResidualBlock
-from reszoo.layers.shapes import check_positive_integers
-from reszoo.layers.symbolic import build, deserialized, output_of
+from reszoo.layers.residual_block import Path, ResidualBlock
+from reszoo.layers.shapes import Shape, Tensor, check_positive_integers
+from reszoo.layers.symbolic import build, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class Gate(keras.layers.Layer):
+class Gate(Configured):
     """A number in (0, 1) for each pixel and channel, `g(x) = sigmoid(W x + b)`.
 
     Args:
         filters: Number of output channels.
         strides: Stride of the 1x1 convolution, in pixels.
         initial_bias: The bias `b` at the start; a negative one closes the gate.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -38,7 +40,9 @@ class Gate(keras.layers.Layer):
     TensorShape([1, 8, 8, 4])
     """
 
-    def __init__(self, filters, strides=1, initial_bias=0.0, **kwargs):
+    arguments = ("filters", "strides", "initial_bias")
+
+    def __init__(self, filters: int, strides: int = 1, initial_bias: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         self.filters = filters
@@ -47,35 +51,25 @@ class Gate(keras.layers.Layer):
         self.conv = Convolution(filters, 1, strides, name="conv", dtype=self.dtype_policy)
         self.conv.trainable = self.trainable
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.conv.build(input_shape)
         initializer = keras.initializers.Constant(self.initial_bias)
         self.bias = self.add_weight(shape=(self.filters,), initializer=initializer, name="bias")
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return ops.sigmoid(self.conv(x) + self.bias)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.conv.compute_output_shape(input_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-            "initial_bias": self.initial_bias,
-        }
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class GatedShortcut(keras.layers.Layer):
+class GatedShortcut(Configured):
     """Shortcut-only gating, `(1 - g(x)) s(x)`; the branch is left as it is.
 
     Args:
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
         shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy of this layer; the given layers keep their own.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -95,35 +89,24 @@ class GatedShortcut(keras.layers.Layer):
     TensorShape([1, 8, 8, 3])
     """
 
-    def __init__(self, gate, shortcut=None, **kwargs):
+    arguments = ("gate", "shortcut")
+
+    def __init__(self, gate: Gate, shortcut: keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.gate = gate
         self.shortcut = keras.layers.Identity() if shortcut is None else shortcut
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         for path in (self.gate, self.shortcut):
             build(path, x)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return (1.0 - self.gate(x)) * self.shortcut(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         return tuple(output_of(self.shortcut, x).shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "gate": keras.saving.serialize_keras_object(self.gate),
-            "shortcut": keras.saving.serialize_keras_object(self.shortcut),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        for path in ("gate", "shortcut"):
-            config[path] = deserialized(config[path])
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -135,12 +118,8 @@ class ExclusiveGatedBlock(ResidualBlock):
     for the path that it gates.
 
     Args:
-        branch: As in `ResidualBlock`.
+        branch: As in `ResidualBlock`, like `shortcut` and `activation`.
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
-        shortcut: As in `ResidualBlock`.
-        activation: As in `ResidualBlock`.
-        name: Name of the block.
-        dtype: Dtype or dtype policy of the block; the given layers keep their own.
 
     Call arguments:
         x: A tensor that both paths take.
@@ -163,23 +142,25 @@ class ExclusiveGatedBlock(ResidualBlock):
     TensorShape([1, 8, 8, 3])
     """
 
-    def __init__(self, branch, gate, shortcut=None, activation=None, **kwargs):
+    arguments = (*ResidualBlock.arguments, "gate")
+
+    def __init__(
+        self,
+        branch: Path,
+        gate: Gate,
+        shortcut: Path = None,
+        activation: str | Callable | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(branch, shortcut, activation, **kwargs)
         self.gate = gate
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         build(self.gate, self._input(input_shape))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         to_shortcut, to_branch = self.fork(x)
         shortcut = (1.0 - self.gate(to_shortcut)) * self.shortcut(to_shortcut)
         branch = self.gate(to_branch) * self.branch(to_branch)
         return self.activation(self.merge(shortcut, branch))
-
-    def get_config(self):
-        return {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
-
-    @classmethod
-    def from_config(cls, config):
-        return super().from_config({**config, "gate": deserialized(config["gate"])})

@@ -1,7 +1,12 @@
 """Identities forward that change only the gradient: put them anywhere on either path."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
+
+from reszoo.layers.shapes import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -13,8 +18,6 @@ class StopGradient(keras.layers.Layer):
     On the skip, `StopGradSkip` names it.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -33,14 +36,14 @@ class StopGradient(keras.layers.Layer):
     TensorShape([1, 4, 4, 8])
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return ops.stop_gradient(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
 
@@ -53,8 +56,6 @@ class GradientScale(keras.layers.Layer):
 
     Args:
         scale: What the gradient is multiplied by, in [0, 1].
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -76,7 +77,7 @@ class GradientScale(keras.layers.Layer):
     0.25
     """
 
-    def __init__(self, scale=1.0, **kwargs):
+    def __init__(self, scale: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.scale = self.add_weight(
             shape=(),
@@ -98,19 +99,19 @@ class GradientScale(keras.layers.Layer):
         """
         self.scale.assign(_checked_scale(scale))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return _scale_gradient(x, ops.convert_to_tensor(self.scale))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": float(self.scale)}
 
 
 @ops.custom_gradient
-def _scale_gradient(x, scale):
-    def gradient(*arguments, upstream=None):
+def _scale_gradient(x: Tensor, scale: Tensor) -> tuple[Tensor, Callable]:
+    def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
         if upstream is None:
             (upstream,) = arguments
         return upstream * ops.cast(scale, upstream.dtype), ops.zeros_like(scale)
@@ -118,7 +119,7 @@ def _scale_gradient(x, scale):
     return ops.copy(x), gradient
 
 
-def _checked_scale(scale):
+def _checked_scale(scale: float) -> float:
     if not 0.0 <= scale <= 1.0:
         raise ValueError(f"GradientScale takes a scale in [0, 1], but got {scale!r}.")
     return float(scale)

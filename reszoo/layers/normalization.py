@@ -3,8 +3,11 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
+
+from reszoo.layers.shapes import Shape
 
 # He et al. 2015 and torchvision; Keras's own defaults are 1e-3 and 0.99, and converted weights do
 # not reproduce with them.
@@ -43,11 +46,16 @@ class GroupNorm(keras.layers.GroupNormalization):
     16
     """
 
-    def __init__(self, groups=32, epsilon=EPSILON, **kwargs):
+    def __init__(self, groups: int = 32, epsilon: float = EPSILON, **kwargs: Any):
         super().__init__(groups=groups, epsilon=epsilon, **kwargs)
 
-    def build(self, input_shape):
-        self.groups = math.gcd(self.groups, input_shape[-1])
+    def build(self, input_shape: Shape) -> None:
+        channels = input_shape[-1]
+        if channels is None:
+            raise ValueError(
+                f"GroupNorm must know the channels of its input, but got {input_shape}."
+            )
+        self.groups = math.gcd(self.groups, channels)
         super().build(input_shape)
 
 
@@ -119,7 +127,7 @@ def convolution_options(norm: Norm) -> dict[str, bool]:
     return {"use_bias": norm is None, "weight_standardization": norm == "group"}
 
 
-def norm_to_config(norm: Norm) -> str | dict | None:
+def norm_to_config(norm: Norm) -> Any:
     """Returns a normalization's choice as JSON can hold it.
 
     Args:

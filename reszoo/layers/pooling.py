@@ -1,35 +1,41 @@
 """Poolings of any number of spatial axes, padded as in the reference networks."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
+from reszoo.layers.configured import Configured
+from reszoo.layers.shapes import (
+    Shape,
+    Tensor,
+    axes_and_channels,
+    check_positive_integers,
+    strided_shape,
+)
 
 
-class Pool(keras.layers.Layer):
+class Pool(Configured):
     """The part that both poolings share: a window, a stride and the output's shape.
 
     Args:
         pool_size: Size of the window along every spatial axis, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
     """
 
-    def __init__(self, pool_size, strides, **kwargs):
+    arguments = ("pool_size", "strides")
+
+    def __init__(self, pool_size: int, strides: int, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, pool_size=pool_size, strides=strides)
         self.pool_size = pool_size
         self.strides = strides
 
-    def build(self, input_shape):
-        spatial_rank(input_shape, type(self).__name__)
+    def build(self, input_shape: Shape) -> None:
+        axes_and_channels(input_shape, type(self).__name__)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return strided_shape(input_shape, self.strides, input_shape[-1])
-
-    def get_config(self):
-        return {**super().get_config(), "pool_size": self.pool_size, "strides": self.strides}
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -42,8 +48,6 @@ class MaxPool(Pool):
         pool_size: Size of the window along every spatial axis, odd, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
         padding_value: What the image is padded with; `None` for a value that never wins.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -63,7 +67,15 @@ class MaxPool(Pool):
     TensorShape([1, 4, 4, 3])
     """
 
-    def __init__(self, pool_size=3, strides=2, padding_value=None, **kwargs):
+    arguments = (*Pool.arguments, "padding_value")
+
+    def __init__(
+        self,
+        pool_size: int = 3,
+        strides: int = 2,
+        padding_value: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(pool_size, strides, **kwargs)
         self.padding_value = padding_value
         if pool_size % 2 == 0:
@@ -72,15 +84,12 @@ class MaxPool(Pool):
                 f"Give an odd one, for example {pool_size + 1}."
             )
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         reach = self.pool_size // 2
         width = [(0, 0), *[(reach, reach)] * (len(x.shape) - 2), (0, 0)]
         value = float("-inf") if self.padding_value is None else self.padding_value
         x = ops.pad(x, width, constant_values=value)
         return ops.max_pool(x, self.pool_size, self.strides, "valid", "channels_last")
-
-    def get_config(self):
-        return {**super().get_config(), "padding_value": self.padding_value}
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -90,8 +99,6 @@ class AveragePool(Pool):
     Args:
         pool_size: Size of the window along every spatial axis, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -115,8 +122,8 @@ class AveragePool(Pool):
     TensorShape([1, 4, 4, 3])
     """
 
-    def __init__(self, pool_size=2, strides=2, **kwargs):
+    def __init__(self, pool_size: int = 2, strides: int = 2, **kwargs: Any):
         super().__init__(pool_size, strides, **kwargs)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return ops.average_pool(x, self.pool_size, self.strides, "same", "channels_last")

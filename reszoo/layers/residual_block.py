@@ -1,19 +1,24 @@
 """The residual block: a fork, two paths and a merge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
-from reszoo.layers.symbolic import build, deserialized, output_of
+from reszoo.layers.configured import Configured
+from reszoo.layers.shapes import Shape, Tensor
+from reszoo.layers.symbolic import build, output_of
 
 # Stands for an unknown size when the paths' shapes are compared; odd, so that a stride shows.
 _PROBE_SIZE = 97
 
+Path = keras.layers.Layer | Sequence[keras.layers.Layer] | None
+
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Configured):
     """Adds a shortcut to a branch, `y = activation(shortcut(x) + branch(x))`.
 
     Nothing in it is bound to images: any layers whose outputs have one shape will do, so a branch
@@ -21,7 +26,7 @@ class ResidualBlock(keras.layers.Layer):
 
     The block has two places that a gradient recorder looks at, methods so that it can put its own
     in their place: `fork`, where `x` splits and the two returning gradients are summed, and
-    `merge`, where the paths are added.
+    `merge`, where the paths are added. The block's name labels it in every plot.
 
     Args:
         branch: A Keras layer, a list of them (applied one after the other), or `None` for the
@@ -29,8 +34,6 @@ class ResidualBlock(keras.layers.Layer):
         shortcut: A Keras layer, a list of them, or `None` for the identity.
         activation: Applied after the addition, anything `keras.activations.get` takes; `None`
             for nothing.
-        name: Name of the block; it labels the block in every plot.
-        dtype: Dtype or dtype policy of the block; the given layers keep their own.
 
     Call arguments:
         x: A tensor of any shape that both paths take.
@@ -58,50 +61,44 @@ class ResidualBlock(keras.layers.Layer):
     TensorShape([1, 4, 4, 16])
     """
 
-    def __init__(self, branch, shortcut=None, activation=None, **kwargs):
+    arguments = ("branch", "shortcut", "activation")
+
+    def __init__(
+        self,
+        branch: Path,
+        shortcut: Path = None,
+        activation: str | Callable | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.branch = _as_layer(branch, "branch")
         self.shortcut = _as_layer(shortcut, "shortcut")
         self.activation = keras.activations.get(activation)
         self.supports_masking = True
 
-    def fork(self, x):
+    def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `x` for the shortcut and `x` for the branch."""
         # Two tensors, so that the gradients of either path are summed before they meet here.
         return x, ops.copy(x)
 
-    def merge(self, shortcut, branch):
+    def merge(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         """Returns the sum of the two paths."""
         return ops.add(shortcut, branch)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         x = self._input(input_shape)
         for path in (self.branch, self.shortcut):
             build(path, x)
         self._check_paths_meet(tuple(input_shape))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         to_shortcut, to_branch = self.fork(x)
         return self.activation(self.merge(self.shortcut(to_shortcut), self.branch(to_branch)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(output_of(self.branch, self._input(input_shape)).shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "branch": keras.saving.serialize_keras_object(self.branch),
-            "shortcut": keras.saving.serialize_keras_object(self.shortcut),
-            "activation": keras.activations.serialize(self.activation),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        for path in ("branch", "shortcut"):
-            config[path] = deserialized(config[path])
-        return cls(**config)
-
-    def _check_paths_meet(self, input_shape):
+    def _check_paths_meet(self, input_shape: Shape) -> None:
         shortcut, branch = self._path_shapes(input_shape)
         if _same(shortcut, branch) and None in input_shape[1:]:
             # An unknown image size hides a differing stride; a size put in its place shows it.
@@ -117,15 +114,15 @@ class ResidualBlock(keras.layers.Layer):
                 f"the branch {self.branch.name!r} in shape {branch}. {_fix(input_shape, branch)}"
             )
 
-    def _path_shapes(self, input_shape):
+    def _path_shapes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         x = self._input(input_shape)
-        return tuple(tuple(output_of(path, x).shape) for path in (self.shortcut, self.branch))
+        return tuple(output_of(self.shortcut, x).shape), tuple(output_of(self.branch, x).shape)
 
-    def _input(self, shape):
+    def _input(self, shape: Shape) -> keras.KerasTensor:
         return keras.KerasTensor(shape, self.compute_dtype)
 
 
-def _as_layer(path, argument):
+def _as_layer(path: Path, argument: str) -> keras.layers.Layer:
     if path is None:
         return keras.layers.Identity()
     if isinstance(path, keras.layers.Layer):
@@ -138,13 +135,13 @@ def _as_layer(path, argument):
     )
 
 
-def _same(first, second):
+def _same(first: Shape, second: Shape) -> bool:
     return len(first) == len(second) and all(
         a == b or a is None or b is None for a, b in zip(first, second, strict=True)
     )
 
 
-def _fix(input_shape, branch):
+def _fix(input_shape: Shape, branch: Shape) -> str:
     """Returns a sentence naming the shortcut that leads from `input_shape` to `branch`."""
     filters = branch[-1]
     if len(branch) != len(input_shape) or len(branch) > 5:

@@ -1,18 +1,21 @@
 """A path times a number: constant, or learned."""
 
+from typing import Any
+
 import keras
+
+from reszoo.layers.configured import Configured
+from reszoo.layers.shapes import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ConstantScale(keras.layers.Layer):
+class ConstantScale(Configured):
     """Multiplies a path by a constant; its gradient is multiplied by the same.
 
     On the shortcut it is the constant scaling of He et al. 2016.
 
     Args:
         scale: The constant.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -32,23 +35,22 @@ class ConstantScale(keras.layers.Layer):
     0.5
     """
 
-    def __init__(self, scale, **kwargs):
+    arguments = ("scale",)
+
+    def __init__(self, scale: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.scale = float(scale)
         self.supports_masking = True
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return x * keras.ops.cast(self.scale, x.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "scale": self.scale}
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class LearnedScale(keras.layers.Layer):
+class LearnedScale(Configured):
     """Multiplies a path by one learned number, SkipInit and ReZero.
 
     Put it last in a branch. Starting at zero, every block starts as its shortcut, so that deep
@@ -56,8 +58,6 @@ class LearnedScale(keras.layers.Layer):
 
     Args:
         initial_scale: The number at the start.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of any shape.
@@ -79,20 +79,19 @@ class LearnedScale(keras.layers.Layer):
     0.0
     """
 
-    def __init__(self, initial_scale=0.0, **kwargs):
+    arguments = ("initial_scale",)
+
+    def __init__(self, initial_scale: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.initial_scale = float(initial_scale)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         initializer = keras.initializers.Constant(self.initial_scale)
         self.scale = self.add_weight(shape=(), initializer=initializer, name="scale")
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return x * self.scale
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "initial_scale": self.initial_scale}

@@ -10,8 +10,8 @@ Tensor = Any  # each backend has a class of its own
 SPATIAL_AXES = {1: "steps", 2: "height, width", 3: "depth, height, width"}
 
 
-def spatial_rank(input_shape: Shape, layer_name: str) -> int:
-    """Returns the number of spatial axes of a channels-last shape: 1, 2 or 3.
+def axes_and_channels(input_shape: Shape, layer_name: str) -> tuple[int, int]:
+    """Returns the number of spatial axes (1, 2 or 3) and of channels of a channels-last shape.
 
     Args:
         input_shape: Shape such as `(batch, height, width, channels)`.
@@ -22,21 +22,21 @@ def spatial_rank(input_shape: Shape, layer_name: str) -> int:
 
     Example:
 
-    >>> spatial_rank((None, 32, 32, 3), "stem")
-    2
+    >>> axes_and_channels((None, 32, 32, 3), "stem")
+    (2, 3)
     """
-    rank = len(input_shape) - 2
-    if rank not in SPATIAL_AXES or input_shape[-1] is None:
-        shapes = " or ".join(f"(batch, {axes}, channels)" for axes in SPATIAL_AXES.values())
+    axes, channels = len(input_shape) - 2, input_shape[-1]
+    if axes not in SPATIAL_AXES or channels is None:
+        shapes = " or ".join(f"(batch, {names}, channels)" for names in SPATIAL_AXES.values())
         raise ValueError(
             f"{layer_name} got an input of shape {tuple(input_shape)}, but it must be {shapes}, "
             "with a known number of channels. For vectors, build the branch from "
             "keras.layers.Dense."
         )
-    return rank
+    return axes, channels
 
 
-def strided_shape(input_shape: Shape, strides: int, channels: int) -> Shape:
+def strided_shape(input_shape: Shape, strides: int, channels: int | None) -> Shape:
     """Returns a channels-last shape after every `strides`-th pixel was taken.
 
     Args:

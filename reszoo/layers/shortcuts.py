@@ -1,18 +1,26 @@
 """The shortcuts `s(x)`: projection, zero padding and stopped gradient."""
 
+from typing import Any, cast
+
 import keras
 from keras import ops
 
 from reszoo.layers.chain import Chain
+from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
 from reszoo.layers.normalization import (
+    Norm,
     convolution_options,
-    norm_from_config,
-    norm_to_config,
     normalization,
 )
-from reszoo.layers.shapes import check_positive_integers, spatial_rank, strided_shape
-from reszoo.layers.symbolic import build, deserialized, output_of
+from reszoo.layers.shapes import (
+    Shape,
+    Tensor,
+    axes_and_channels,
+    check_positive_integers,
+    strided_shape,
+)
+from reszoo.layers.symbolic import build, output_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -27,8 +35,6 @@ class ProjectionShortcut(Chain):
         strides: Stride of the convolution, in pixels.
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -52,28 +58,19 @@ class ProjectionShortcut(Chain):
     TensorShape([1, 4, 4, 16])
     """
 
-    def __init__(self, filters, strides=1, norm="batch", *, dtype=None, **kwargs):
+    arguments = ("filters", "strides", "norm")
+
+    def __init__(self, filters: int, strides: int = 1, norm: Norm = "batch", **kwargs: Any):
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
-        options = convolution_options(norm)
+        dtype, options = kwargs.get("dtype"), convolution_options(norm)
         convolution = Convolution(filters, 1, strides, name="conv", dtype=dtype, **options)
-        layers = [convolution, *normalization(norm, "norm", dtype=dtype)]
-        super().__init__(layers, dtype=dtype, **kwargs)
+        super().__init__([convolution, *normalization(norm, "norm", dtype=dtype)], **kwargs)
         self.filters = filters
         self.norm = norm
 
-    def get_config(self):
-        config = super().get_config()
-        del config["layers"]
-        norm = norm_to_config(self.norm)
-        return {**config, "filters": self.filters, "strides": self.strides, "norm": norm}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "norm": norm_from_config(config["norm"])})
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ZeroPadShortcut(keras.layers.Layer):
+class ZeroPadShortcut(Configured):
     """Takes every `strides`-th pixel and appends channels of zeros; it has no parameters.
 
     Backward it crops: the gradient of the original channels comes back unchanged to the pixels
@@ -82,8 +79,6 @@ class ZeroPadShortcut(keras.layers.Layer):
     Args:
         filters: Number of output channels, at least that of the input.
         strides: Distance of the pixels taken, along every spatial axis.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -107,22 +102,24 @@ class ZeroPadShortcut(keras.layers.Layer):
     TensorShape([1, 4, 4, 16])
     """
 
-    def __init__(self, filters, strides=1, **kwargs):
+    arguments = ("filters", "strides")
+
+    def __init__(self, filters: int, strides: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         self.filters = filters
         self.strides = strides
 
-    def build(self, input_shape):
-        spatial_rank(input_shape, type(self).__name__)
-        if input_shape[-1] > self.filters:
+    def build(self, input_shape: Shape) -> None:
+        _, channels = axes_and_channels(input_shape, type(self).__name__)
+        if channels > self.filters:
             raise ValueError(
                 f"ZeroPadShortcut can only add channels: it got an input of shape "
-                f"{tuple(input_shape)} with {input_shape[-1]} channels and filters={self.filters}. "
+                f"{tuple(input_shape)} with {channels} channels and filters={self.filters}. "
                 f"Use ProjectionShortcut({self.filters}, strides={self.strides}) to reduce them."
             )
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         rank = len(x.shape) - 2
         if self.strides > 1:
             every = slice(None, None, self.strides)
@@ -132,15 +129,12 @@ class ZeroPadShortcut(keras.layers.Layer):
             return x
         return ops.pad(x, [(0, 0)] * (rank + 1) + [(0, missing)])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return strided_shape(input_shape, self.strides, self.filters)
-
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class StopGradSkip(keras.layers.Layer):
+class StopGradSkip(Configured):
     """A shortcut that no gradient passes, `sg(s(x))`.
 
     Forward it is bit-identical to `s(x)`; backward it is zero, so the block's input and the
@@ -149,8 +143,6 @@ class StopGradSkip(keras.layers.Layer):
 
     Args:
         shortcut: The shortcut `s`, a Keras layer; `None` is the identity.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy of this layer; `shortcut` keeps its own.
 
     Call arguments:
         x: A tensor of any shape that `shortcut` takes.
@@ -171,7 +163,9 @@ class StopGradSkip(keras.layers.Layer):
     True
     """
 
-    def __init__(self, shortcut=None, **kwargs):
+    arguments = ("shortcut",)
+
+    def __init__(self, shortcut: keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if shortcut is not None and not isinstance(shortcut, keras.layers.Layer):
             raise ValueError(
@@ -181,32 +175,22 @@ class StopGradSkip(keras.layers.Layer):
         self.shortcut = shortcut
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if self.shortcut is not None:
             build(self.shortcut, keras.KerasTensor(input_shape, self.compute_dtype))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return ops.stop_gradient(x if self.shortcut is None else self.shortcut(x))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.shortcut is None:
             return tuple(input_shape)
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         return tuple(output_of(self.shortcut, x).shape)
 
-    def get_config(self):
-        shortcut = self.shortcut and keras.saving.serialize_keras_object(self.shortcut)
-        return {**super().get_config(), "shortcut": shortcut}
-
-    @classmethod
-    def from_config(cls, config):
-        if config.get("shortcut") is not None:
-            config["shortcut"] = deserialized(config["shortcut"])
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class ZeroShortcut(keras.layers.Layer):
+class ZeroShortcut(Configured):
     """No shortcut: zeros of the branch's shape, so that the block is a plain stack, `y = f(x)`.
 
     A plain network made with it has the names, the parameters and the plots of the residual one;
@@ -215,8 +199,6 @@ class ZeroShortcut(keras.layers.Layer):
     Args:
         filters: Number of output channels.
         strides: Stride of the branch, in pixels.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -239,19 +221,18 @@ class ZeroShortcut(keras.layers.Layer):
     TensorShape([1, 4, 4, 16])
     """
 
-    def __init__(self, filters, strides=1, **kwargs):
+    arguments = ("filters", "strides")
+
+    def __init__(self, filters: int, strides: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, filters=filters, strides=strides)
         self.filters = filters
         self.strides = strides
 
-    def call(self, x):
-        batch, *spatial, _ = ops.shape(x)
+    def call(self, x: Tensor) -> Tensor:
+        batch, *spatial, _ = cast(tuple, ops.shape(x))
         strided = [-(-size // self.strides) for size in spatial]
         return ops.zeros((batch, *strided, self.filters), x.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return strided_shape(input_shape, self.strides, self.filters)
-
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "strides": self.strides}

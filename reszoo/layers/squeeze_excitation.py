@@ -1,13 +1,16 @@
 """Squeeze and excitation: each channel times a number that the whole image decides."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from reszoo.layers.shapes import check_positive_integers, spatial_rank
+from reszoo.layers.configured import Configured
+from reszoo.layers.shapes import Shape, Tensor, axes_and_channels, check_positive_integers
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class SqueezeExcitation(keras.layers.Layer):
+class SqueezeExcitation(Configured):
     """Weighs each channel by a gate computed from the means of all channels.
 
     Put it last in a branch. The gate is two dense layers, the first with a `reduction`-th of the
@@ -15,8 +18,6 @@ class SqueezeExcitation(keras.layers.Layer):
 
     Args:
         reduction: Channels per unit of the first dense layer.
-        name: Name of the layer.
-        dtype: Dtype or dtype policy.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -39,14 +40,15 @@ class SqueezeExcitation(keras.layers.Layer):
     TensorShape([1, 8, 8, 32])
     """
 
-    def __init__(self, reduction=16, **kwargs):
+    arguments = ("reduction",)
+
+    def __init__(self, reduction: int = 16, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive_integers(type(self).__name__, reduction=reduction)
         self.reduction = reduction
 
-    def build(self, input_shape):
-        spatial_rank(input_shape, type(self).__name__)
-        channels = input_shape[-1]
+    def build(self, input_shape: Shape) -> None:
+        _, channels = axes_and_channels(input_shape, type(self).__name__)
         units, dtype = max(1, channels // self.reduction), self.dtype_policy
         self.squeeze = keras.layers.Dense(units, activation="relu", name="squeeze", dtype=dtype)
         self.excite = keras.layers.Dense(channels, activation="sigmoid", name="excite", dtype=dtype)
@@ -54,12 +56,9 @@ class SqueezeExcitation(keras.layers.Layer):
         self.squeeze.build((None, channels))
         self.excite.build((None, units))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, len(x.shape) - 1))
         return x * self.excite(self.squeeze(ops.mean(x, axes, keepdims=True)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction}

@@ -21,7 +21,7 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
 
     >>> dense = keras.layers.Dense(4)
     >>> build(dense, keras.KerasTensor((None, 3)))
-    >>> dense.kernel.shape
+    >>> tuple(dense.kernel.shape)
     (3, 4)
     """
     if not layer.built and type(layer).build is not keras.layers.Layer.build:
@@ -100,9 +100,9 @@ def symbolic_call(layer: keras.layers.Layer, x: Any) -> Any:
 class _Call(keras.Operation):
     """The call of a layer."""
 
-    def __init__(self, layer):
+    def __init__(self, layer: keras.layers.Layer):
         super().__init__()
         self.layer = layer
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         return self.layer(x)

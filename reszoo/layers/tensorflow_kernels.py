@@ -4,6 +4,8 @@ Everything else here is written with `keras` and `keras.ops` alone. On other bac
 be imported, and says that its kernels do not serve.
 """
 
+from collections.abc import Callable
+
 import keras
 
 from reszoo.layers.shapes import Tensor
@@ -54,8 +56,8 @@ def convolve_on_cpu(x: Tensor, kernel: Tensor) -> Tensor:
     """
 
     @tf.custom_gradient
-    def convolve(x, kernel):
-        def gradient(upstream):
+    def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
             to_kernel = tf.raw_ops.Conv2DBackpropFilter(
                 input=x,

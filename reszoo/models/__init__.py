@@ -1,4 +1,16 @@
-"""Residual networks assembled from `reszoo.layers`."""
+"""Residual networks assembled from `reszoo.layers`.
+
+- `table`: the networks of the papers, one line each; a new one is added there
+- `resnet`: `ResNet`, the description that all convolutional ones share
+- `mlp`: networks of dense layers
+- `options`: groups of options, any of which a call may change
+- `stages`: the stems, and the filters, stride and dilation of each block
+- `branches`, `shortcuts`, `gates`: the two paths of each block and what passes of them, by name
+- `catalog`: models by name
+- `weights`: loading, saving, freezing
+- `weight_files`: weights from files, hubs and other libraries' models
+- `weight_names`: names of weights in other libraries
+"""
 
 from reszoo.models.catalog import create_model as create_model
 from reszoo.models.catalog import list_models as list_models

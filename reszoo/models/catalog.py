@@ -2,15 +2,15 @@
 
 import difflib
 import fnmatch
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from reszoo.models.mlp import ResidualMLP
+from reszoo.models.options import Description
 from reszoo.models.table import RESNETS
 
-MODELS: dict[str, Callable[..., keras.Model]] = {**RESNETS, "residual_mlp": ResidualMLP}
+MODELS: dict[str, Description] = {**RESNETS, "residual_mlp": ResidualMLP}
 
 
 def list_models(pattern: str = "*") -> dict[str, str]:
@@ -28,7 +28,7 @@ def list_models(pattern: str = "*") -> dict[str, str]:
     ...     print(name, "-", description)
     resnet101 - ResNet-101 (v1.5), He et al. 2015
     """
-    return {name: _description(MODELS[name]) for name in fnmatch.filter(sorted(MODELS), pattern)}
+    return {name: MODELS[name].description for name in fnmatch.filter(sorted(MODELS), pattern)}
 
 
 def create_model(name: str, **options: Any) -> keras.Model:
@@ -54,7 +54,3 @@ def create_model(name: str, **options: Any) -> keras.Model:
         names = dict.fromkeys(near or list_models())
         raise ValueError(f"There is no model {name!r}. The nearest: {', '.join(names)}.")
     return MODELS[name](**options)
-
-
-def _description(model):
-    return getattr(model, "description", None) or model.__doc__.splitlines()[0]

@@ -1,6 +1,7 @@
-"""How the two paths of each block meet: the choices by name."""
+"""Gates: what passes of the two paths of each block, forward or backward; the choices by name."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -15,54 +16,52 @@ from reszoo.layers import (
     StopGradient,
     StopGradSkip,
 )
+from reszoo.models.shortcuts import followed_by
 
 Branch = list[keras.layers.Layer]
 Shortcut = keras.layers.Layer | None
 GateChoice = Callable[..., ResidualBlock]
 
 
-def stop_branch_output(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+def stop_branch_output(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """`y = s(x) + sg(f(x))`: the branches learn nothing."""
     return ResidualBlock([*branch, StopGradient(name="stop_gradient")], shortcut, **block)
 
 
-def stop_branch_input(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+def stop_branch_input(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """`y = s(x) + f(sg(x))`: no gradient goes down through a branch."""
     return ResidualBlock([StopGradient(name="stop_gradient"), *branch], shortcut, **block)
 
 
-def stop_skip(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
-    """`y = sg(s(x)) + f(x)`: no gradient goes down through a skip."""
+def stop_skip(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
+    """`y = sg(s(x)) + f(x)`: the former name of `shortcut="stop_gradient"`, which configs hold."""
     return ResidualBlock(branch, StopGradSkip(shortcut, name="stop_gradient"), **block)
 
 
-def scale_branch(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+def scale_branch(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """A `GradientScale` at each branch's input, from 1; set it while training."""
     return ResidualBlock([GradientScale(name="gradient_scale"), *branch], shortcut, **block)
 
 
-def scale_skip(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+def scale_skip(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """A `GradientScale` on each skip, from 1; set it while training."""
-    return ResidualBlock(branch, _then(shortcut, GradientScale(name="gradient_scale")), **block)
+    scale = GradientScale(name="gradient_scale")
+    return ResidualBlock(branch, followed_by(shortcut, scale), **block)
 
 
-def half_both(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+def half_both(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """`y = s(x) / 2 + f(x) / 2` (He et al. 2016, constant scaling of both)."""
     half = [ConstantScale(0.5, name="half") for _ in range(2)]
-    return ResidualBlock([*branch, half[0]], _then(shortcut, half[1]), **block)
+    return ResidualBlock([*branch, half[0]], followed_by(shortcut, half[1]), **block)
 
 
-def exclusive(branch: Branch, shortcut: Shortcut, **block) -> ResidualBlock:
+def exclusive(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """`y = (1 - g(x)) s(x) + g(x) f(x)`, from bias -6 (He et al. 2016, exclusive gating)."""
     filters = [layer.filters for layer in branch if isinstance(layer, Convolution)]
     if not filters:
         raise ValueError('The gate "exclusive" is made of a convolution, but the branch has none.')
     gate = Gate(filters[-1], Chain(branch).strides, initial_bias=-6.0, name="gate")
     return ExclusiveGatedBlock(branch, gate, shortcut, **block)
-
-
-def _then(shortcut, layer):
-    return Chain([layer] if shortcut is None else [shortcut, layer], name="shortcut")
 
 
 GATES: dict[str, GateChoice] = {
@@ -96,7 +95,7 @@ def gate_choice(gate: str | GateChoice | None) -> GateChoice:
         return gate
     if gate not in GATES:
         raise ValueError(
-            f"There is no gate {gate!r}. Give one of {', '.join(map(repr, GATES))}, None, or a "
-            "function of (branch, shortcut, activation, name) that returns a ResidualBlock."
+            f"There is no gate {gate!r}. It must be one of {', '.join(map(repr, GATES))}, None, "
+            "or a function of (branch, shortcut, activation, name) that returns a ResidualBlock."
         )
     return GATES[gate]

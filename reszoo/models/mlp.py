@@ -2,44 +2,63 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import keras
 
 from reszoo.layers import Chain, normalization, pre_activation
 from reszoo.layers.normalization import Norm
 from reszoo.layers.shapes import check_positive_integers
-from reszoo.models.branch_ends import check_drop_path, end_of_branch
 from reszoo.models.gates import GateChoice, gate_choice
-from reszoo.models.options import changed
+from reszoo.models.options import Description, Regularization, logits
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
 
 
 @dataclass(frozen=True)
-class DenseResNet:
+class Sizes:
+    """The sizes of the network; `DenseResNet` explains the fields."""
+
+    num_classes: int = 10
+    input_shape: tuple[int, ...] = (784,)
+    width: int = 256
+    blocks: int = 4
+
+
+@dataclass(frozen=True)
+class DenseBlock:
+    """What each block is made of; `DenseResNet` explains the fields."""
+
+    shortcut: str | ShortcutChoice = "projection"
+    gate: str | GateChoice | None = None
+    norm: Norm = "batch"
+    activation: str | Callable = "relu"
+
+
+class DenseResNet(Description):
     """A residual network of dense layers, two to a block, in pre-activation order.
 
     Residual learning is not only for images. `ResidualMLP` is one; a call makes the `keras.Model`
-    and takes any of the fields below as an argument, for that one model. It maps examples to logits
+    and takes any of the options below, for that one model. It maps examples to logits
     `(batch, num_classes)`. Blocks are named `stage1_block1` and so on.
 
-    Attributes:
+    Args:
         name: Name of the model.
-        description: What it is, in one line.
-        num_classes: Number of logits; 0 gives the features before them.
+        description: One line that says what it is.
+        num_classes: Number of logits; 0 gives the features before them (the first of the group
+            `sizes`).
         input_shape: Shape of one example; more than one axis is flattened.
         width: Units of every dense layer.
         blocks: Number of blocks.
-        shortcut: As in `ResNet`; all but `"gated"` and `"always_projection"`, which convolve.
-        norm: As in `ResNet`.
-        activation: As in `ResNet`.
+        shortcut: As in `ResNet`; all but `"gated"` and `"always_projection"`, which convolve (the
+            first of the group `block`).
         gate: As in `ResNet`; all but `"exclusive"`, which convolves.
-        drop_path: As in `ResNet`.
+        norm: As in `ResNet`, like `activation`.
+        drop_path: As in `ResNet` (the first of the group `regularization`).
         branch_scale: As in `ResNet`. With 0.0 a block starts as the identity, which is what
             `zero_init_last_scale` is for where a branch ends in a normalization.
 
     Raises:
-        ValueError: If a field is out of range, or a name is unknown.
+        ValueError: If there is no such option; when called, if one is out of range.
 
     Reference:
         He et al. 2016, "Identity mappings in deep residual networks", figure 1(b), with dense
@@ -52,73 +71,49 @@ class DenseResNet:
     (None, 10)
     """
 
-    name: str
-    description: str
-    num_classes: int = 10
-    input_shape: tuple[int, ...] = (784,)
-    width: int = 256
-    blocks: int = 4
-    shortcut: str | ShortcutChoice = "projection"
-    norm: Norm = "batch"
-    activation: str | Callable = "relu"
-    gate: str | GateChoice | None = None
-    drop_path: float = 0.0
-    branch_scale: float | None = None
+    groups: ClassVar = {
+        "sizes": Sizes,
+        "block": DenseBlock,
+        "regularization": Regularization,
+    }
+    sizes: Sizes
+    block: DenseBlock
+    regularization: Regularization
 
-    def __call__(self, **changes: Any) -> keras.Model:
-        """Makes the model.
+    def _check(self) -> None:
+        sizes = self.sizes
+        check_positive_integers(self.name, width=sizes.width, blocks=sizes.blocks)
+        if sizes.num_classes != 0:
+            check_positive_integers(self.name, num_classes=sizes.num_classes)
+        self.regularization.check()
 
-        Args:
-            **changes: Any fields, with their values for this model.
-
-        Returns:
-            A functional `keras.Model`.
-
-        Raises:
-            ValueError: If there is no such field, or one is out of range.
-        """
-        described = changed(self, changes)
-        described._check()
-        return described._model()
-
-    def _check(self):
-        check_positive_integers(self.name, width=self.width)
-        check_positive_integers(self.name, blocks=self.blocks)
-        if self.num_classes != 0:
-            check_positive_integers(self.name, num_classes=self.num_classes)
-        check_drop_path(self.drop_path)
-
-    def _model(self):
-        dtype = keras.config.dtype_policy().variable_dtype
-        inputs = keras.Input(self.input_shape, dtype=dtype, name="examples")
-        several_axes = len(self.input_shape) > 1
+    def _model(self) -> keras.Model:
+        sizes, dtype = self.sizes, keras.config.dtype_policy().variable_dtype
+        inputs = keras.Input(sizes.input_shape, dtype=dtype, name="examples")
+        several_axes = len(sizes.input_shape) > 1
         x = keras.layers.Flatten(name="flatten")(inputs) if several_axes else inputs
         x = self._dense("stem")(x)
-        for block in range(1, self.blocks + 1):
+        for block in range(1, sizes.blocks + 1):
             x = self._block(block)(x)
-        x = Chain([*normalization(self.norm, "norm"), self._activation()], name="postactivation")(x)
-        if self.num_classes:
-            dtype = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-            x = keras.layers.Dense(self.num_classes, dtype=dtype, name="logits")(x)
-        return keras.Model(inputs, x, name=self.name)
+        activation = keras.layers.Activation(self.block.activation, name="activation")
+        norm = normalization(self.block.norm, "norm")
+        x = Chain([*norm, activation], name="postactivation")(x)
+        outputs = logits(sizes.num_classes)(x) if sizes.num_classes else x
+        return keras.Model(inputs, outputs, name=self.name)
 
-    def _block(self, block):
-        dense = pre_activation(
-            [self._dense("dense1"), self._dense("dense2")], self.norm, self.activation
-        )
-        choose = shortcut_choice(self.shortcut, _no_projection)
-        return gate_choice(self.gate)(
-            [*dense, *end_of_branch(self.branch_scale, self.drop_path * block / self.blocks)],
-            choose(self.width, self.width, 1),
+    def _block(self, block: int) -> keras.layers.Layer:
+        dense = [self._dense("dense1"), self._dense("dense2")]
+        layers = pre_activation(dense, self.block.norm, self.block.activation)
+        choose = shortcut_choice(self.block.shortcut, _no_projection)
+        return gate_choice(self.block.gate)(
+            [*layers, *self.regularization.layers(block, self.sizes.blocks)],
+            choose(self.sizes.width, self.sizes.width, 1),
             activation=None,
             name=f"stage1_block{block}",
         )
 
-    def _dense(self, name):
-        return keras.layers.Dense(self.width, kernel_initializer="he_normal", name=name)
-
-    def _activation(self):
-        return keras.layers.Activation(self.activation, name="activation")
+    def _dense(self, name: str) -> keras.layers.Layer:
+        return keras.layers.Dense(self.sizes.width, kernel_initializer="he_normal", name=name)
 
 
 ResidualMLP = DenseResNet(
@@ -127,7 +122,7 @@ ResidualMLP = DenseResNet(
 )
 
 
-def _no_projection(filters, strides):
+def _no_projection(filters: int, strides: int) -> keras.layers.Layer:
     raise ValueError(
         "ResidualMLP keeps its width, so it has no projections. Give another shortcut, for example "
         '"projection" (the identity here), "none" or "stop_gradient".'

@@ -1,29 +1,132 @@
-"""What descriptions of networks have in common: a call may change any field for one model."""
+"""Networks described by groups of options, any of which a call may change for one model."""
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self
 
-Description = TypeVar("Description")
+import keras
+
+from reszoo.layers import DropPath, LearnedScale
 
 
-def changed(description: Description, changes: Mapping[str, Any]) -> Description:
-    """Returns a description with some of its fields changed.
+@dataclasses.dataclass(frozen=True)
+class Regularization:
+    """The end of a branch: what regularizes it, and is no part of the architecture.
+
+    Attributes:
+        drop_path: Share of the examples that drop the last block's branch while training.
+        branch_scale: Start of the learned scale, or `None` for none.
+    """
+
+    drop_path: float = 0.0
+    branch_scale: float | None = None
+
+    def check(self) -> None:
+        """Makes sure that the drop path is a share.
+
+        Raises:
+            ValueError: If it is not in `[0, 1)`.
+        """
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path must be in [0, 1), but got {self.drop_path!r}.")
+
+    def layers(self, block: int, blocks: int) -> list[keras.layers.Layer]:
+        """Returns the learned scale and the drop path of a branch, those of them that it has.
+
+        Args:
+            block: Number of the block in the network, from 1.
+            blocks: Number of all blocks; the drop path rises linearly up to the last.
+
+        Example:
+
+        >>> [layer.name for layer in Regularization(0.1, branch_scale=0.0).layers(1, 8)]
+        ['scale', 'drop_path']
+        """
+        layers = []
+        if self.branch_scale is not None:
+            layers.append(LearnedScale(self.branch_scale, name="scale"))
+        if self.drop_path:
+            layers.append(DropPath(self.drop_path * block / blocks, name="drop_path"))
+        return layers
+
+
+class Description:
+    """A network described by groups of options; calling it makes the `keras.Model`.
+
+    Attributes:
+        groups: The groups, dataclasses by the names of the attributes that hold them.
+    """
+
+    groups: ClassVar[dict[str, type]] = {}
+
+    def __init__(self, name: str, description: str, **options: Any):
+        self.name = name
+        self.description = description
+        owners = {
+            field.name: attribute
+            for attribute, group in self.groups.items()
+            for field in dataclasses.fields(group)
+        }
+        for option in options:
+            if option not in owners:
+                near = difflib.get_close_matches(option, owners) or list(owners)
+                raise ValueError(f"{name} has no option {option!r}. Did you mean: {near}?")
+        for attribute, group in self.groups.items():
+            of_group = {key: value for key, value in options.items() if owners[key] == attribute}
+            setattr(self, attribute, group(**of_group))
+
+    def __call__(self, **changes: Any) -> keras.Model:
+        """Makes the model.
+
+        Args:
+            **changes: Any options, with their values for this model.
+
+        Returns:
+            A functional `keras.Model`.
+
+        Raises:
+            ValueError: If there is no such option, or one is out of range.
+        """
+        described = self.variant(**changes)
+        described._check()
+        return described._model()
+
+    def _check(self) -> None:
+        raise NotImplementedError
+
+    def _model(self) -> keras.Model:
+        raise NotImplementedError
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options by name, with their values; `name` and `description` are the first."""
+        options = {"name": self.name, "description": self.description}
+        for attribute in self.groups:
+            options |= vars(getattr(self, attribute))
+        return options
+
+    def variant(self, **changes: Any) -> Self:
+        """Returns a description with some options changed.
+
+        Args:
+            **changes: Options by name, `name` and `description` among them.
+
+        Raises:
+            ValueError: If there is no such option.
+        """
+        return type(self)(**{**self.options, **changes})
+
+
+def logits(num_classes: int) -> keras.layers.Layer:
+    """Returns the last layer of a network, in float32 also under mixed precision.
 
     Args:
-        description: A dataclass with a field `name`.
-        changes: The new values of fields.
+        num_classes: Number of logits.
 
-    Returns:
-        Another description.
+    Example:
 
-    Raises:
-        ValueError: If there is no such field.
+    >>> logits(10).name
+    'logits'
     """
-    fields = [field.name for field in dataclasses.fields(description)]
-    for name in changes:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields) or fields
-            raise ValueError(f"{description.name} has no option {name!r}. Did you mean: {near}?")
-    return dataclasses.replace(description, **changes)
+    dtype = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
+    return keras.layers.Dense(num_classes, dtype=dtype, name="logits")

@@ -1,9 +1,9 @@
 """Residual networks of convolutions: one description, from which any of them is assembled."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -18,26 +18,14 @@ from reszoo.layers import (
     post_activation,
     pre_activation,
 )
-from reszoo.layers.normalization import Norm, convolution_options
-from reszoo.layers.shapes import check_positive_integers
-from reszoo.models.branch_ends import check_drop_path, end_of_branch
-from reszoo.models.branches import (
-    Basic,
-    MakeConvolution,
-    Place,
-    cifar_stem,
-    deep_stem,
-    imagenet_stem,
-)
+from reszoo.layers.normalization import convolution_options
+from reszoo.layers.shapes import SPATIAL_AXES, Tensor, check_positive_integers
+from reszoo.models.branches import BranchChoice, Normalization, basic
 from reszoo.models.gates import GateChoice, gate_choice
-from reszoo.models.options import changed
+from reszoo.models.options import Description, Regularization, logits
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
+from reszoo.models.stages import STEMS, BlockSpec, Stages
 
-BranchChoice = Callable[[MakeConvolution, Place], list[Convolution]]
-
-_STEMS = {"imagenet": imagenet_stem, "deep": deep_stem, "cifar": cifar_stem}
-BASIC = Basic()
-_AXES = {1: "(steps, channels)", 2: "(height, width, channels)", 3: "(depth, height, width, ...)"}
 _GLOBAL_AVERAGE = {
     1: keras.layers.GlobalAveragePooling1D,
     2: keras.layers.GlobalAveragePooling2D,
@@ -46,54 +34,82 @@ _GLOBAL_AVERAGE = {
 
 
 @dataclass(frozen=True)
-class ResNet:
+class Task:
+    """What goes in and comes out; `ResNet` explains the fields."""
+
+    num_classes: int = 1000
+    input_shape: tuple[int | None, ...] = (224, 224, 3)
+    spatial_axes: int = 2
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """The two paths of each block and how they meet; `ResNet` explains the fields."""
+
+    branch: BranchChoice = basic
+    shortcut: str | ShortcutChoice = "projection"
+    gate: str | GateChoice | None = None
+    pooled_projection: bool = False
+    squeeze_excitation: int = 0
+
+
+class ResNet(Description):
     """A residual network, described; calling it makes the `keras.Model`.
 
-    `ResNet18`, `WideResNet28x10` and the others are instances. A call takes any of the fields
-    below as an argument, for that one model: `ResNet18(num_classes=10, norm="group")`. Calling
-    makes a functional `keras.Model` from images to logits `(batch, num_classes)`, in float32 also
-    under mixed precision. Blocks are `ResidualBlock`s named `stage1_block1` and so on.
+    `ResNet18`, `WideResNet28x10` and the others are instances. A call takes any of the options
+    below, for that one model: `ResNet18(num_classes=10, norm="group")`. It makes a functional
+    `keras.Model` from images to logits `(batch, num_classes)`, in float32 also under mixed
+    precision. Blocks are `ResidualBlock`s named `stage1_block1` and so on.
 
-    Attributes:
+    The options are kept in five groups: `task`, what goes in and comes out; `stages`, `block` and
+    `normalization`, the architecture; and `regularization`.
+
+    Args:
         name: Name of the model.
-        description: What it is, in one line.
-        blocks: Number of blocks of each stage.
-        num_classes: Number of logits; 0 gives the pooled features instead.
-        input_shape: `(height, width, channels)` of the images, in pixels; sizes may be `None`.
+        description: One line that says what it is.
+        blocks: Number of blocks of each stage (the first of the group `stages`).
+        width: Filters of the first stage (inner ones, in bottlenecks); every stage doubles them.
         stem: `"imagenet"` (7x7 convolution of stride 2, then max pooling), `"deep"` (three 3x3
             convolutions, then max pooling) or `"cifar"` (one 3x3 convolution, for small images).
-        width: Filters of the first stage (inner ones, in bottlenecks); every stage doubles them.
+        stem_width: Filters of the stem; `None` for `width`.
+        strides_at: The block of a stage that has the stride, `"first"`, or `"last"` of the stage
+            before (as keras.applications' V2).
+        output_stride: Largest stride of the feature maps, in pixels: later stages dilate their
+            convolutions instead. `None` for the network's own.
+        branch: The branch of every block (the first of the group `block`):
+            `reszoo.models.branches.basic`, a `Bottleneck()` of the same file or a function of a
+            `BlockSpec` and a `Normalization` like them.
         shortcut: The shortcut of every block: `"projection"` (identity, and a projection where
             the shape changes: option B), `"always_projection"` (C), `"zero_pad"` (without
             parameters: A), `"none"` (a plain network), `"stop_gradient"`, `"constant_scale"`,
             `"gated"`, `"dropout"`, or a function of `(input_channels, filters, strides)` that
             returns a Keras layer or `None`.
-        zero_init_last_scale: Whether each block's last normalization starts with scale zero.
+        gate: What passes of the two paths where they meet: `None` (all), `"stop_branch_output"`,
+            `"stop_branch_input"`, `"scale_branch"`, `"scale_skip"`, `"half_both"`, `"exclusive"`,
+            or a function as `reszoo.models.gates.gate_choice` takes it.
+        pooled_projection: Whether projections average over pixels instead of skipping them (D).
+        squeeze_excitation: Channels per unit of the squeeze-and-excitation in each branch, or 0.
         norm: `"batch"`, `"sync_batch"`, `"group"` (with weight standardization), `None`, or a
-            function that makes a layer, as `reszoo.layers.normalization` takes it.
+            function that makes a layer, as `reszoo.layers.normalization` takes it (the first of
+            the group `normalization`).
         activation: The activation everywhere, anything `keras.activations.get` takes.
-        gate: How the two paths meet: `None` (added), `"stop_branch_output"`,
-            `"stop_branch_input"`, `"stop_skip"`, `"scale_branch"`, `"scale_skip"`, `"half_both"`,
-            `"exclusive"`, or a function as `reszoo.models.gates.gate_choice` takes it.
+        zero_init_last_scale: Whether each block's last normalization starts with scale zero.
+        preactivation: Whether normalization and activation come before each convolution.
         drop_path: Stochastic depth: share of the examples that drop the last block's branch while
-            training; it rises linearly over the blocks (Huang et al. 2016, equation 4).
+            training; it rises linearly over the blocks (Huang et al. 2016, equation 4). The first
+            of the group `regularization`.
         branch_scale: Start of a learned number that each branch is multiplied by, or `None`. With
             0.0 it is ReZero; with `norm=None` as well, SkipInit.
-        squeeze_excitation: Channels per unit of the squeeze-and-excitation in each branch, or 0.
-        output_stride: Largest stride of the feature maps, in pixels: later stages dilate their
-            convolutions instead. `None` for the network's own.
+        num_classes: Number of logits; 0 gives the pooled features instead (the first of the group
+            `task`).
+        input_shape: `(height, width, channels)` of the images, in pixels; sizes may be `None`.
+        spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
         features: Names of stages or blocks (`"stage2"`, `"stage3_block1"`, `"stem"`): the model
             then gives a dictionary of these feature maps instead of logits.
-        branch: The convolutions of a block, `Basic()`, `Bottleneck()` or a function like them.
-        preactivation: Whether normalization and activation come before each convolution.
-        pooled_projection: Whether projections average over pixels instead of skipping them (D).
-        stem_width: Filters of the stem; `None` for `width`.
-        strides_at: Which block of a stage has the stride, `"first"`, or `"last"` of the stage
-            before (as keras.applications' V2).
-        spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: If a field is out of range, or a name is unknown.
+        ValueError: If there is no such option; when called, if one is out of range.
 
     Reference:
         He et al. 2015, "Deep residual learning for image recognition"; He et al. 2016, "Identity
@@ -107,29 +123,21 @@ class ResNet:
     (None, 10)
     """
 
-    name: str
-    description: str
-    blocks: tuple[int, ...]
-    num_classes: int = 1000
-    input_shape: tuple[int | None, ...] = (224, 224, 3)
-    stem: str | Callable[[MakeConvolution, int], list[keras.layers.Layer]] = "imagenet"
-    width: int = 64
-    shortcut: str | ShortcutChoice = "projection"
-    zero_init_last_scale: bool = False
-    norm: Norm = "batch"
-    activation: str | Callable = "relu"
-    gate: str | GateChoice | None = None
-    drop_path: float = 0.0
-    branch_scale: float | None = None
-    squeeze_excitation: int = 0
-    output_stride: int | None = None
-    features: tuple[str, ...] = ()
-    branch: BranchChoice = BASIC
-    preactivation: bool = False
-    pooled_projection: bool = False
-    stem_width: int | None = None
-    strides_at: str = "first"
-    spatial_axes: int = 2
+    groups: ClassVar = {
+        "task": Task,
+        "stages": Stages,
+        "block": Block,
+        "normalization": Normalization,
+        "regularization": Regularization,
+    }
+    task: Task
+    stages: Stages
+    block: Block
+    normalization: Normalization
+    regularization: Regularization
+
+    def __init__(self, name: str, description: str, blocks: tuple[int, ...], **options: Any):
+        super().__init__(name, description, blocks=blocks, **options)
 
     def __call__(
         self,
@@ -145,161 +153,128 @@ class ResNet:
         Args:
             num_classes: Number of logits; `None`, here and below, for the description's own.
             input_shape: Shape of one image.
-            stem: As the field.
-            width: As the field.
-            shortcut: As the field.
-            **changes: Any other fields of `ResNet`, with their values for this model.
+            stem: As above, like the two after it.
+            width: Filters of the first stage.
+            shortcut: The shortcut of every block.
+            **changes: Any other options of `ResNet`, with their values for this model.
 
         Returns:
             A functional `keras.Model`.
 
         Raises:
-            ValueError: If there is no such field, or one is out of range.
+            ValueError: If there is no such option, or one is out of range.
         """
         first = {"num_classes": num_classes, "input_shape": input_shape, "stem": stem}
         first |= {"width": width, "shortcut": shortcut}
-        changes |= {field: value for field, value in first.items() if value is not None}
-        described = changed(self, changes)
-        described._check()
-        return described._model()
+        changes |= {option: value for option, value in first.items() if value is not None}
+        return super().__call__(**changes)
 
-    def _check(self):
-        if len(self.input_shape) != self.spatial_axes + 1 or self.input_shape[-1] is None:
+    def _check(self) -> None:
+        axes, shape, stem = self.task.spatial_axes, self.task.input_shape, self.stages.stem
+        if len(shape) != axes + 1 or shape[-1] is None:
             raise ValueError(
-                f"input_shape of {self.name} is {_AXES[self.spatial_axes]} with a known number of "
-                f"channels, for example {(224,) * self.spatial_axes + (3,)}, but got "
-                f"{self.input_shape!r}."
+                f"input_shape of {self.name} must be ({SPATIAL_AXES[axes]}, channels) with a known "
+                f"number of channels, for example {(224,) * axes + (3,)}, but got {shape!r}."
             )
-        check_positive_integers(self.name, width=self.width)
-        if self.num_classes != 0:
-            check_positive_integers(self.name, num_classes=self.num_classes)
-        if not callable(self.stem) and self.stem not in _STEMS:
-            raise ValueError(f'stem is "imagenet" or "cifar" or "deep", but got {self.stem!r}.')
-        check_drop_path(self.drop_path)
-        if self.zero_init_last_scale and self.preactivation:
+        check_positive_integers(self.name, width=self.stages.width)
+        if self.task.num_classes != 0:
+            check_positive_integers(self.name, num_classes=self.task.num_classes)
+        if not callable(stem) and stem not in STEMS:
+            raise ValueError(f'stem must be "imagenet", "deep" or "cifar", but got {stem!r}.')
+        self.regularization.check()
+        if self.normalization.zero_init_last_scale and self.normalization.preactivation:
             raise ValueError(
                 "zero_init_last_scale=True needs a normalization at the end of a branch, and a "
                 "pre-activation branch has none. Use branch_scale=0.0, which does the same."
             )
 
-    def _model(self):
+    def _model(self) -> keras.Model:
         # Keras's default is float32, which would cut the digits of images in float64.
         dtype = keras.config.dtype_policy().variable_dtype
-        inputs = keras.Input(self.input_shape, dtype=dtype, name="images")
+        inputs = keras.Input(self.task.input_shape, dtype=dtype, name="images")
         stem = Chain(self._stem(), name="stem")
         x = stem(inputs)
         maps = {"stem": x}
-        for place in self._places(stem.strides):
-            x = self._block(x, place)
-            maps |= {place.name: x, place.name.split("_")[0]: x}
-        outputs = self._chosen(maps) if self.features else self._head(x)
+        for spec in self.stages.specs(stem.strides):
+            x = self._block(x, spec)
+            maps |= {spec.name: x, spec.name.split("_")[0]: x}
+        outputs = self._chosen(maps) if self.task.features else self._head(x)
         return keras.Model(inputs, outputs, name=self.name)
 
-    def _stem(self):
-        width = self.stem_width or self.width
-        if callable(self.stem):
-            return self.stem(self._convolution, width)
-        convolutions = _STEMS[self.stem](self._convolution, width)
-        if self.preactivation:
+    def _stem(self) -> list[keras.layers.Layer]:
+        stem, norm, activation = self.stages.stem, self.normalization.norm, self._activation
+        if callable(stem):
+            return stem(self._convolution, self.stages.stem_width or self.stages.width)
+        convolutions = self.stages.stem_convolutions(stem, self._convolution)
+        if self.normalization.preactivation:
             # What follows the last convolution belongs to the first block.
-            layers = pre_activation(convolutions, self.norm, self.activation, activated=True)
-        else:
-            layers = post_activation(convolutions, self.norm, self.activation)
-            name = f"activation{len(convolutions)}"
-            layers.append(keras.layers.Activation(self.activation, name=name))
-        return layers if self.stem == "cifar" else [*layers, MaxPool(name="pool")]
-
-    def _places(self, stride: int) -> Iterator[Place]:
-        """Yields where each block stands; `stride` is that of the feature map so far."""
-        total, dilation, index = sum(self.blocks), 1, 0
-        for stage, count in enumerate(self.blocks, start=1):
-            for block in range(1, count + 1):
-                index, before, strides = index + 1, dilation, 1
-                if self._downsamples(stage, block):
-                    strides, dilation = self._stride_or_dilation(stride, dilation)
-                    stride *= strides
-                yield Place(
-                    f"stage{stage}_block{block}",
-                    self.width * 2 ** (stage - 1),
-                    strides,
-                    (before, dilation),
-                    self.drop_path * index / total,
-                )
-
-    def _downsamples(self, stage, block):
-        if self.strides_at == "first":
-            return stage > 1 and block == 1
-        return stage < len(self.blocks) and block == self.blocks[stage - 1]
-
-    def _stride_or_dilation(self, stride, dilation):
-        if self.output_stride is None or stride * 2 <= self.output_stride:
-            return 2, dilation
-        if stride > self.output_stride:
-            raise ValueError(
-                f"output_stride={self.output_stride} is smaller than the stride {stride} that "
-                f"{self.name} has already in its stem. Give {stride}, {2 * stride} or more."
+            layers = pre_activation(
+                convolutions, norm, self.normalization.activation, activated=True
             )
-        return 1, 2 * dilation
+        else:
+            layers = post_activation(convolutions, norm, self.normalization.activation)
+            layers.append(activation(f"activation{len(convolutions)}"))
+        return layers if stem == "cifar" else [*layers, MaxPool(name="pool")]
 
-    def _block(self, x, place: Place):
-        convolutions = self.branch(self._convolution, place)
-        filters = convolutions[-1].filters
-        activated = self.preactivation and x.shape[-1] != filters
+    def _block(self, x: Tensor, spec: BlockSpec) -> Tensor:
+        branch = self.block.branch(spec, self.normalization)
+        filters, preactivation = branch.convolutions[-1].filters, self.normalization.preactivation
+        activated = preactivation and x.shape[-1] != filters
         if activated:
             # Where the shape changes both paths start from the activated input (He et al. 2016).
-            x = self._activated(x, f"{place.name}_preactivation")
-        choose = shortcut_choice(self.shortcut, self._project)
-        return gate_choice(self.gate)(
-            self._branch_layers(convolutions, activated, place.drop_path),
-            choose(x.shape[-1], filters, place.strides),
-            activation=None if self.preactivation else self.activation,
-            name=place.name,
+            x = self._activated(x, f"{spec.name}_preactivation")
+        layers = branch.layers
+        if preactivation:
+            norm, activation = self.normalization.norm, self.normalization.activation
+            layers = pre_activation(branch.convolutions, norm, activation, activated)
+        choose = shortcut_choice(self.block.shortcut, self._project)
+        return gate_choice(self.block.gate)(
+            [*layers, *self._end_of_branch(spec.number)],
+            choose(x.shape[-1], filters, spec.strides),
+            activation=None if preactivation else self.normalization.activation,
+            name=spec.name,
         )(x)
 
-    def _branch_layers(self, convolutions, activated, drop_path):
-        if self.preactivation:
-            layers = pre_activation(convolutions, self.norm, self.activation, activated)
-        else:
-            layers = post_activation(
-                convolutions, self.norm, self.activation, self.zero_init_last_scale
-            )
-        if self.squeeze_excitation:
-            layers.append(SqueezeExcitation(self.squeeze_excitation, name="squeeze_excitation"))
-        return [*layers, *end_of_branch(self.branch_scale, drop_path)]
+    def _end_of_branch(self, block: int) -> list[keras.layers.Layer]:
+        layers = self.regularization.layers(block, sum(self.stages.blocks))
+        if not self.block.squeeze_excitation:
+            return layers
+        squeeze = SqueezeExcitation(self.block.squeeze_excitation, name="squeeze_excitation")
+        return [squeeze, *layers]
 
-    def _project(self, filters, strides):
-        if self.preactivation:
+    def _project(self, filters: int, strides: int) -> keras.layers.Layer:
+        norm = self.normalization.norm
+        if self.normalization.preactivation:
             convolution = self._convolution(filters, 1, strides, name="conv")
             return Chain([convolution], name="projection")
-        if not self.pooled_projection:
-            return ProjectionShortcut(filters, strides, self.norm, name="projection")
+        if not self.block.pooled_projection:
+            return ProjectionShortcut(filters, strides, norm, name="projection")
         pool = [AveragePool(strides, strides, name="pool")] if strides > 1 else []
-        project = ProjectionShortcut(filters, norm=self.norm, name="after_pool")
+        project = ProjectionShortcut(filters, norm=norm, name="after_pool")
         return Chain([*pool, project], name="pooled_projection")
 
-    def _activated(self, x, name):
-        activation = keras.layers.Activation(self.activation, name="activation")
-        return Chain([*normalization(self.norm, "norm"), activation], name=name)(x)
+    def _activated(self, x: Tensor, name: str) -> Tensor:
+        layers = [*normalization(self.normalization.norm, "norm"), self._activation("activation")]
+        return Chain(layers, name=name)(x)
 
-    def _head(self, x):
-        if self.preactivation:
+    def _head(self, x: Tensor) -> Tensor:
+        if self.normalization.preactivation:
             x = self._activated(x, "postactivation")
-        pool = _GLOBAL_AVERAGE[self.spatial_axes](data_format="channels_last", name="pool")
-        x = pool(x)
-        if self.num_classes == 0:
-            return x
-        # Logits stay in float32 under mixed precision, for the softmax's sake.
-        dtype = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        return keras.layers.Dense(self.num_classes, dtype=dtype, name="logits")(x)
+        pool = _GLOBAL_AVERAGE[self.task.spatial_axes]
+        x = pool(data_format="channels_last", name="pool")(x)
+        return logits(self.task.num_classes)(x) if self.task.num_classes else x
 
-    def _chosen(self, maps):
-        unknown = [name for name in self.features if name not in maps]
+    def _chosen(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        unknown = [name for name in self.task.features if name not in maps]
         if unknown:
             raise ValueError(
                 f"{self.name} has no feature maps {unknown}. It has: {', '.join(maps)}."
             )
-        return {name: maps[name] for name in self.features}
+        return {name: maps[name] for name in self.task.features}
+
+    def _activation(self, name: str) -> keras.layers.Layer:
+        return keras.layers.Activation(self.normalization.activation, name=name)
 
     @property
-    def _convolution(self):
-        return functools.partial(Convolution, **convolution_options(self.norm))
+    def _convolution(self) -> Callable[..., Convolution]:
+        return functools.partial(Convolution, **convolution_options(self.normalization.norm))

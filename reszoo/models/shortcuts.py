@@ -1,4 +1,4 @@
-"""Which shortcut each block of a network gets: the choices by name."""
+"""Shortcuts of networks: the choices by name."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ Projection = Callable[[int, int], keras.layers.Layer]
 def projection(project: Projection) -> ShortcutChoice:
     """Identity where the shapes agree, else a projection (He et al. 2015, option B)."""
 
-    def choose(input_channels, filters, strides):
+    def choose(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
         return None if strides == 1 and input_channels == filters else project(filters, strides)
 
     return choose
@@ -50,33 +50,35 @@ def stop_gradient(project: Projection) -> ShortcutChoice:
 
 def constant_scale(project: Projection) -> ShortcutChoice:
     """The shortcut of `zero_pad` times 0.5 (He et al. 2016, constant scaling)."""
-    return _followed_by(lambda: ConstantScale(0.5, name="scale"), project)
+    base = zero_pad(project)
+    return lambda *shape: followed_by(base(*shape), ConstantScale(0.5, name="scale"))
 
 
 def dropout(project: Projection) -> ShortcutChoice:
     """The shortcut of `zero_pad` with dropout of 0.5 (He et al. 2016, dropout shortcut)."""
-    return _followed_by(lambda: keras.layers.Dropout(0.5, name="dropout"), project)
+    base = zero_pad(project)
+    return lambda *shape: followed_by(base(*shape), keras.layers.Dropout(0.5, name="dropout"))
 
 
 def gated(project: Projection) -> ShortcutChoice:
     """The shortcut of `zero_pad`, gated, from bias -6 (He et al. 2016, shortcut-only gating)."""
     base = zero_pad(project)
 
-    def choose(input_channels, filters, strides):
+    def choose(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
         gate = Gate(filters, strides, initial_bias=-6.0, name="gate")
         return GatedShortcut(gate, base(input_channels, filters, strides), name="gated")
 
     return choose
 
 
-def _followed_by(make_layer, project):
-    base = zero_pad(project)
+def followed_by(shortcut: keras.layers.Layer | None, layer: keras.layers.Layer) -> Chain:
+    """Returns a shortcut with one layer after it.
 
-    def choose(*shape):
-        shortcut = base(*shape)
-        return Chain([*([] if shortcut is None else [shortcut]), make_layer()], name="shortcut")
-
-    return choose
+    Args:
+        shortcut: The shortcut; `None` is the identity.
+        layer: The layer.
+    """
+    return Chain([layer] if shortcut is None else [shortcut, layer], name="shortcut")
 
 
 SHORTCUTS: dict[str, Callable[[Projection], ShortcutChoice]] = {
@@ -109,7 +111,7 @@ def shortcut_choice(shortcut: str | ShortcutChoice, project: Projection) -> Shor
         return shortcut
     if shortcut not in SHORTCUTS:
         raise ValueError(
-            f"There is no shortcut {shortcut!r}. Give one of {', '.join(map(repr, SHORTCUTS))}, or "
-            "a function of (input_channels, filters, strides) that returns a Keras layer or None."
+            f"There is no shortcut {shortcut!r}. Give one of {', '.join(map(repr, SHORTCUTS))} "
+            "or a function of (input_channels, filters, strides) that returns a layer or None."
         )
     return SHORTCUTS[shortcut](project)

@@ -1,10 +1,13 @@
 """The convolutional residual networks of the papers, as data."""
 
-import dataclasses
+from typing import Any
+
+import keras
 
 from reszoo.layers import Chain, Convolution, MaxPool, ZeroPadShortcut
-from reszoo.models.branches import Basic, Bottleneck
+from reszoo.models.branches import Bottleneck, BranchChoice, basic
 from reszoo.models.resnet import ResNet
+from reszoo.models.stages import MakeConvolution
 
 _DEPTHS = {
     18: (2, 2, 2, 2),
@@ -15,29 +18,28 @@ _DEPTHS = {
 }
 
 
-def _imagenet(depth, name, description, **fields):
-    branch = Basic() if depth < 50 else Bottleneck()
+def _imagenet(depth: int, name: str, description: str, **fields: Any) -> ResNet:
+    branch = basic if depth < 50 else Bottleneck()
     return ResNet(name, description, _DEPTHS[depth], **{"branch": branch, **fields})
 
 
-def _resnet(depth):
+def _resnet(depth: int) -> ResNet:
     return _imagenet(depth, f"resnet{depth}", f"ResNet-{depth} (v1.5), He et al. 2015")
 
 
-def _v1(depth):
+def _v1(depth: int) -> ResNet:
     about = f"ResNet-{depth} v1, stride on the first 1x1 convolution, He et al. 2015"
     return _imagenet(depth, f"resnet{depth}v1", about, branch=Bottleneck(strides_on=1))
 
 
-def _v2(depth):
+def _v2(depth: int) -> ResNet:
     about = f"ResNet-{depth} v2, full pre-activation, He et al. 2016"
     return _imagenet(depth, f"resnet{depth}v2", about, preactivation=True)
 
 
-def _keras_v2(depth):
+def _keras_v2(depth: int) -> ResNet:
     about = f"ResNet-{depth} v2 as in keras.applications: biases, strides at the stages' ends"
-    return dataclasses.replace(
-        _v2(depth),
+    return _v2(depth).variant(
         name=f"resnet{depth}v2_keras",
         description=about,
         branch=Bottleneck(output_bias=True),
@@ -47,30 +49,32 @@ def _keras_v2(depth):
     )
 
 
-def _keras_v2_stem(convolution, width):
+def _keras_v2_stem(convolution: MakeConvolution, width: int) -> list[keras.layers.Layer]:
     # Nothing rectifies before this pooling, so its zero padding can win.
     pool = MaxPool(padding_value=0.0, name="pool")
     return [convolution(width, 7, 2, use_bias=True, name="conv1"), pool]
 
 
-def _keras_v2_shortcut(input_channels, filters, strides):
+def _keras_v2_shortcut(
+    input_channels: int, filters: int, strides: int
+) -> keras.layers.Layer | None:
     if input_channels == filters:
         return None if strides == 1 else ZeroPadShortcut(filters, strides, name="subsample")
     return Chain([Convolution(filters, 1, strides, use_bias=True, name="conv")], name="projection")
 
 
-def _d(depth):
+def _d(depth: int) -> ResNet:
     about = f"ResNet-{depth}-D, deep stem and average-pooled shortcuts, He et al. 2019"
     return _imagenet(depth, f"resnet{depth}d", about, stem="deep", pooled_projection=True)
 
 
-def _plain(resnet):
+def _plain(resnet: ResNet) -> ResNet:
     name = resnet.name.replace("resnet", "plain")
     about = f"Plain-{name.removeprefix('plain')}: {resnet.name} without its shortcuts"
-    return dataclasses.replace(resnet, name=name, description=about, shortcut="none")
+    return resnet.variant(name=name, description=about, shortcut="none")
 
 
-def _cifar(name, description, blocks_per_stage, **fields):
+def _cifar(name: str, description: str, blocks_per_stage: int, **fields: Any) -> ResNet:
     return ResNet(
         name,
         description,
@@ -79,18 +83,18 @@ def _cifar(name, description, blocks_per_stage, **fields):
     )
 
 
-def _cifar_resnet(depth):
+def _cifar_resnet(depth: int) -> ResNet:
     about = f"ResNet-{depth} for CIFAR with shortcut A, He et al. 2015"
     return _cifar(f"resnet{depth}", about, (depth - 2) // 6, shortcut="zero_pad")
 
 
-def _cifar_v2(depth, branch, convolutions):
+def _cifar_v2(depth: int, branch: BranchChoice, convolutions: int) -> ResNet:
     about = f"Pre-activation ResNet-{depth} for CIFAR, He et al. 2016"
     fields = {"branch": branch, "preactivation": True}
     return _cifar(f"resnet{depth}v2", about, (depth - 2) // (3 * convolutions), **fields)
 
 
-def _wide(depth, times):
+def _wide(depth: int, times: int) -> ResNet:
     about = f"WRN-{depth}-{times} for CIFAR, Zagoruyko and Komodakis 2016"
     fields = {"width": 16 * times, "stem_width": 16, "preactivation": True}
     return _cifar(f"wide_resnet{depth}_{times}", about, (depth - 4) // 6, **fields)
@@ -123,7 +127,7 @@ ResNeXt50x32x4d, ResNeXt101x32x8d = (
 SEResNet50 = _imagenet(50, "seresnet50", "SE-ResNet-50, Hu et al. 2018", squeeze_excitation=16)
 
 ResNet20, ResNet32, ResNet44, ResNet56, ResNet110 = map(_cifar_resnet, (20, 32, 44, 56, 110))
-ResNet110V2 = _cifar_v2(110, Basic(), 2)
+ResNet110V2 = _cifar_v2(110, basic, 2)
 ResNet164V2, ResNet1001V2 = (_cifar_v2(depth, Bottleneck(), 3) for depth in (164, 1001))
 WideResNet28x10, WideResNet16x8 = _wide(28, 10), _wide(16, 8)
 
@@ -131,15 +135,13 @@ Plain18, Plain34, Plain20, Plain56, Plain110 = map(
     _plain, (ResNet18, ResNet34, ResNet20, ResNet56, ResNet110)
 )
 
-ResNet18x1D = dataclasses.replace(
-    ResNet18,
+ResNet18x1D = ResNet18.variant(
     name="resnet18_1d",
     description="ResNet-18 for sequences: convolutions over one axis",
     input_shape=(1024, 1),
     spatial_axes=1,
 )
-ResNet18x3D = dataclasses.replace(
-    ResNet18,
+ResNet18x3D = ResNet18.variant(
     name="resnet18_3d",
     description="ResNet-18 for volumes: convolutions over three axes",
     input_shape=(64, 64, 64, 1),

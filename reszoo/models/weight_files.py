@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -45,7 +46,7 @@ def read_weights(source: str | os.PathLike | keras.Model) -> Arrays:
     raise ValueError(f"{source!r} is none of {', '.join(s for many in _READERS for s in many)}.")
 
 
-def _from_model(model):
+def _from_model(model: keras.Model) -> Arrays:
     if any(isinstance(layer, ResidualBlock) for layer in model.layers):
         return {name: np.asarray(v) for name, v in named_weights(model).items()}
     return {
@@ -53,7 +54,7 @@ def _from_model(model):
     }
 
 
-def _leaves(model) -> Iterator[keras.layers.Layer]:
+def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _leaves(layer)
@@ -61,7 +62,7 @@ def _leaves(model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: Path) -> Arrays:
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -73,7 +74,7 @@ def _read_safetensors(path):
         raise ValueError(f"{os.fspath(path)!r} is no safetensors file: {error}.") from error
 
 
-def _read_torch(path):
+def _read_torch(path: Path) -> Arrays:
     try:
         import torch
     except ImportError as error:
@@ -98,12 +99,12 @@ def _read_torch(path):
     }
 
 
-def _read_h5(path):
+def _read_h5(path: Path) -> Arrays:
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            group = file.get("model_weights", file)
+            group = cast(h5py.Group, file.get("model_weights", file))
             if "layer_names" not in group.attrs:
                 raise ValueError(
                     f"{os.fspath(path)!r} names no layers, as Keras 3's .weights.h5. Load it into "
@@ -114,7 +115,7 @@ def _read_h5(path):
         raise ValueError(f"{os.fspath(path)!r} is no HDF5 file: {error}.") from error
 
 
-def _legacy_arrays(group):
+def _legacy_arrays(group: Any) -> Iterator[tuple[str, np.ndarray]]:
     for layer in group.attrs["layer_names"]:
         for weight in group[layer].attrs["weight_names"]:
             name = weight.decode() if isinstance(weight, bytes) else weight
@@ -122,8 +123,8 @@ def _legacy_arrays(group):
             yield "/".join(re.sub(r":\d+$", "", name).split("/")[-2:]), group[layer][name][()]
 
 
-def _read_keras(path):
-    return _from_model(keras.saving.load_model(path, compile=False))
+def _read_keras(path: Path) -> Arrays:
+    return _from_model(cast(keras.Model, keras.saving.load_model(path, compile=False)))
 
 
 _READERS = {
@@ -134,7 +135,7 @@ _READERS = {
 }
 
 
-def _download(source):
+def _download(source: str) -> str:
     """Returns the path of `hf://OWNER/NAME[@REVISION][/FILE]` in the local cache."""
     try:
         from huggingface_hub import hf_hub_download
@@ -154,7 +155,7 @@ def _download(source):
         raise ValueError(f"{source!r} could not be had: {reason}") from error
 
 
-def _keras_hub_model(preset):
+def _keras_hub_model(preset: str) -> keras.Model:
     try:
         import keras_hub
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What each weight is called: here, in torchvision, timm, keras.applications and KerasHub.
+"""Names of weights: here, in torchvision, timm, keras.applications and KerasHub.
 
 Names are found by walking the layers, not from the variables' paths, which lose their block once a
 model has been saved and loaded.
@@ -42,7 +42,7 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
     return dict(_walk(model, ""))
 
 
-def _walk(layer, prefix) -> Iterator[tuple[str, keras.Variable]]:
+def _walk(layer: keras.layers.Layer, prefix: str) -> Iterator[tuple[str, keras.Variable]]:
     children = _children(layer)
     below = {id(v) for child in children.values() for v in child.weights}
     for variable in layer.weights:
@@ -52,7 +52,7 @@ def _walk(layer, prefix) -> Iterator[tuple[str, keras.Variable]]:
         yield from _walk(child, f"{prefix}{name}/")
 
 
-def _children(layer):
+def _children(layer: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
     if isinstance(layer, keras.Model):
         return {child.name: child for child in layer.layers}
     if isinstance(layer, Chain):
@@ -62,6 +62,9 @@ def _children(layer):
         for attribute, value in vars(layer).items()
         if isinstance(value, keras.layers.Layer) and not attribute.startswith("_")
     }
+
+
+BlockNaming = Callable[[int, int], str]
 
 
 @dataclass(frozen=True)
@@ -99,38 +102,38 @@ class Scheme:
         return np.ascontiguousarray(array)
 
 
-def _is_pointwise_convolution(name, names):
+def _is_pointwise_convolution(name: str, names: frozenset[str]) -> bool:
     """Returns whether timm has a 1x1 convolution where we have a dense layer."""
     if "squeeze_excitation" in name:
         return True
     return name.startswith("logits") and _is_preactivation(names)
 
 
-def _is_preactivation(names):
+def _is_preactivation(names: frozenset[str]) -> bool:
     return any(name.startswith("postactivation/") for name in names)
 
 
-def _torchvision_key(name, names):
+def _torchvision_key(name: str, names: frozenset[str]) -> str | None:
     module, *inner, leaf = name.split("/")
     block = _BLOCK.match(module)
     if module == "stem":
-        place = _deep_stem(inner[0]) if "stem/conv3/kernel" in names else _norm_as("bn", inner[0])
+        theirs = _deep_stem(inner[0]) if "stem/conv3/kernel" in names else _norm_as("bn", inner[0])
     elif module == "logits":
-        place = "fc"
+        theirs = "fc"
     elif block and not block[3]:
         inside = _torch_shortcut(inner) if inner[0] == "shortcut" else _torch_branch(inner, "bn")
-        place = inside and f"layer{block[1]}.{int(block[2]) - 1}.{inside}"
+        theirs = inside and f"layer{block[1]}.{int(block[2]) - 1}.{inside}"
     else:
         return None
-    return place and _torch_leaf(place, leaf)
+    return theirs and _torch_leaf(theirs, leaf)
 
 
-def _timm_v2_key(name, names):
+def _timm_v2_key(name: str, names: frozenset[str]) -> str | None:
     module, *inner, leaf = name.split("/")
     block = _BLOCK.match(module)
-    place = {"postactivation": "norm", "logits": "head.fc"}.get(module)
+    theirs = {"postactivation": "norm", "logits": "head.fc"}.get(module)
     if module == "stem" and inner == ["conv1"] and "stem/conv3/kernel" not in names:
-        place = "stem.conv"
+        theirs = "stem.conv"
     elif block:
         if block[3]:
             inside = "norm1"
@@ -138,28 +141,28 @@ def _timm_v2_key(name, names):
             inside = "downsample.conv" if inner[-1] == "conv" else None
         else:
             inside = _torch_branch(inner, "norm")
-        place = inside and f"stages.{int(block[1]) - 1}.blocks.{int(block[2]) - 1}.{inside}"
-    return place and _torch_leaf(place, leaf)
+        theirs = inside and f"stages.{int(block[1]) - 1}.blocks.{int(block[2]) - 1}.{inside}"
+    return theirs and _torch_leaf(theirs, leaf)
 
 
-def _timm_key(name, names):
+def _timm_key(name: str, names: frozenset[str]) -> str | None:
     return (_timm_v2_key if _is_preactivation(names) else _torchvision_key)(name, names)
 
 
-def _torch_leaf(place, leaf):
-    return f"{place}.{_TORCH_LEAF[leaf]}" if leaf in _TORCH_LEAF else None
+def _torch_leaf(theirs: str, leaf: str) -> str | None:
+    return f"{theirs}.{_TORCH_LEAF[leaf]}" if leaf in _TORCH_LEAF else None
 
 
-def _norm_as(norm, name):
+def _norm_as(norm: str, name: str) -> str | None:
     return name.replace("norm", norm) if re.match(r"(conv|norm)\d$", name) else None
 
 
-def _deep_stem(name):
-    places = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4, "conv3": 6}
-    return "bn1" if name == "norm3" else f"conv1.{places[name]}"
+def _deep_stem(name: str) -> str:
+    positions = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4, "conv3": 6}
+    return "bn1" if name == "norm3" else f"conv1.{positions[name]}"
 
 
-def _torch_branch(inner, norm):
+def _torch_branch(inner: list[str], norm: str) -> str | None:
     match inner:
         case ["branch", "squeeze_excitation", dense]:
             return {"squeeze": "se.fc1", "excite": "se.fc2"}[dense]
@@ -168,36 +171,38 @@ def _torch_branch(inner, norm):
     return None
 
 
-def _torch_shortcut(inner):
-    places = {"conv": 0, "norm": 1}
-    if inner[-1] not in places:
+def _torch_shortcut(inner: list[str]) -> str | None:
+    positions = {"conv": 0, "norm": 1}
+    if inner[-1] not in positions:
         return None
     # An average pool stands before the projection of the D networks.
-    return f"downsample.{places[inner[-1]] + ('after_pool' in inner)}"
+    return f"downsample.{positions[inner[-1]] + ('after_pool' in inner)}"
 
 
-def _keras_key(block_name):
+def _keras_key(block_name: BlockNaming) -> Callable[[str, frozenset[str]], str | None]:
     """Returns the naming of keras.applications or KerasHub, which differ in the blocks' names."""
 
-    def key(name, names):
+    def key(name: str, names: frozenset[str]) -> str | None:
         module, *inner, leaf = name.split("/")
         block = _BLOCK.match(module)
-        place = {"postactivation": "post_bn", "logits": "predictions"}.get(module)
+        theirs = {"postactivation": "post_bn", "logits": "predictions"}.get(module)
         if module == "stem":
-            place = re.sub(r"(conv|norm)(\d)$", _keras_stem, inner[0])
+            theirs = re.sub(r"(conv|norm)(\d)$", _keras_stem, inner[0])
         elif block:
             inside = _keras_block(block, inner, _is_preactivation(names), block_name)
-            place = inside and block_name(int(block[1]), int(block[2])) + inside
-        return place and f"{place}/{leaf}"
+            theirs = inside and block_name(int(block[1]), int(block[2])) + inside
+        return theirs and f"{theirs}/{leaf}"
 
     return key
 
 
-def _keras_stem(match):
+def _keras_stem(match: re.Match[str]) -> str:
     return f"conv{match[2]}_{'conv' if match[1] == 'conv' else 'bn'}"
 
 
-def _keras_block(block, inner, preactivation, block_name):
+def _keras_block(
+    block: re.Match[str], inner: list[str], preactivation: bool, block_name: BlockNaming
+) -> str | None:
     before = "pre_activation_bn" if block_name is _hub_block else "preact_bn"
     if block[3]:
         return before
@@ -213,11 +218,11 @@ def _keras_block(block, inner, preactivation, block_name):
     return f"{number}_bn" if number else before
 
 
-def _applications_block(stage, block):
+def _applications_block(stage: int, block: int) -> str:
     return f"conv{stage + 1}_block{block}_"
 
 
-def _hub_block(stage, block):
+def _hub_block(stage: int, block: int) -> str:
     return f"stack{stage - 1}_block{block - 1}_"
 
 

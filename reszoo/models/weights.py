@@ -12,6 +12,10 @@ import numpy as np
 from reszoo.models.weight_files import Arrays, read_weights
 from reszoo.models.weight_names import SCHEMES, Scheme, named_weights, scheme_of
 
+Source = str | os.PathLike | keras.Model
+Misshapen = tuple[str, tuple[int, ...], tuple[int, ...]]  # a name, our shape and theirs
+Mismatch = tuple[list[str], list[Misshapen], list[str]]  # missing, misshapen, unexpected
+
 # What keras.applications adds to the variance.
 _APPLICATIONS_EPSILON = 1.001e-5
 
@@ -86,9 +90,9 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "res
     except ImportError as error:
         raise ValueError("save_weights needs pip install safetensors.") from error
     if not os.fspath(path).endswith(".safetensors"):
-        raise ValueError(f"Weights are saved as .safetensors, but got {os.fspath(path)!r}.")
+        raise ValueError(f"path must end in .safetensors, but got {os.fspath(path)!r}.")
     if format not in ("reszoo", "torchvision", "timm"):
-        raise ValueError(f'format is "reszoo", "torchvision" or "timm", but got {format!r}.')
+        raise ValueError(f'format must be "reszoo", "torchvision" or "timm", but got {format!r}.')
     arrays = _encoded(model, SCHEMES[format])
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -125,17 +129,18 @@ def freeze_backbone(model: keras.Model) -> None:
         layer.trainable = layer.name == "logits"
 
 
-def _scheme(name):
+def _scheme(name: str) -> Scheme:
     if name not in SCHEMES:
         raise ValueError(f"There is no scheme {name!r}. Give one of {', '.join(SCHEMES)}.")
     return SCHEMES[name]
 
 
-def _encoded(model, scheme):
+def _encoded(model: keras.Model, scheme: Scheme) -> Arrays:
     weights = named_weights(model)
     names = frozenset(weights)
-    keys = {name: scheme.key(name, names) for name in names}
-    nameless = sorted(name for name, key in keys.items() if key is None)
+    found = {name: scheme.key(name, names) for name in names}
+    keys = {name: key for name, key in found.items() if key is not None}
+    nameless = sorted(names - keys.keys())
     if nameless:
         raise ValueError(
             f"The format {scheme.name!r} has no name for {nameless[:5]} of {model.name!r}. Use "
@@ -152,7 +157,7 @@ class _Match:
     scheme: Scheme
     arrays: Arrays
 
-    def checked(self, source):
+    def checked(self, source: Source) -> tuple[list[str], Arrays]:
         """Returns what to say and the values to assign, or raises if they do not fit."""
         weights = named_weights(self.model)
         names = frozenset(weights)
@@ -175,7 +180,9 @@ class _Match:
         head_is_new = any(note.startswith("Head") for note in notes)
         return notes, {n: v for n, v in values.items() if not (head_is_new and _is_head(n))}
 
-    def _adapted(self, name, value, shape, notes):
+    def _adapted(
+        self, name: str, value: np.ndarray, shape: tuple[int, ...], notes: list[str]
+    ) -> np.ndarray:
         if name != "stem/conv1/kernel" or value.ndim != len(shape):
             return value
         channels, wanted = value.shape[-2], shape[-2]
@@ -187,7 +194,13 @@ class _Match:
         repeated = np.concatenate([value] * -(-wanted // channels), axis=-2)
         return repeated[..., :wanted, :] * (channels / wanted)
 
-    def _without_head(self, missing, misshapen, unexpected, notes):
+    def _without_head(
+        self,
+        missing: list[str],
+        misshapen: list[Misshapen],
+        unexpected: list[str],
+        notes: list[str],
+    ) -> Mismatch:
         """Takes a head of another size out of what does not fit, and says so."""
         heads = {
             self.scheme.key(f"logits/{leaf}", frozenset([*named_weights(self.model)]))
@@ -205,16 +218,22 @@ class _Match:
         return rest
 
 
-def _is_head(name):
+def _is_head(name: str) -> bool:
     return name.startswith("logits/")
 
 
-def _is_counter(key):
+def _is_counter(key: str) -> bool:
     """Returns whether an entry counts batches or draws random numbers, and is no weight."""
     return key.endswith("num_batches_tracked") or "seed_generator" in key
 
 
-def _mismatch(model, source, missing, misshapen, unexpected):
+def _mismatch(
+    model: keras.Model,
+    source: Source,
+    missing: list[str],
+    misshapen: list[Misshapen],
+    unexpected: list[str],
+) -> str:
     where = source.name if isinstance(source, keras.Model) else os.fspath(source)
     lines = [f"The weights in {where!r} do not fit {model.name!r}; nothing was changed."]
     for title, entries in (("Missing", missing), ("Unexpected", unexpected)):
@@ -226,12 +245,12 @@ def _mismatch(model, source, missing, misshapen, unexpected):
     return "\n".join(lines)
 
 
-def _listed(entries):
+def _listed(entries: list[str]) -> str:
     more = [f"and {len(entries) - 20} more"] if len(entries) > 20 else []
     return "; ".join([*entries[:20], *more])
 
 
-def _without_convolution_biases(arrays, model, scheme):
+def _without_convolution_biases(arrays: Arrays, model: keras.Model, scheme: Scheme) -> Arrays:
     """Folds what keras.applications has otherwise into the batch normalizations after it."""
     weights = named_weights(model)
     names = frozenset(weights)

@@ -476,20 +476,20 @@ def _steps_to_fall_at(values):
 
 
 def _options_of_the_model(values):
-    """Each description of a network has fields of its own; blocks are a number in some."""
+    """Each description of a network has options of its own; blocks are a number in some."""
     description = MODELS[values["model.name"]]
-    options = {field.name for field in dataclasses.fields(description)}
+    options = description.options
     for name in values:
         option = name.removeprefix("model.")
         if name != option and option not in {*options, "weights", "frozen"}:
             raise ValueError(f"{name} must be left out: {description.name} has no such option.")
-    blocks = values.get("model.blocks", description.blocks)
-    several = isinstance(description.blocks, tuple)
+    blocks = values.get("model.blocks", options["blocks"])
+    several = isinstance(options["blocks"], tuple)
     if not blocks or isinstance(blocks, tuple) != several:
         raise ValueError(
             f"model.blocks of {description.name} must be "
             f"{'a tuple, a number for each stage' if several else 'one whole number'}, such as "
-            f"{description.blocks}, but got {blocks}."
+            f"{options['blocks']}, but got {blocks}."
         )
 
 

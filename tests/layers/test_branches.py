@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo import BasicBranch, BottleneckBranch
+from reszoo import BasicBranch, BottleneckBranch, Convolution
 
 
 def symmetric_convolution(x, kernel, strides):
@@ -89,6 +89,8 @@ def test_config_is_the_constructors_arguments(branch):
     config = branch.get_config()
     arguments = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
     assert arguments.pop("expansion", 2) == 2
+    assert arguments.pop("inner", None) is None
+    assert arguments.pop("dilation_rates", [1, 1]) == [1, 1]
     assert arguments == {
         "filters": 4,
         "strides": 2,
@@ -109,3 +111,17 @@ def test_sublayers_have_stable_names():
     assert [layer.name for layer in BasicBranch(4).layers] == expected
     expected = [*expected, "activation2", "conv3", "norm3"]
     assert [layer.name for layer in BottleneckBranch(4).layers] == expected
+
+
+def test_the_inner_convolution_of_a_bottleneck_can_be_another():
+    x = np.ones((1, 8, 8, 8), "float32")
+    branch = BottleneckBranch(4, strides=2, inner=Convolution(8, 3, groups=2, name="conv2"))
+    assert [conv.strides for conv in branch.convolutions] == [2, 1, 1]
+    assert [conv.filters for conv in branch.convolutions] == [8, 8, 16]
+    branch = BottleneckBranch(4, strides=2, inner=Convolution(8, 3, strides=2))
+    assert [conv.strides for conv in branch.convolutions] == [1, 2, 1]
+    copy = BottleneckBranch.from_config(branch.get_config())
+    assert copy(x).shape == branch(x).shape == (1, 4, 4, 16)
+    assert copy.get_config() == branch.get_config()
+    with pytest.raises(ValueError, match="strides=3, but strides must be a multiple"):
+        BottleneckBranch(4, strides=2, inner=Convolution(4, 3, strides=3))

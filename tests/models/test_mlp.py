@@ -65,7 +65,7 @@ def test_nothing_passes_a_gate_that_stops_the_skip():
     ("options", "message"),
     [
         ({"wdith": 3}, "no option 'wdith'. Did you mean"),
-        ({"drop_path": 1.0}, "drop_path is in"),
+        ({"drop_path": 1.0}, "drop_path must be in"),
         ({"gate": "exclusive"}, "made of a convolution, but the branch has none"),
         ({"width": 0}, "width=0"),
         ({"shortcut": "always_projection"}, "no projections"),

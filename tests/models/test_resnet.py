@@ -123,7 +123,7 @@ def test_every_model_is_counted():
 @pytest.mark.parametrize("name", sorted(set(list_models()) - {"residual_mlp"}))
 def test_every_trainable_weight_receives_a_gradient(name):
     shape = {"resnet18_1d": (32, 1), "resnet18_3d": (16, 16, 16, 1)}.get(name, (32, 32, 3))
-    stages = 3 if RESNETS[name].input_shape == (32, 32, 3) else 4
+    stages = 3 if RESNETS[name].task.input_shape == (32, 32, 3) else 4
     model = create_model(
         name, num_classes=3, input_shape=shape, width=8, blocks=(2,) * stages, stem_width=8
     )
@@ -235,7 +235,7 @@ def test_create_model_suggests_the_nearest_name():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stem": "imagnet"}, '"imagenet" or "cifar"'),
+        ({"stem": "imagnet"}, '"deep" or "cifar"'),
         ({"shortcut": "identity"}, "'stop_gradient'"),
         ({"width": 0}, "width=0"),
         ({"num_classes": -1}, "num_classes=-1"),

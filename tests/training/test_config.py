@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict, config_dict
 
 from reszoo.data import Augmentation, Crop
 from reszoo.models import ResNet18, ResNet50V2Keras
-from reszoo.models.resnet import _STEMS
+from reszoo.models.stages import STEMS
 from reszoo.ranges import (
     Either,
     Exactly,
@@ -302,7 +301,7 @@ def test_the_words_are_those_of_what_takes_them():
         create_optimizer(name, 0.1)
     for name in FIELDS["schedule.name"].values.words:
         create_learning_rate(0.1, 0, 100, name=name, boundaries=(3,) * (name == "step"))
-    assert FIELDS["model.stem"].values.values.words == tuple(_STEMS)
+    assert FIELDS["model.stem"].values.values.words == tuple(STEMS)
     ResNet50V2Keras(width=4, strides_at="last")
 
 
@@ -318,7 +317,7 @@ def test_the_parts_of_a_pipeline_take_what_their_fields_take(section):
 def test_the_fields_of_the_model_are_its_options():
     # These are given by the data, are no text or number, or leave no network of images to train.
     others = {"description", "num_classes", "input_shape", "branch", "features", "spatial_axes"}
-    options = {field.name for field in dataclasses.fields(ResNet18)} - others
+    options = ResNet18.options.keys() - others
     of_the_run = {"name", "weights", "frozen"}
     named = {name.removeprefix("model.") for name in FIELDS if name.startswith("model.")}
     assert named - of_the_run == options - {"name"}
