@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from reszoo.models.weight_files import Arrays, read_weights
+from reszoo.models.weight_files import Arrays, is_counter, read_weights
 from reszoo.models.weight_names import SCHEMES, Scheme, named_weights, scheme_of
 
 Source = str | os.PathLike | keras.Model
@@ -59,11 +59,13 @@ def load_weights(
     []
     """
     arrays = read_weights(source)
-    chosen = scheme_of(list(arrays)) if scheme is None else _scheme(scheme)
+    chosen = _found_scheme(arrays, source) if scheme is None else _scheme(scheme)
     if chosen.name == "keras_applications":
         arrays = _without_convolution_biases(arrays, model, chosen)
     notes, values = _Match(model, chosen, arrays).checked(source)
     weights = named_weights(model)
+    # All of them before the first is assigned, so that an error leaves the model as it was.
+    values = {name: _cast(value, name, weights[name], source) for name, value in values.items()}
     for name, value in values.items():
         weights[name].assign(value)
     for note in notes:
@@ -129,6 +131,13 @@ def freeze_backbone(model: keras.Model) -> None:
         layer.trainable = layer.name == "logits"
 
 
+def _found_scheme(arrays: Arrays, source: Source) -> Scheme:
+    try:
+        return scheme_of(list(arrays))
+    except ValueError as error:
+        raise ValueError(f"{_called(source)!r}: {error}") from error
+
+
 def _scheme(name: str) -> Scheme:
     if name not in SCHEMES:
         raise ValueError(f"There is no scheme {name!r}. Give one of {', '.join(SCHEMES)}.")
@@ -173,7 +182,7 @@ class _Match:
             if value.shape != tuple(variable.shape):
                 misshapen.append((name, tuple(variable.shape), value.shape))
             values[name] = value
-        unexpected = [key for key in self.arrays if key not in used and not _is_counter(key)]
+        unexpected = [key for key in self.arrays if key not in used and not is_counter(key)]
         missing, misshapen, unexpected = self._without_head(missing, misshapen, unexpected, notes)
         if missing or misshapen or unexpected:
             raise ValueError(_mismatch(self.model, source, missing, misshapen, unexpected))
@@ -186,7 +195,8 @@ class _Match:
         if name != "stem/conv1/kernel" or value.ndim != len(shape):
             return value
         channels, wanted = value.shape[-2], shape[-2]
-        if channels == wanted:
+        others = value.shape[:-2] == tuple(shape[:-2]) and value.shape[-1] == shape[-1]
+        if channels in (0, wanted) or not others:
             return value
         notes.append(f"First convolution adapted from {channels} to {wanted} image channels.")
         if wanted == 1:
@@ -222,9 +232,25 @@ def _is_head(name: str) -> bool:
     return name.startswith("logits/")
 
 
-def _is_counter(key: str) -> bool:
-    """Returns whether an entry counts batches or draws random numbers, and is no weight."""
-    return key.endswith("num_batches_tracked") or "seed_generator" in key
+def _cast(value: np.ndarray, name: str, variable: keras.Variable, source: Source) -> np.ndarray:
+    """Returns a weight in the type of its variable, if it is one there."""
+    value = np.asarray(value)
+    with np.errstate(over="ignore"):
+        cast = value.astype(keras.ops.convert_to_numpy(variable).dtype)
+    if not np.isfinite(cast).all():
+        reason = f"has values that are too large for {variable.dtype}"
+    elif name.endswith("/moving_variance") and (value < 0).any():
+        reason = "is a variance with negative values"
+    else:
+        return cast
+    raise ValueError(
+        f"The weight {name} in {_called(source)!r} {reason}; nothing was changed. Save the weights "
+        "again, or give others."
+    )
+
+
+def _called(source: Source) -> str:
+    return source.name if isinstance(source, keras.Model) else os.fspath(source)
 
 
 def _mismatch(
@@ -234,14 +260,14 @@ def _mismatch(
     misshapen: list[Misshapen],
     unexpected: list[str],
 ) -> str:
-    where = source.name if isinstance(source, keras.Model) else os.fspath(source)
-    lines = [f"The weights in {where!r} do not fit {model.name!r}; nothing was changed."]
+    lines = [f"The weights in {_called(source)!r} do not fit {model.name!r}; nothing was changed."]
     for title, entries in (("Missing", missing), ("Unexpected", unexpected)):
         if entries:
             lines.append(f"{title} ({len(entries)}): {_listed(entries)}")
     if misshapen:
         shapes = [f"{name} is {theirs}, expected {ours}" for name, ours, theirs in misshapen]
         lines.append(f"Wrongly shaped ({len(shapes)}): {_listed(shapes)}")
+    lines.append("Give weights of the same architecture, or make the model that they are of.")
     return "\n".join(lines)
 
 
@@ -261,8 +287,10 @@ def _without_convolution_biases(arrays: Arrays, model: keras.Model, scheme: Sche
             shift = _APPLICATIONS_EPSILON - 1e-5
             folded[key] = arrays[key] + arrays[key].dtype.type(shift)
         match = re.fullmatch(r"(.+)_conv/bias", key)
-        if match and key not in own and f"{match[1]}_bn/moving_mean" in arrays:
-            folded[f"{match[1]}_bn/moving_mean"] = arrays[
-                f"{match[1]}_bn/moving_mean"
-            ] - folded.pop(key)
+        if match is None or key in own:
+            continue
+        mean = arrays.get(f"{match[1]}_bn/moving_mean")
+        # One of another shape stays, and is told as unexpected.
+        if mean is not None and mean.shape == arrays[key].shape:
+            folded[f"{match[1]}_bn/moving_mean"] = mean - folded.pop(key)
     return folded

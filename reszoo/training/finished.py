@@ -5,7 +5,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from reszoo.gradients.storage import as_path
+from reszoo.gradients.storage import as_path, is_stored
+from reszoo.models.untrusted_files import check_keras_file
+from reszoo.models.weight_files import reason_of
 from reszoo.training.run import MODEL_FILE
 from reszoo.training.signature import Signature
 
@@ -23,9 +25,11 @@ def load_model(workdir: str | Path) -> keras.Model:
     if not path.exists():
         raise ValueError(f"There is no {path}. Train first, with --mode=train.")
     try:
+        if not is_stored(path):
+            check_keras_file(path)
         model = keras.models.load_model(str(path))
     except Exception as error:  # a layer of the file can raise any
-        raise _broken(f"{path} cannot be loaded ({_reason(error)})") from error
+        raise _broken(f"{path} cannot be loaded: {reason_of(error).rstrip('.')}") from error
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
             raise _broken(f"The weight {weight.path!r} in {path} is not finite")
@@ -72,9 +76,3 @@ def _broken(reason):
         f"{reason}. Restore it, or delete it and start the run again: it is then written from the "
         "last checkpoint."
     )
-
-
-def _reason(error):
-    # Keras tells an error within an error within an error, each with its configuration before it.
-    text = str(error).split("Exception encountered: ")[-1].strip() or type(error).__name__
-    return text.splitlines()[0][:200]
