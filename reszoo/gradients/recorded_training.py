@@ -17,6 +17,7 @@ from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps, batches_applied
 from reszoo.gradients.statistics import HISTOGRAM_COUNTS, derive, ratio, statistics_of
+from reszoo.names import escaped_markdown, printable
 
 if TYPE_CHECKING:
     from reszoo.gradients.recorder import GradientRecorder
@@ -214,7 +215,8 @@ class RecordedTraining:
             logging.warning("%s", finding.text)
             self.model.stop_training |= alarm.stop_training
         if found:
-            self._writer.write_text(step, "\n\n".join(finding.text for _, finding in found))
+            texts = (escaped_markdown(printable(finding.text)) for _, finding in found)
+            self._writer.write_text(step, "\n\n".join(texts))
             self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
 
 

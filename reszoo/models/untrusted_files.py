@@ -90,18 +90,18 @@ def check_hdf5(file: h5py.File, where: str) -> None:
         for item in _items(group, where):
             if isinstance(item, h5py.Dataset):
                 _check_dataset(item, where)
-            elif isinstance(item, h5py.Group):
-                address = h5py.h5o.get_info(item.id).addr
-                groups += [item] if address not in seen else []
-                seen.add(address)
+            elif isinstance(item, h5py.Group) and item not in seen:
+                seen.add(item)
+                groups.append(item)
 
 
-def _items(group: h5py.Group, where: str) -> Iterator[h5py.Group | h5py.Dataset]:
+def _items(group: h5py.Group, where: str) -> Iterator[h5py.Group | h5py.Dataset | h5py.Datatype]:
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
+            place = f"{str(group.name).rstrip('/')}/{name}"
             raise ValueError(
-                f"{where} has a {type(link).__name__} at {group.name.rstrip('/')}/{name}, which "
+                f"{where} has a {type(link).__name__} at {place}, which "
                 "could read other files of this machine, and is not read. Save the weights anew, "
                 "without links."
             )
@@ -123,7 +123,7 @@ def _check_dataset(dataset: h5py.Dataset, where: str) -> None:
 
 
 def _chunks(dataset: h5py.Dataset) -> int:
-    sizes = zip(dataset.shape, dataset.chunks, strict=True)
+    sizes = zip(dataset.shape, dataset.chunks or (), strict=True)
     return math.prod(-(-size // chunk) for size, chunk in sizes)
 
 

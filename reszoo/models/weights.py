@@ -236,7 +236,7 @@ def _cast(value: np.ndarray, name: str, variable: keras.Variable, source: Source
     """Returns a weight in the type of its variable, if it is one there."""
     value = np.asarray(value)
     with np.errstate(over="ignore"):
-        cast = value.astype(keras.ops.convert_to_numpy(variable).dtype)
+        cast = value.astype(np.asarray(variable).dtype)
     if not np.isfinite(cast).all():
         reason = f"has values that are too large for {variable.dtype}"
     elif name.endswith("/moving_variance") and (value < 0).any():

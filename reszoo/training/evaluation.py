@@ -5,6 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from reszoo.gradients.storage import as_path
+from reszoo.names import printable
 from reszoo.training.config import checked
 from reszoo.training.confusion import (
     CONFUSION_FILE,
@@ -51,6 +52,6 @@ def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
 
 def _line(of_class):
     return (
-        f"class {of_class.name}: {of_class.accuracy:.2%} of {of_class.examples}, "
-        f"the others mostly taken for {of_class.taken_for}"
+        f"class {printable(of_class.name)}: {of_class.accuracy:.2%} of {of_class.examples}, "
+        f"the others mostly taken for {printable(of_class.taken_for)}"
     )

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data.images import read_image
 from reszoo.gradients.storage import as_path
+from reszoo.names import printable
 from reszoo.training.config import checked
 from reszoo.training.finished import check_fits, load_model
 from reszoo.training.run import create_crop, create_pipeline
@@ -44,5 +45,5 @@ def predict_run(
         (names[label], float(p[label])) for label, p in zip(best, probabilities, strict=True)
     ]
     for file, (name, probability) in zip(images, answers, strict=True):
-        print(f"{file}: {name} ({probability:.1%})")
+        print(f"{file}: {printable(name)} ({probability:.1%})")
     return answers

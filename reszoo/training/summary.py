@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import shlex
 import statistics
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import keras
 from reszoo.data import Pipeline
 from reszoo.gradients.storage import as_path
 from reszoo.json_files import to_json
+from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures
 from reszoo.training.metrics import write_atomically
 
 SUMMARY_FILE = "summary.json"
 COLUMNS = 80  # of a terminal
+LETTERS = 25  # of a class, of which each may be two columns wide
 
 
 def summarize(
@@ -78,7 +82,9 @@ def _speed(epochs, images_per_epoch):
     # A run that was stopped between an epoch's last batch and its test has no rate of that epoch.
     known = [rate for rate in rates if rate > 0]
     median = statistics.median(known) if known else 0.0
-    seconds = sum(images_per_epoch / (rate or median) for rate in rates) if known else 0.0
+    seconds = (
+        sum(images_per_epoch / (rate if rate > 0 else median) for rate in rates) if known else 0.0
+    )
     return {"train_seconds": seconds, "images_per_second": median}
 
 
@@ -109,12 +115,12 @@ def as_table(summary: dict[str, Any], workdir: str | Path) -> str:
         f"at best {summary['best_test_accuracy']:.2%}, after epoch {summary['best_epoch']}",
         "top-5 accuracy": f"{summary['test_top5_accuracy']:.2%}",
         "worst classes": ", ".join(
-            f"{of_class['name']} ({of_class['accuracy']:.1%})"
+            f"{clipped(printable(of_class['name']), LETTERS)} ({of_class['accuracy']:.1%})"
             for of_class in summary["worst_classes"]
         ),
         "speed": f"{_time(summary['train_seconds'])} of training steps, "
         f"{summary['images_per_second']:,.0f} images/s",
-        "TensorBoard": f"tensorboard --logdir {workdir}",
+        "TensorBoard": f"tensorboard --logdir {shlex.quote(str(workdir))}",
     }
     return "\n".join(_row(name, text) for name, text in rows.items() if text)
 
@@ -133,8 +139,15 @@ def _data(summary):
 
 
 def _row(name, text):
-    lines = textwrap.wrap(text, COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(f"{'' if index else name:<16}{line}" for index, line in enumerate(lines))
+    # A letter that is two columns wide counts as two.
+    wide = "".join(f"{each}\0" if _is_wide(each) else each for each in text)
+    lines = textwrap.wrap(wide, COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
+    rows = (f"{'' if index else name:<16}{line}" for index, line in enumerate(lines))
+    return "\n".join(rows).replace("\0", "")
+
+
+def _is_wide(character):
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def _time(seconds):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pandas as pd
@@ -33,3 +35,15 @@ def test_evaluating_names_the_worst_classes_and_writes_the_confusion_matrix(
 def test_there_is_no_model(config, tmp_path):
     with pytest.raises(ValueError, match="Train first"):
         evaluate_run(config, tmp_path / "none")
+
+
+def test_a_terminal_obeys_no_name_of_a_class(config, workdir, capsys, monkeypatch):
+    names = ("\x1b[2J", "a\nb", "你好", "$x$", *"456789")
+    source = dataclasses.replace(load_source("digits"), class_names=names)
+    monkeypatch.setattr("reszoo.training.run.load_source", lambda *_: source)
+    evaluate_run(config, workdir)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert all(line.split(" ")[0] in ("test", "class", "confusion") for line in said.splitlines())
+    table = pd.read_csv(workdir / "confusion.csv", index_col=0)
+    assert tuple(table.columns) == tuple(table.index) == names

@@ -1,3 +1,5 @@
+import io
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from reszoo.training.pictures import (
     examples_figure,
 )
 from reszoo.training.state import TrainingState
+from tests.odd_names import ODD_NAMES
 
 NAMES = tuple("0123456789")
 
@@ -108,3 +111,19 @@ def test_the_graph_has_the_layers(tmp_path, workdir):
     files.close()
     names = [node.name for node in events(tmp_path / "train").Graph().node]
     assert any("dense" in name and "MatMul" in name for name in names)
+
+
+def test_names_of_classes_are_text_whatever_is_in_them():
+    """Drawn without a warning, which here is an error."""
+    labels = np.arange(len(ODD_NAMES))
+    images = np.zeros((len(ODD_NAMES), 2, 2, 1))
+    for figure in (
+        examples_figure(images, labels, ODD_NAMES),
+        examples_figure(images[-20:], labels[-20:], ODD_NAMES),
+        confusion_figure(np.eye(len(ODD_NAMES), dtype=int), ODD_NAMES),
+    ):
+        figure.savefig(io.BytesIO())
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels[:3] == ["$a_$", r"$\frac{$", "_a"]
+    mixed = examples_figure(images[:1], np.eye(len(ODD_NAMES))[:1] / 2 + 0.01, ODD_NAMES)
+    assert mixed.axes[0].get_title().startswith("$a_$ 51%\n")

@@ -1,4 +1,6 @@
 import json
+import shlex
+import unicodedata
 
 import keras
 import pytest
@@ -7,6 +9,7 @@ from reszoo.data import Pipeline, load_source
 from reszoo.models import ResNet18
 from reszoo.training.confusion import ClassFigures
 from reszoo.training.summary import as_table, summarize, write_summary
+from tests.odd_names import ODD_NAMES
 
 
 def line(epoch, test_accuracy, images_per_second):
@@ -72,3 +75,16 @@ def test_no_mistake_no_worst_class(summary):
 def test_the_file_is_json(summary, tmp_path):
     write_summary(tmp_path / "summary.json", summary)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
+
+
+def test_the_table_fits_a_terminal_whatever_the_classes_are_called(summary):
+    for name in [*ODD_NAMES, "你" * 60]:
+        worst = [{"name": name, "accuracy": 0.5}] * 5
+        table = as_table(summary | {"worst_classes": worst}, "runs/$HOME; rm a")
+        lines = table.split("\n")
+        assert (
+            max(sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in x) for x in lines) <= 80
+        )
+        assert len(lines) <= 13
+        assert table.replace("\n", "").isprintable() or "\u200d" in table
+    assert shlex.split(lines[-1])[-1] == "runs/$HOME; rm a"
