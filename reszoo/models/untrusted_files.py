@@ -84,7 +84,8 @@ def check_hdf5(file: h5py.File, where: str) -> None:
         ValueError: If a link leads elsewhere, or a data set is stored in another file, is put
             together from others, is not written whole, or is far larger than what is stored.
     """
-    seen, groups = set(), [file]
+    seen: set[h5py.Group] = set()
+    groups: list[h5py.Group] = [file]
     while groups:
         group = groups.pop()
         for item in _items(group, where):
