@@ -24,6 +24,21 @@ _WHERE = "The log's header"
 _CURE = "Record the run again, or delete the file."
 
 
+def is_tag_of(found: str, tag: str) -> bool:
+    """Returns whether a tag is another one, or that with the digest of a header of its own.
+
+    Args:
+        found: The tag of a tensor.
+        tag: The plain tag.
+
+    Example:
+
+    >>> [is_tag_of(found, "flow") for found in ("flow", "flow@f00", "flow/norm")]
+    [True, True, False]
+    """
+    return found == tag or found.startswith(f"{tag}@")
+
+
 def parse_header(content: bytes | str) -> dict:
     """Reads the header of a log.
 

@@ -14,6 +14,7 @@ class Cadence:
         every_steps: The steps that are multiples of it are recorded.
         batches_per_step: How many batches make an update.
         batches: How many batches were tried before the next one.
+        position: How many of them are part of an update that is not made yet.
         due_step: The step that is being recorded, if any.
 
     Example:
@@ -26,24 +27,24 @@ class Cadence:
     every_steps: int
     batches_per_step: int
     batches: int
+    position: int = 0
     due_step: int | None = None
 
     @property
-    def next_due(self) -> int:
-        """The first step to record of those that are not over."""
-        step = self.batches // self.batches_per_step
-        return -(-step // self.every_steps) * self.every_steps
+    def next_step(self) -> int:
+        """The first step of which no batch is over."""
+        return self._next_begin // self.batches_per_step
 
     @property
-    def first_whole_step(self) -> int:
-        """The first step of which no batch is over."""
-        return -(-self.batches // self.batches_per_step)
+    def broken_step(self) -> int | None:
+        """The step that can no longer be recorded, though it should be: it has begun."""
+        step = (self.batches - self.position) // self.batches_per_step
+        return step if self.position and step % self.every_steps == 0 else None
 
     @property
     def batches_ahead(self) -> int:
         """How many batches may run before it has to be asked again; one, if a step is due."""
-        first = self.next_due * self.batches_per_step
-        return 1 if self.due_step is not None else max(1, first - self.batches)
+        return 1 if self.due_step is not None else max(1, self._next_due()[1] - self.batches)
 
     def begin(self, batches_at_once: int) -> bool:
         """Returns whether a step becomes due within the batches that are about to run.
@@ -51,15 +52,31 @@ class Cadence:
         Args:
             batches_at_once: How many batches that is at most.
         """
-        if self.due_step is not None:
+        step, begin = self._next_due()
+        if self.due_step is not None or begin >= self.batches + batches_at_once:
             return False
-        step = self.next_due
-        if step * self.batches_per_step >= self.batches + batches_at_once:
-            return False
-        self.due_step = step
+        self.due_step, self._end = step, begin + self.batches_per_step
         return True
+
+    def go_on(self, batches: int) -> None:
+        """Counts batches that ran.
+
+        Args:
+            batches: How many.
+        """
+        self.batches += batches
+        self.position = (self.position + batches) % self.batches_per_step
 
     @property
     def is_over(self) -> bool:
-        """Whether as many batches were tried as the due step should take."""
-        return self.batches >= (self.due_step + 1) * self.batches_per_step
+        """Whether as many batches ran as the due step takes, if the optimizer skips none."""
+        return self.batches >= self._end
+
+    @property
+    def _next_begin(self):
+        return self.batches + -self.position % self.batches_per_step
+
+    def _next_due(self):
+        """Returns the next step to record, and the batch with which it begins."""
+        step = -(-self.next_step // self.every_steps) * self.every_steps
+        return step, self._next_begin + (step - self.next_step) * self.batches_per_step

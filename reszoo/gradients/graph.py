@@ -8,6 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 
@@ -181,6 +182,11 @@ class Graph:
             return run(operation_fn, call_fn)
         return run(_Run(self, operation_fn).operation)
 
+    def acting(self) -> "Graph | None":
+        """Returns the graph by which the model runs now, if it runs by one."""
+        owner = getattr(vars(self.function).get("_run_through_graph"), "__self__", None)
+        return owner if isinstance(owner, Graph) else None
+
     def _is_between(self, y, from_start, end):
         origins_of_end = self._origins[id(end)]
         return bool(
@@ -230,6 +236,18 @@ class Graph:
             if joins and self._common_origin(tensors) is not None:
                 return node.operation.name
         return None
+
+
+def acting_block(block: Any) -> Any:
+    """Returns the block by which a model runs now: another search may have found it, too.
+
+    Args:
+        block: A block that was found in a graph, or a layer.
+    """
+    graph = block.graph.acting() if isinstance(block, GraphBlock) else None
+    if graph is None:
+        return block
+    return next(other for other in graph.blocks if other.node is block.node)
 
 
 class _Run:

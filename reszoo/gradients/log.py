@@ -6,11 +6,15 @@ float32 does not hold one of its values, such as a norm above 3.4e38. The first 
 event of a file carries, in its summary metadata, a JSON text that names and describes the blocks
 and the statistics. A handful of scalars about the whole model stand beside it.
 
+TensorBoard keeps the header of a tag's first event in a directory, and no other. So a file whose
+header differs from that one has a tag of its own, `gradient_flow@` and a digest of its header.
+
 A file opens with the step at which its training began. What older files hold from that step on was
 undone by a restart, and is left out when reading, as TensorBoard does.
 """
 
 import contextlib
+import hashlib
 import itertools
 import os
 import socket
@@ -28,7 +32,7 @@ from tensorflow.core.util import event_pb2
 
 from reszoo.gradients.storage import is_stored
 from reszoo.json_files import to_json
-from reszoo.log_header import parse_header, parse_table_header
+from reszoo.log_header import is_tag_of, parse_header, parse_table_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,11 +96,12 @@ class LogWriter:
             "blocks": list(blocks),
             "statistics": list(statistics),
         }
-        self._described = set()
+        self._described = {}
         self._log_dir = str(log_dir)
         self._flushed_at = -np.inf
         try:
             tf.io.gfile.makedirs(log_dir)
+            self._tag = _tag_of(self._header, log_dir)
             self._file = tf.io.TFRecordWriter(os.path.join(log_dir, _new_file_name()))
             self._begin(first_step)
         except tf.errors.OpError as error:
@@ -122,7 +127,7 @@ class LogWriter:
         summary = summary_pb2.Summary()
         self._add(
             summary,
-            TAG,
+            self._tag,
             values,
             PLUGIN_NAME,
             summary_pb2.DATA_CLASS_TENSOR,
@@ -185,9 +190,9 @@ class LogWriter:
         values = np.asarray(values)
         tensor = tf.make_tensor_proto(values if values.dtype == object else _as_stored(values))
         value = summary.value.add(tag=tag, tensor=tensor)
-        # TensorBoard keeps the metadata of a tag's first event, so later ones go without.
-        if tag not in self._described:
-            self._described.add(tag)
+        # TensorBoard keeps none of later events, and our reader the last one.
+        if self._described.get(tag) != content:
+            self._described[tag] = content
             value.metadata.plugin_data.plugin_name = plugin
             value.metadata.plugin_data.content = content.encode()
             value.metadata.data_class = data_class
@@ -407,15 +412,16 @@ def _tensors(log_dir, tag):
 
 
 def _tensors_of_file(path, tag, end):
-    header, misfits = None, []
+    headers, misfits = {}, []
     for event in _events(path):
         for value in event.summary.value:
-            if value.tag != tag:
+            if not is_tag_of(value.tag, tag):
                 continue
             if value.metadata.plugin_data.content:
-                header = _header(path, tag, value.metadata.plugin_data.content)
+                headers[value.tag] = _header(path, tag, value.metadata.plugin_data.content)
             if event.step >= end:
                 continue
+            header = headers.get(value.tag)
             values = _values(value.tensor, header)
             if values is None:
                 misfits.append(event.step)
@@ -427,6 +433,54 @@ def _tensors_of_file(path, tag, end):
             f"step {misfits[0]}: they hold no numbers, or not as many as the header names.",
             stacklevel=4,
         )
+
+
+def _tag_of(header, log_dir):
+    """Returns the tag under which TensorBoard knows this header of a directory, and no other."""
+    content = to_json(header)
+    if next(_headers(log_dir), content) == content:
+        return TAG
+    return f"{TAG}@{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _headers(log_dir):
+    """Yields the header of each file that has one under the plain tag, as its text stands there."""
+    for path in _files(log_dir, log_dir):
+        for event in _events(path, warn=False) if _is_log(path, []) else ():
+            contents = [v.metadata.plugin_data.content for v in event.summary.value if v.tag == TAG]
+            if contents:
+                yield contents[0].decode("utf-8", "replace")
+                break
+
+
+def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:
+    """Returns which steps a log holds, and the names of the blocks that were recorded of each.
+
+    Args:
+        log_dir: A recorder's `log_dir`; it need not be there.
+    """
+    steps = {}
+    for path in _files(log_dir, log_dir):
+        if not _is_log(path, []):
+            continue
+        names = {}
+        for event in _events(path, warn=False):
+            if event.session_log.status == event_pb2.SessionLog.START:
+                steps = {step: steps[step] for step in steps if step < event.step}
+            for value in event.summary.value:
+                if not is_tag_of(value.tag, TAG):
+                    continue
+                if value.metadata.plugin_data.content:
+                    names[value.tag] = _block_names(value.metadata.plugin_data.content)
+                steps[event.step] = names.get(value.tag, ())
+    return steps
+
+
+def _block_names(content):
+    try:
+        return [block["name"] for block in parse_header(content)["blocks"]]
+    except ValueError:
+        return ()
 
 
 def _warn_of(broken):

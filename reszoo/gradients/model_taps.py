@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from reszoo.gradients.blocks import find_blocks, graphs_of
 from reszoo.gradients.first_batch import is_built
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.measures import measures_of
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
@@ -94,7 +95,7 @@ class ModelTaps:
         """
 
         def recorded_step(*args, **kwargs):
-            with self._in_place(always):
+            with self._in_place(always, (args, kwargs)):
                 return step(*args, **kwargs)
 
         return recorded_step
@@ -142,7 +143,7 @@ class ModelTaps:
         return sums
 
     @contextlib.contextmanager
-    def _in_place(self, always: bool) -> Iterator[None]:
+    def _in_place(self, always: bool, batch: Any) -> Iterator[None]:
         """Puts the taps in place; replicas enter and leave in any order."""
         outermost = not getattr(self._replica, "inside", False)
         if outermost:
@@ -153,7 +154,9 @@ class ModelTaps:
         try:
             if outermost:
                 self.switch.always = always
-                self.switch.begin_batch()
+                # A batch that is not there, because the data has ended, is not counted.
+                with tf.control_dependencies(_tensors_in(batch)):
+                    self.switch.begin_batch()
             yield
         finally:
             if outermost:
@@ -166,11 +169,13 @@ class ModelTaps:
         optimizer = self.model.optimizer
         for name, block in self.blocks.items():
             accumulators = self._of_blocks[name]
+            block = acting_block(block)
             taps = BlockTaps(block, accumulators, self.switch, self._anchor, optimizer)
             for attribute, replacement in taps.replacements().items():
                 self._replace(block, attribute, replacement)
         for graph in self._graphs:
-            self._replace(graph.function, "_run_through_graph", graph.run)
+            if graph.acting() is None:
+                self._replace(graph.function, "_run_through_graph", graph.run)
         if self._updates is None:
             return
         update = UpdateTap(
@@ -196,3 +201,7 @@ class ModelTaps:
                 del attributes[name]
             else:
                 attributes[name] = original
+
+
+def _tensors_in(batch):
+    return [x for x in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(x)]

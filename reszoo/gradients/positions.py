@@ -39,7 +39,7 @@ def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
         cadence: How many batches were tried, and how many make an update.
     """
     of_model = _positions.setdefault(model, {})
-    position = of_model.setdefault(_place(log_dir), Position(cadence))
+    position = of_model.setdefault(place_of(log_dir), Position(cadence))
     position.cadence = cadence
     position.applied[model.optimizer] = batches_applied(model.optimizer)
 
@@ -52,7 +52,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
         log_dir: The directory of its log.
         restored: Whether a callback has just restored the optimizer.
     """
-    position = _positions.get(model, {}).get(_place(log_dir))
+    position = _positions.get(model, {}).get(place_of(log_dir))
     if position is None:
         return None
     optimizer = model.optimizer
@@ -62,8 +62,13 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
         return max(0, position.cadence.batches + applied - position.applied[optimizer])
     if restored:
         return applied
-    return position.cadence.first_whole_step * accumulation_steps(optimizer) + applied
+    return position.cadence.next_step * accumulation_steps(optimizer) + applied
 
 
-def _place(log_dir):
+def place_of(log_dir: str) -> str:
+    """Returns a directory's name in full, local or not.
+
+    Args:
+        log_dir: The directory.
+    """
     return log_dir if "://" in log_dir else os.path.abspath(log_dir)

@@ -162,7 +162,9 @@ class RecordedFit:
             stacklevel=3,
         )
         outputs = self._plain(iterator)
-        self._number_of_batches()
+        number = self._number_of_batches()
+        for training in self.trainings:
+            training.count_unrecorded(number)
         return outputs
 
     def _run_one_of_two(self, iterator):

@@ -13,6 +13,7 @@ from reszoo.gradients.alarms import AlarmWatch, RecordedStep
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.cadence import Cadence
 from reszoo.gradients.chief import is_chief
+from reszoo.gradients.continuation import Origin, check_alone, check_continuation
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps, batches_applied
@@ -42,10 +43,16 @@ class RecordedTraining:
         self.taps = None
         self.cadence = None
         self._has_begun = False
+        self._unrecorded = 0
         self._applied = applied
         self._writer = None
         self._watch = None
         self._scratch = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the log is open."""
+        return self._writer is not None
 
     @property
     def batches_at_once(self) -> int:
@@ -84,10 +91,18 @@ class RecordedTraining:
         """
         if self.cadence is None:
             return
-        self.cadence.batches += batches
+        self.cadence.go_on(batches)
         if self.due and self.cadence.is_over and self._update_is_over():
             step, self.cadence.due_step = self.cadence.due_step, None
             self._write(step)
+
+    def count_unrecorded(self, batches: int) -> None:
+        """Counts batches that ran before anything could be recorded.
+
+        Args:
+            batches: How many.
+        """
+        self._unrecorded += batches
 
     def count_interrupted(self) -> None:
         """Counts a batch that ran, though the call that ran it was interrupted."""
@@ -95,7 +110,7 @@ class RecordedTraining:
             return
         applied = batches_applied(self.model.optimizer) - self._applied_at_start
         tried = self.cadence.batches - self._batches_at_start
-        self.cadence.batches += applied == tried + 1
+        self.cadence.go_on(int(applied == tried + 1))
 
     def renew_taps(self) -> None:
         """Makes the taps anew, for a model that was compiled or unfrozen while it trains."""
@@ -103,7 +118,7 @@ class RecordedTraining:
             return
         size, before = accumulation_steps(self.model.optimizer), self.cadence
         same = size == before.batches_per_step
-        self._begin_at(before.batches if same else before.first_whole_step * size)
+        self._begin_at(before.batches if same else before.next_step * size)
         self._make_taps()
 
     def flush(self) -> None:
@@ -129,14 +144,16 @@ class RecordedTraining:
     def _start(self):
         """Decides where the training begins, and opens its log."""
         recorder = self.recorder
+        check_alone(self, recorder.log_dir)
         self._make_taps()
-        batches = self._batches_before()
-        first_step = self._cadence_at(batches).first_whole_step
+        batches, origin = self._batches_before()
+        first_step = self._cadence_at(batches).next_step
         # Every process reads what it counted, but one writes it down.
         log_dir = recorder.log_dir
         if not is_chief(self.model.distribute_strategy):
             self._scratch = tempfile.TemporaryDirectory()
             log_dir = self._scratch.name
+        check_continuation(log_dir, first_step, list(self.taps.blocks), origin)
         described = describe_blocks(self.taps.blocks)
         names = [statistic.name for statistic in recorder.statistics]
         self._writer = LogWriter(log_dir, described, names, first_step)
@@ -145,22 +162,28 @@ class RecordedTraining:
         self._has_begun = True
 
     def _batches_before(self):
-        """Returns how many batches were tried before the first one."""
-        if self._begin is not None and not self._has_begun:
-            return self._begin
+        """Returns how many batches were tried before the first one, and how it came there."""
         applied = batches_applied(self.model.optimizer)
-        restored = applied != self._applied and not self._has_begun
+        restored = applied != self._applied + self._unrecorded and not self._has_begun
+        if self._begin is not None and not self._has_begun:
+            return (applied if restored else self._begin + self._unrecorded), Origin.KNOWN
         known = positions.recall(self.model, self.recorder.log_dir, restored)
-        return applied if known is None else known
+        if known is not None:
+            return known, Origin.KNOWN
+        return applied, Origin.RESTORED if applied > self._unrecorded else Origin.NEW
+
+    def _cadence_at(self, batches):
+        optimizer, every = self.model.optimizer, self.recorder.every_steps
+        size = accumulation_steps(optimizer)
+        return Cadence(every, size, batches, batches_applied(optimizer) % size)
 
     def _begin_at(self, batches):
         self.cadence = self._cadence_at(batches)
         self._batches_at_start = batches
         self._applied_at_start = batches_applied(self.model.optimizer)
-
-    def _cadence_at(self, batches):
-        size = accumulation_steps(self.model.optimizer)
-        return Cadence(self.recorder.every_steps, size, batches)
+        step = self.cadence.broken_step
+        if step is not None:
+            logging.warning("Step %d is not recorded: recording begins within its update.", step)
 
     def _make_taps(self):
         recorder = self.recorder
@@ -172,16 +195,26 @@ class RecordedTraining:
         if self.cadence.batches_per_step == 1:
             return True
         begun, over = self.taps.switch.state()
+        cadence = self.cadence
+        # Where the optimizer has skipped batches, updates no longer begin where they did.
+        cadence.position = batches_applied(self.model.optimizer) % cadence.batches_per_step
         if not begun:
-            step, self.cadence.due_step = self.cadence.due_step, None
-            logging.warning("Step %d is not recorded: its update had begun before.", step)
+            step, cadence.due_step = cadence.due_step, None
+            logging.warning("Step %d is not recorded: no update began with it.", step)
         return over
 
     def _write(self, step):
         of_blocks, of_weights, seen = self.taps.read()
-        if not seen:
-            logging.warning("Step %d is not recorded: it was due, but ran without.", step)
+        if seen < 1 or (seen > 1 and self.cadence.batches_per_step == 1):
+            logging.warning("Step %d is not recorded: %d of its batches ran recorded.", step, seen)
             return
+        if seen > self.cadence.batches_per_step:
+            logging.warning(
+                "Step %d: the optimizer skipped a batch of it, which was not finite. Only how many "
+                "values are not finite is recorded of it.",
+                step,
+            )
+            of_blocks, of_weights = _counts_alone(of_blocks), _counts_alone(of_weights)
         with np.errstate(invalid="ignore"):
             sums = {
                 **of_blocks,
@@ -218,6 +251,14 @@ class RecordedTraining:
             texts = (escaped_markdown(printable(finding.text)) for _, finding in found)
             self._writer.write_text(step, "\n\n".join(texts))
             self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
+
+
+def _counts_alone(sums):
+    """Returns sums of which nothing is known but how many values were not finite."""
+    return {
+        name: values if name.endswith("nonfinite") else np.full_like(values, np.nan)
+        for name, values in sums.items()
+    }
 
 
 def _scalars(of_weights):

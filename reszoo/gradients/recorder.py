@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
+from absl import logging
 
 from reszoo.gradients.alarms import Alarm, check_alarms
 from reszoo.gradients.graph import GraphBlock
@@ -29,6 +30,12 @@ class GradientRecorder(keras.callbacks.Callback):
     `tf.function` traces it, and call `recorder.close()` when the loop ends for whatever reason.
     The step has to call `model.optimizer.apply`.
 
+    A model that trains again, compiled anew or not, goes on counting in the same directory, with
+    this recorder or another; one that was restored goes on where its optimizer says. A training
+    that would hide what another one recorded there is refused. Several recorders can look at one
+    training, each with a directory of its own. What a step is is decided at the first batch, after
+    all that callbacks do to the model when training begins.
+
     The statistics, per block (`python -m reszoo.gradients.statistics` prints the table): of the set
     `"paths"`, the norms and RMS of `g_skip`, `g_branch`, `g_x` and `g_y`, their cosine, share and
     gain; of the set `"weights"`, the norms of the block's weights, their gradient and update.
@@ -39,7 +46,7 @@ class GradientRecorder(keras.callbacks.Callback):
         every_steps: Records the steps that are multiples of it, counted from 0 as
             `optimizer.iterations` does. With several steps per execution, at most one step of each
             execution; with accumulated gradients, a step is all batches of an update, recorded as
-            the one large batch that they stand for.
+            the one large batch that they stand for, if it begins while recording.
         statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
             `"distribution"`, `"noise_scale"`, `"variables"` (read with
             `reszoo.gradients.load_variables`), `"histograms"` (`load_histograms`);
@@ -50,8 +57,9 @@ class GradientRecorder(keras.callbacks.Callback):
             model built elsewhere. By default every `ResidualBlock` of the model.
 
     Raises:
-        ValueError: If `every_steps` is not a positive integer or a set is unknown; when training
-            begins, if the model has no residual block, is not compiled, or has not these blocks.
+        ValueError: If `every_steps` is not a positive integer or a set is unknown; at the first
+            batch, if the model has no residual block, is not compiled, or has not these blocks, or
+            if the directory holds the log of another training.
 
     Example:
 
@@ -92,13 +100,17 @@ class GradientRecorder(keras.callbacks.Callback):
         self._training = None
         self._in_own_loop = False
         self._first_batch = None
+        self._executions = 0
+        self._is_told = False
 
     def begin_at(self, batch: int) -> None:
         """Says which batch training begins with, before `on_train_begin`, in a loop of your own.
 
         Without it, `optimizer.iterations` says how many updates were made. That is fewer than were
         tried where a loss scale made the optimizer skip some. With it, the loop may run several
-        batches before it calls `on_train_batch_end`, but no more than `batches_ahead` says.
+        batches before it calls `on_train_batch_end`, but no more than `batches_ahead` says. What
+        the log holds from that batch on is recorded anew. If a callback restores the optimizer
+        when training begins, that says where it goes on.
 
         Args:
             batch: How many batches were trained on before, in all runs.
@@ -125,10 +137,13 @@ class GradientRecorder(keras.callbacks.Callback):
         fit = recorded_fit(self.model)
         if self._training not in fit.trainings:
             fit.add(self._training)
+        self._executions = fit.executions
 
     def on_train_batch_end(self, batch, logs=None):
         if self._training is not None and self._in_own_loop:
             self._training.end_execution(batch - self._first_batch + 1)
+        elif self._training is not None:
+            self._check_that_it_ran()
         self._first_batch = None
 
     def on_train_end(self, logs=None):
@@ -191,6 +206,16 @@ class GradientRecorder(keras.callbacks.Callback):
         """Writes what is held back of a log on `gs://`, so that it has every step up to now."""
         if self._training is not None:
             self._training.flush()
+
+    def _check_that_it_ran(self):
+        if recorded_fit(self.model).executions != self._executions or self._is_told:
+            return
+        self._is_told = True
+        logging.warning(
+            "GradientRecorder records nothing: something has replaced the train_function of the "
+            "model %r that the recorder put there. Have that call the one before.",
+            self.model.name,
+        )
 
     def close(self) -> None:
         """Closes the log and leaves the model as it was. Does nothing the second time."""

@@ -166,6 +166,8 @@ class BlockTaps:
         anchor: tf.Variable,
         optimizer: keras.optimizers.Optimizer,
     ):
+        # What another recorder put there; a block's own hands on its input twice, as here.
+        self.own_fork = vars(block).get("fork")
         self.own_merge = block.merge
         self.own_activation = block.activation
         self.accumulators = accumulators
@@ -183,6 +185,8 @@ class BlockTaps:
     @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes the place of `ResidualBlock.fork`, and sees `g_skip` and `g_branch` at once."""
+        if self.own_fork is not None:
+            return self._behind(*self.own_fork(x))
 
         @tf.custom_gradient
         def fork(x, anchor):
@@ -195,6 +199,22 @@ class BlockTaps:
             return (tf.identity(x), tf.identity(x)), backward
 
         return tuple(_masked_as(x, path) for path in fork(x, self.anchor.value()))
+
+    def _behind(self, to_shortcut, to_branch):
+        """Sees what comes back to a fork that is another recorder's, which adds it up."""
+
+        @tf.custom_gradient
+        def observed(to_shortcut, to_branch):
+            def backward(skip, branch):
+                with self._observed("fork", skip, branch):
+                    total = skip + branch
+                with self._observed("input", total):
+                    return tf.identity(skip), tf.identity(branch)
+
+            return (tf.identity(to_shortcut), tf.identity(to_branch)), backward
+
+        paths = observed(to_shortcut, to_branch)
+        return tuple(map(_masked_as, (to_shortcut, to_branch), paths))
 
     @tf.autograph.experimental.do_not_convert
     def merge(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.storage import as_path
 from reszoo.json_files import to_json
@@ -156,26 +154,15 @@ def _described(name, log_dir):
 
 
 def _recording(log_dir):
-    """Returns a log's recording; what an earlier, other model recorded is left out."""
-    read = list(records(log_dir))
-    if not read:
+    """Returns a log's recording, under whichever headers."""
+    parts = {}
+    for record in records(log_dir):
+        header = {"blocks": record.blocks, "statistics": record.statistics}
+        _, points = parts.setdefault(to_json(header), (header, []))
+        points.append((record.step, record.wall_time, record.values))
+    if not parts:
         raise ValueError(f"The log in {log_dir!r} has no recorded step yet.")
-    header = {"blocks": read[-1].blocks, "statistics": read[-1].statistics}
-    return recordings.stack(
-        header,
-        (
-            (record.step, record.wall_time, record.values if _is_of(record, header) else np.nan)
-            for record in read
-        ),
-    )
-
-
-def _is_of(record, header):
-    names = [block["name"] for block in record.blocks]
-    return (
-        names == [block["name"] for block in header["blocks"]]
-        and record.statistics == header["statistics"]
-    )
+    return recordings.join([recordings.stack(*part) for part in parts.values()])
 
 
 def _alarms(log_dir):

@@ -1,6 +1,8 @@
 """The Gradient Flow plugin: what TensorBoard's server answers the page."""
 
 import collections
+import contextlib
+import dataclasses
 import functools
 import importlib.resources
 import threading
@@ -98,7 +100,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     def is_active(self):
         """Returns whether a log holds recordings."""
-        return bool(self._provider) and bool(self._list(RequestContext(), "", PLUGIN_NAME, TAG))
+        return bool(self._provider) and bool(self._list(RequestContext(), "", _is_recording))
 
     def frontend_metadata(self):
         """Returns how TensorBoard shows the page."""
@@ -112,7 +114,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     @_answer
     def _serve_runs(self, request):
         _arguments(request, ())
-        runs = self._list(*_context(request), PLUGIN_NAME, TAG)
+        runs = self._list(*_context(request), _is_recording)
         return {"runs": [_describe_run(run, runs[run]) for run in sorted(runs)]}, "application/json"
 
     @_answer
@@ -143,22 +145,26 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         self._series(*_context(request), run)
         return {"alarms": self._alarms(*_context(request), run)}, "application/json"
 
-    def _list(self, ctx, experiment_id, plugin_name, tag, runs=None):
-        """Returns the time series of a tag by run."""
+    def _list(self, ctx, experiment_id, is_wanted, runs=None):
+        """Returns the time series by run and tag, of the tags that are wanted."""
         listed = self._provider.list_tensors(
             ctx,
             experiment_id=experiment_id,
-            plugin_name=plugin_name,
-            run_tag_filter=provider.RunTagFilter(runs=runs, tags=[tag]),
+            plugin_name=PLUGIN_NAME,
+            run_tag_filter=provider.RunTagFilter(runs=runs),
         )
-        return {run: tags[tag] for run, tags in (listed or {}).items() if tag in tags}
+        wanted = {
+            run: {tag: tags[tag] for tag in sorted(tags) if is_wanted(tag)}
+            for run, tags in (listed or {}).items()
+        }
+        return {run: tags for run, tags in wanted.items() if tags}
 
-    def _read(self, ctx, experiment_id, plugin_name, tag, run):
+    def _read(self, ctx, experiment_id, tag, run):
         try:
             read = self._provider.read_tensors(
                 ctx,
                 experiment_id=experiment_id,
-                plugin_name=plugin_name,
+                plugin_name=PLUGIN_NAME,
                 downsample=10 * DEFAULT_SAMPLES,
                 run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
             )
@@ -171,7 +177,8 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return (read or {}).get(run, {}).get(tag, [])
 
     def _series(self, ctx, experiment_id, run):
-        series = self._list(ctx, experiment_id, PLUGIN_NAME, TAG, [run])
+        """Returns the time series of a run: one for each header that it was recorded under."""
+        series = self._list(ctx, experiment_id, _is_recording, [run])
         if run not in series:
             raise _BadRequestError(f"There is no run {run!r} with recorded gradients.", 404)
         return series[run]
@@ -179,11 +186,17 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     def _recording(self, ctx, experiment_id, run) -> Recording:
         """Returns a run's recording, read again only if there is something new."""
         series = self._series(ctx, experiment_id, run)
-        key, version = (experiment_id, run), (series.max_step, series.max_wall_time)
+        key = (experiment_id, run)
+        version = {tag: (of_tag.max_step, of_tag.max_wall_time) for tag, of_tag in series.items()}
         with self._lock:
             held_version, held = self._held.get(key, (None, None))
             if held_version != version:
-                held = _stack(series, self._read(ctx, experiment_id, PLUGIN_NAME, TAG, run))
+                headers = _headers(series)
+                if not headers:
+                    raise _BadRequestError(_why_unreadable(series), 422)
+                held = _stack(
+                    {tag: self._read(ctx, experiment_id, tag, run) for tag in series}, headers
+                )
             self._held[key] = (version, held)
             self._held.move_to_end(key)
             while len(self._held) > _RUNS_HELD:
@@ -192,11 +205,11 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     def _alarms(self, ctx, experiment_id, run):
         """Returns what alarms found in a run, by step; none is not an error."""
-        if not self._list(ctx, experiment_id, PLUGIN_NAME, FINDINGS_TAG, [run]):
+        if not self._list(ctx, experiment_id, FINDINGS_TAG.__eq__, [run]):
             return []
         found = [
             recordings.parse_alarm(datum.step, datum.wall_time, text)
-            for datum in self._read(ctx, experiment_id, PLUGIN_NAME, FINDINGS_TAG, run)
+            for datum in self._read(ctx, experiment_id, FINDINGS_TAG, run)
             for text in _texts(datum.numpy)
         ]
         return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
@@ -206,25 +219,48 @@ def _context(request):
     return plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
 
 
-def _stack(series, data):
-    try:
-        header = recordings.parse_header(series.plugin_content)
-    except ValueError as error:
-        raise _BadRequestError(str(error), 422) from error
-    return recordings.stack(header, ((d.step, d.wall_time, d.numpy) for d in data))
+def _is_recording(tag):
+    return recordings.is_tag_of(tag, TAG)
+
+
+def _headers(series):
+    """Returns the headers that can be read, by tag."""
+    headers = {}
+    for tag, of_tag in series.items():
+        with contextlib.suppress(ValueError):
+            headers[tag] = recordings.parse_header(of_tag.plugin_content)
+    return headers
+
+
+def _why_unreadable(series):
+    for of_tag in series.values():
+        try:
+            recordings.parse_header(of_tag.plugin_content)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def _stack(data, headers):
+    """Returns the recording of a run, given what was recorded under each header."""
+    points = {tag: [(d.step, d.wall_time, d.numpy) for d in data[tag]] for tag in data}
+    parts = [recordings.stack(header, points[tag]) for tag, header in headers.items()]
+    joined = recordings.join(recordings.without_undone(parts))
+    unread = sum(len(points[tag]) for tag in points.keys() - headers.keys())
+    return dataclasses.replace(joined, left_out=joined.left_out + unread)
 
 
 def _describe_run(run, series):
-    try:
-        header = recordings.parse_header(series.plugin_content)
-    except ValueError as error:
-        return {"run": run, "error": str(error)}
+    headers = _headers(series)
+    if not headers:
+        return {"run": run, "error": _why_unreadable(series)}
+    described = _stack(dict.fromkeys(headers, ()), headers)
     return {
         "run": run,
-        "last_step": series.max_step,
-        "last_wall_time": series.max_wall_time,
-        "blocks": header["blocks"],
-        "statistics": recordings.describe_statistics(map(str, header["statistics"])),
+        "last_step": max(of_tag.max_step for of_tag in series.values()),
+        "last_wall_time": max(of_tag.max_wall_time for of_tag in series.values()),
+        "blocks": described.blocks,
+        "statistics": recordings.describe_statistics(described.statistics),
     }
 
 

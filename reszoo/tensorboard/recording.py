@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reszoo.json_files import parse_json, to_json
+from reszoo.log_header import is_tag_of as is_tag_of
 from reszoo.log_header import parse_header as parse_header
 
 PLUGIN_NAME = "gradient_flow"
@@ -64,6 +65,92 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
         wall_times=np.array([wall_time for _, wall_time, _ in kept], np.float64),
         values=_in_float32([values for _, _, values in kept]).reshape(-1, *shape),
         left_out=fits.count(False),
+    )
+
+
+def join(parts: Sequence[Recording]) -> Recording:
+    """Joins what was recorded of one run under several headers.
+
+    Args:
+        parts: The recordings under each header. Of a step that is in two of them, that is taken
+            which was written later.
+
+    Returns:
+        The recording of all blocks and statistics, by step. What was not recorded of a step is NaN.
+
+    Example:
+
+    >>> parts = [
+    ...     stack({"blocks": [{"name": name}], "statistics": ["x"]}, [(step, step, [[1.0]])])
+    ...     for step, name in enumerate("ab")
+    ... ]
+    >>> join(parts).values.tolist()
+    [[[1.0], [nan]], [[nan], [1.0]]]
+    """
+    if len(parts) == 1:
+        return parts[0]
+    blocks = {block["name"]: block for part in parts for block in part.blocks}
+    names = _merged([[block["name"] for block in part.blocks] for part in parts])
+    statistics = _merged([part.statistics for part in parts])
+    points = {}
+    for part in parts:
+        cells = np.ix_(
+            [names.index(block["name"]) for block in part.blocks],
+            [statistics.index(name) for name in part.statistics],
+        )
+        for step, wall_time, values in zip(part.steps, part.wall_times, part.values, strict=True):
+            if step not in points or points[step][1] <= wall_time:
+                whole = np.full((len(names), len(statistics)), np.nan, np.float32)
+                whole[cells] = values
+                points[step] = (step, wall_time, whole)
+    header = {"blocks": [blocks[name] for name in names], "statistics": statistics}
+    joined = stack(header, points.values())
+    return replace(joined, left_out=sum(part.left_out for part in parts))
+
+
+def _merged(orders):
+    """Returns all names, each behind the one that it follows where it first occurs."""
+    merged = []
+    for names in orders:
+        at = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(at, name)
+            at = merged.index(name) + 1
+    return merged
+
+
+def without_undone(parts: Sequence[Recording]) -> list[Recording]:
+    """Leaves out what a restart undid that recorded under another header.
+
+    TensorBoard's fast loader does so for each tag by itself. Where two tags have no steps in
+    common, it does not matter which was written first.
+
+    Args:
+        parts: The recordings under each header.
+
+    Returns:
+        The recordings of what was not undone.
+    """
+    return [
+        _without_undone_by(part, [other for other in parts if other is not part]) for part in parts
+    ]
+
+
+def _without_undone_by(part, others):
+    kept = np.ones(len(part.steps), bool)
+    for other in others:
+        if not len(part.steps) or not len(other.steps):
+            continue
+        if other.steps[0] > part.steps[-1] or part.steps[0] > other.steps[-1]:
+            continue
+        for index, (step, wall_time) in enumerate(zip(part.steps, part.wall_times, strict=True)):
+            kept[index] &= not np.any((other.wall_times > wall_time) & (other.steps <= step))
+    return replace(
+        part,
+        steps=part.steps[kept],
+        wall_times=part.wall_times[kept],
+        values=part.values[kept],
     )
 
 

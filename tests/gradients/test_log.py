@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from reszoo.gradients import load, records
-from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, LogWriter
+from reszoo.gradients import load, load_variables, records
+from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, VARIABLES_TAG, LogWriter
 from tests.raw_log import header, write_raw
 
 BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
@@ -96,7 +96,7 @@ def test_tensorboard_reads_tensor_and_scalars(tmp_path):
 WRITE_FOR_EVER = """
 import itertools, sys
 import numpy as np
-from reszoo.gradients.log import LogWriter
+from reszoo.gradients.log import VARIABLES_TAG, LogWriter
 blocks, statistics = [{"name": f"block{i}"} for i in range(8)], [f"statistic{i}" for i in range(20)]
 writer = LogWriter(sys.argv[1], blocks, statistics, 0)
 for step in itertools.count():
@@ -259,3 +259,40 @@ def test_what_is_no_event_ends_the_file_there(tmp_path):
 def test_the_directory_of_a_log_may_have_any_name(tmp_path, name):
     write(tmp_path / name, [0, 5]).close()
     assert [record.step for record in records(str(tmp_path / name))] == [0, 5]
+
+
+def test_each_header_of_a_directory_has_a_tag_of_its_own(tmp_path):
+    for step, statistics in enumerate([STATISTICS, STATISTICS[:2], STATISTICS, STATISTICS[:2]]):
+        writer = LogWriter(str(tmp_path), BLOCKS, statistics, step)
+        writer.write(step, np.full((2, len(statistics)), step), {})
+        writer.close()
+    accumulator = event_accumulator.EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    contents = accumulator.PluginTagToContent(PLUGIN_NAME)
+    assert [json.loads(contents[tag])["statistics"] for tag in sorted(contents)] == [
+        STATISTICS,
+        STATISTICS[:2],
+    ]
+    assert TAG in contents
+    assert [(r.step, list(r.statistics)) for r in records(str(tmp_path))] == [
+        (0, STATISTICS),
+        (1, STATISTICS[:2]),
+        (2, STATISTICS),
+        (3, STATISTICS[:2]),
+    ]
+
+
+def test_a_table_whose_rows_change_is_read_under_its_own_names(tmp_path):
+    writer = write(tmp_path, [])
+    for step, rows in enumerate([["v"], ["v", "w"], ["w", "x"]]):
+        header = {"rows": rows, "columns": ["weight_norm"]}
+        writer.write_table(step, VARIABLES_TAG, np.full((len(rows), 1), step), header)
+    writer.close()
+    table = load_variables(str(tmp_path))
+    assert list(zip(table.step, table.variable, table.value, strict=True)) == [
+        (0, "v", 0),
+        (1, "v", 1),
+        (1, "w", 1),
+        (2, "w", 2),
+        (2, "x", 2),
+    ]

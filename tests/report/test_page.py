@@ -84,13 +84,18 @@ def test_a_long_run_is_thinned_out(tmp_path, monkeypatch):
     assert (steps[0], steps[-1]) == (0, 99)
 
 
-def test_what_another_model_recorded_before_is_left_out(tmp_path):
-    write_run(tmp_path, steps=(0, 1), blocks=("x", "y"))
-    write_run(tmp_path, steps=(2, 3), first_step=2)
+def test_what_was_recorded_under_another_header_stands_under_it(tmp_path):
+    write_run(tmp_path, steps=(0, 1), blocks=("x", "b"))
+    write_run(tmp_path, steps=(2, 3), first_step=2, statistics=["update_norm", *STATISTICS])
     (run,) = held(report.show(str(tmp_path)).content)
-    header, steps, _, _ = unpacked(run)
-    assert header["left_out"] == 2
-    assert list(steps) == [2, 3]
+    header, steps, _, values = unpacked(run)
+    assert header["left_out"] == 0
+    assert header["blocks"] == ["a", "x", "b"]
+    assert header["statistics"] == ["update_norm", *STATISTICS]
+    assert list(steps) == [0, 1, 2, 3]
+    nan = np.nan
+    np.testing.assert_array_equal(values[0], [[nan, nan, 2, 3], [nan] * 4, [nan, nan, 2, 3]])
+    np.testing.assert_array_equal(values[1], [[nan, nan, 2, 3], [0, 1, nan, nan], [0, 1, 2, 3]])
 
 
 def test_alarms_are_held(tmp_path):

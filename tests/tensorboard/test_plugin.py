@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing import data_provider, plugin_event_mul
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter
+from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter, load
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
 from tests.raw_log import header, write_raw
@@ -176,8 +176,39 @@ def test_steps_undone_by_a_restart_are_gone(server, tmp_path):
     assert list(unpack(server.get("/data", run="plain").data)[1]) == [0, 5, 10, 15, 20, 21]
 
 
-def test_steps_of_another_model_are_left_out_and_counted(server, tmp_path):
-    write_run(tmp_path / "plain", [50], blocks=BLOCKS[:1])
+def test_what_is_drawn_stands_under_its_own_header(server, tmp_path):
+    other = [{"name": "of another fit"}]
+    for steps, blocks in (([50, 55], other), ([60], BLOCKS), ([65], other)):
+        write_run(tmp_path / "plain", steps, blocks=blocks)
+    server.reload()
+    header, steps, _, values = unpack(server.get("/data", run="plain").data)
+    assert header["left_out"] == 0
+    assert header["blocks"] == ["of another fit", *(block["name"] for block in BLOCKS)]
+    assert list(steps) == [*range(0, 50, 5), 50, 55, 60, 65]
+    for index, step in enumerate(steps):
+        rows = [0] if step in (50, 55, 65) else [1, 2]
+        expected = np.full((3, 3), np.nan)
+        expected[rows] = values_of(int(step))[: len(rows)]
+        np.testing.assert_array_equal(values[:, :, index].T, expected)
+    described = next(run for run in server.get("/runs").json["runs"] if run["run"] == "plain")
+    assert [block["name"] for block in described["blocks"]] == header["blocks"]
+    assert described["last_step"] == 65
+
+
+def test_steps_undone_by_a_restart_with_another_header_are_gone(server, tmp_path):
+    write_run(tmp_path / "plain", [20, 25], blocks=[{"name": "of another fit"}])
+    server.reload()
+    _, steps, _, values = unpack(server.get("/data", run="plain").data)
+    assert list(steps) == [0, 5, 10, 15, 20, 25]
+    assert np.isnan(values[:, 1:, 4:]).all()
+    assert list(load(str(tmp_path / "plain")).step.unique()) == list(steps)
+
+
+def test_steps_of_another_shape_under_one_header_are_left_out_and_counted(server, tmp_path):
+    # As earlier versions wrote them: TensorBoard knows the first header alone.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reszoo.gradients.log._tag_of", lambda header, log_dir: TAG)
+        write_run(tmp_path / "plain", [50], blocks=BLOCKS[:1])
     server.reload()
     header, steps, _, _ = unpack(server.get("/data", run="plain").data)
     assert header["left_out"] == 1

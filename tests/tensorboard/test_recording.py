@@ -67,6 +67,27 @@ def test_steps_of_another_model_are_left_out_and_counted():
     assert recording.left_out == 1
 
 
+def part(name, steps, wall_time):
+    header = {"blocks": [{"name": name}], "statistics": ["a"]}
+    return recordings.stack(header, [(step, wall_time, [[step]]) for step in steps])
+
+
+def test_of_a_step_under_two_headers_the_later_is_taken():
+    joined = recordings.join([part("x", [0, 1], 5.0), part("y", [1, 2], 4.0)])
+    assert [block["name"] for block in joined.blocks] == ["y", "x"]
+    assert list(joined.steps) == [0, 1, 2]
+    np.testing.assert_array_equal(joined.values[:, :, 0], [[np.nan, 0], [np.nan, 1], [2, np.nan]])
+
+
+def test_what_a_restart_under_another_header_undid_is_left_out():
+    before, after = part("x", range(6), 4.0), part("y", [2, 3], 5.0)
+    kept = recordings.without_undone([before, after])
+    assert [list(each.steps) for each in kept] == [[0, 1], [2, 3]]
+    # One follows the other, whatever the clocks say.
+    apart = [part("x", [0, 1], 9.0), part("y", [2, 3], 5.0)]
+    assert [list(each.steps) for each in recordings.without_undone(apart)] == [[0, 1], [2, 3]]
+
+
 def test_a_log_without_steps_is_empty():
     recording = recordings.stack(HEADER, [])
     assert recording.values.shape == (0, 2, 3)

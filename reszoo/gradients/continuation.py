@@ -1,0 +1,84 @@
+"""Whether a training goes on with what a directory holds already, or would hide another's log."""
+
+import enum
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from reszoo.gradients.log import recorded_steps
+from reszoo.gradients.positions import place_of
+
+if TYPE_CHECKING:
+    from reszoo.gradients.recorded_training import RecordedTraining
+
+_trainings = weakref.WeakKeyDictionary()  # by the model, then by the directory
+
+
+class Origin(enum.Enum):
+    """How a training came to the first batch that is recorded of it."""
+
+    KNOWN = "this process knows it, or its loop says so"
+    RESTORED = "its optimizer has counted batches"
+    NEW = "from the very start"
+
+
+def check_continuation(
+    log_dir: str, first_step: int, blocks: Sequence[str], origin: Origin
+) -> None:
+    """Refuses a training that would hide what another one recorded.
+
+    From its first step on, a training takes the place of what a directory holds. That is right
+    where it is the same training, begun again from a checkpoint.
+
+    Args:
+        log_dir: The directory of the log.
+        first_step: The step at which recording begins.
+        blocks: The names of the blocks that are recorded.
+        origin: How the training came there.
+
+    Raises:
+        ValueError: If it is another one: it is new, or restored and has other blocks.
+    """
+    recorded = recorded_steps(log_dir)
+    hidden = sorted(step for step in recorded if step >= first_step)
+    others = any(list(recorded[step]) != list(blocks) for step in hidden)
+    if recorded and (origin is Origin.NEW or (origin is Origin.RESTORED and others)):
+        why = "is new" if origin is Origin.NEW else "records other blocks"
+        raise ValueError(
+            f"The directory {log_dir!r} holds the gradient log of another training, up to step "
+            f"{max(recorded)}, which this one, that {why}, would hide. Give GradientRecorder a "
+            "log_dir of its own; or, if it is the same training, say before fit with "
+            "recorder.begin_at(batch) how many batches it was trained on."
+        )
+    if hidden:
+        logging.warning(
+            "Training goes on at step %d: %d steps that %s holds from there on, up to step %d, are "
+            "recorded anew and no longer shown.",
+            first_step,
+            len(hidden),
+            log_dir,
+            hidden[-1],
+        )
+
+
+def check_alone(training: "RecordedTraining", log_dir: str) -> None:
+    """Refuses a second recorder of a model that writes to the same directory.
+
+    Args:
+        training: What is about to be recorded.
+        log_dir: The directory of its log.
+
+    Raises:
+        ValueError: If another one is being recorded there.
+    """
+    of_model = _trainings.setdefault(training.model, weakref.WeakValueDictionary())
+    other = of_model.setdefault(place_of(log_dir), training)
+    if other is not training and other.is_open:
+        raise ValueError(
+            f"Two recorders of the model {training.model.name!r} write to {log_dir!r}, where the "
+            "second would hide what the first records. Give each a log_dir of its own; or call "
+            "close() of the first, if its training is over."
+        )
+    of_model[place_of(log_dir)] = training
