@@ -4,12 +4,15 @@ Any field of the configuration can be set: `--config.epochs=3`. Running again in
 directory goes on where the last run stopped.
 """
 
+import contextlib
 import os
 import re
+import signal
 import sys
 
 from absl import app, flags, logging
 
+STOPPED = "stopped; run the same command again to go on."
 _CONFIG = flags.DEFINE_string("config", None, "The configuration, a Python file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, local or gs://.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
@@ -26,33 +29,45 @@ def main(argv: list[str]) -> None:
         argv: The program, then fields of the configuration with their texts, `name=text`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Not at the top: a mistyped flag should not have to wait for TensorFlow.
-    from reszoo import training
+    try:
+        with _interrupts_end_it_at_once():
+            # Not at the top: a mistyped flag should not have to wait for TensorFlow.
+            from reszoo import training
+        _run(training, [tuple(field.split("=", 1)) for field in argv[1:]])
+    except KeyboardInterrupt:
+        _fail(STOPPED)
 
-    fields = [tuple(field.split("=", 1)) for field in argv[1:]]
+
+def _run(training, fields):
     try:
         config, workdir = training.read_config(_CONFIG.value, fields), _WORKDIR.value
         if _MODE.value == "train":
-            run = training.prepare(config, workdir)
+            training.prepare(config, workdir).train()
         elif _MODE.value == "eval":
             training.evaluate_run(config, workdir)
         elif _MODE.value == "export":
             training.export_run(config, workdir, _FORMAT.value)
         else:
             training.predict_run(config, workdir, _IMAGES.value)
-    except (ValueError, OSError) as error:
-        _fail(error)
-    if _MODE.value == "train":
-        _train(run, training.RunError)
+    except training.failures.FAILURES as error:
+        _fail(training.failures.in_one_line(error))
 
 
-def _train(run, run_error):
+@contextlib.contextmanager
+def _interrupts_end_it_at_once():
+    """Ends the program at an interrupt: an import would make an error of its own of it."""
+
+    def end(number, frame):
+        print(f"train.py: {STOPPED}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
     try:
-        run.train()
-    except run_error as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command again to go on.")
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -26,8 +26,7 @@ def create_callbacks(
     workdir: Path | StoredPath,
     pipeline: Pipeline,
     state: TrainingState,
-    checkpoints: Checkpoints,
-    confusion: ConfusionCounts,
+    kept: tuple[BestEpoch, Checkpoints, ConfusionCounts],
     chief: bool,
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run, in the order in which they are called.
@@ -37,13 +36,14 @@ def create_callbacks(
         workdir: The work directory.
         pipeline: The batches.
         state: Where the training is.
-        checkpoints: What saves the run.
-        confusion: What counts the answers of each test.
+        kept: Those that the run itself asks: what notes the best epoch, what saves it, and what
+            counts the answers of each test.
         chief: Whether this process is the one that shows and writes.
 
     Raises:
         ValueError: If an option is out of range.
     """
+    best, checkpoints, confusion = kept
     shown = [
         Progress(config.batch_size, state),
         MetricsLog(workdir / METRICS_FILE, state),
@@ -54,7 +54,7 @@ def create_callbacks(
     checkpoints.before_saving = [recorder.flush for recorder in recorders]
     return [
         FiniteLoss(state),
-        BestEpoch(state, **config.best.to_dict()),
+        best,
         confusion,
         *(shown if chief else []),
         *_profiler(config, workdir, pipeline, chief),

@@ -1,14 +1,7 @@
 """Saves a run now and then, and takes it up again."""
 
-import dataclasses
 import errno
-import hashlib
-import io
-import json
 import math
-import os
-import shutil
-import zipfile
 from pathlib import Path
 
 import keras
@@ -17,15 +10,25 @@ from absl import logging
 
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.gradients.storage import StoredPath, as_path, is_stored
-from reszoo.training.state import NonFiniteError, RunError, TrainingState
-
-STEP_FILES = "step-*.npz"
-BEST_FILE = "best.npz"
-_DIGEST_BYTES = hashlib.sha256().digest_size
-
-
-class DamagedError(ValueError):
-    """A checkpoint that is not what was written."""
+from reszoo.training.checkpoint_files import (
+    BEST_FILE,
+    DamagedError,
+    move_aside,
+    name_of,
+    place_of,
+    read_arrays,
+    replace_by_copy,
+    step_files,
+    write_arrays,
+)
+from reszoo.training.identity import Identity, identity_from_json, identity_to_json
+from reszoo.training.state import (
+    NonFiniteError,
+    RunError,
+    TrainingState,
+    state_from_json,
+    state_to_json,
+)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -36,7 +39,13 @@ class Checkpoints(keras.callbacks.Callback):
     file that ends in the SHA-256 of what it holds; it appears under its name only when it is
     complete and on the disk. `best.npz` is that of the epoch with the best watched figure.
 
+    Nothing that may be of use is ever deleted: what is later than the place that the training goes
+    on from, and what is damaged, gets a name that ends in `.aside`, and a warning says so. Only
+    whole checkpoints count as kept.
+
     Attributes:
+        restored: The identity that the restored checkpoint has; `None` before one was, and of one
+            of an earlier version.
         before_saving: Functions that are called before a checkpoint is written, so that what it
             goes on from is in the logs.
 
@@ -47,6 +56,7 @@ class Checkpoints(keras.callbacks.Callback):
         every_steps: Number of updates of the weights between two checkpoints of an epoch; 0: none.
         keep: How many of the latest checkpoints are kept.
         writes: Whether to write any; of several processes only the chief does.
+        identity: That of the run; a checkpoint of another is refused.
 
     Raises:
         ValueError: If a number is out of range.
@@ -69,6 +79,7 @@ class Checkpoints(keras.callbacks.Callback):
         every_steps: int = 0,
         keep: int = 2,
         writes: bool = True,
+        identity: Identity | None = None,
     ):
         super().__init__()
         if every_steps < 0:
@@ -76,22 +87,25 @@ class Checkpoints(keras.callbacks.Callback):
         if keep < 1:
             raise ValueError(f"checkpoint.keep is at least 1, but got {keep}.")
         self.directory = as_path(directory)
+        self.restored = None
         self.before_saving = []
         self._saved_model = model
         self._state = state
         self._every_steps = every_steps
         self._keep = keep
         self._writes = writes
+        self._identity = identity
+        self._known_as_whole = {}
 
     @property
     def files(self) -> list[Path | StoredPath]:
-        """The checkpoints that are there, the oldest first."""
-        return sorted(self.directory.glob(STEP_FILES))
+        """The checkpoints that are there, the earliest first."""
+        return step_files(self.directory)
 
     def restore(self, path: str | Path | None = None) -> bool:
         """Loads the last checkpoint that is whole, if there is one.
 
-        A damaged one is left aside, and a warning says so.
+        A damaged one is left out, and a warning says so.
 
         Args:
             path: A checkpoint to load instead of the last.
@@ -100,7 +114,7 @@ class Checkpoints(keras.callbacks.Callback):
             Whether there was one.
 
         Raises:
-            ValueError: If all checkpoints are damaged, or one is that of another model.
+            ValueError: If all checkpoints are damaged, or one is that of another model or run.
         """
         candidates = [as_path(path)] if path else self.files[::-1]
         for candidate in candidates:
@@ -116,6 +130,31 @@ class Checkpoints(keras.callbacks.Callback):
             )
         return False
 
+    def put_in_order(self) -> None:
+        """Has the files agree with the place that the training goes on from.
+
+        What is later is moved aside, what a kill has left half-written is deleted, and `best.npz`
+        is caught up with where a kill came before it. The callback does it itself when training
+        begins.
+        """
+        if not self._writes:
+            return
+        for partial in self.directory.glob("*.partial"):
+            partial.unlink()
+        place = (self._state.epoch, self._state.batch)
+        later = [file for file in self.files if place_of(file) > place]
+        if later:
+            aside = [move_aside(file).name for file in later]
+            logging.warning(
+                "%d checkpoint(s) in %s are later than epoch %d, batch %d, where the training goes "
+                "on. They are kept as %s.",
+                len(later),
+                self.directory,
+                *place,
+                ", ".join(aside),
+            )
+        self._catch_up_best()
+
     def save(self) -> Path | StoredPath | None:
         """Saves now.
 
@@ -126,33 +165,30 @@ class Checkpoints(keras.callbacks.Callback):
             NonFiniteError: If a weight is not finite; nothing is written then.
             RunError: If the file cannot be written; what was there before is intact.
         """
-        arrays = {
-            name: variable.value.numpy() for name, variable in _variables(self._saved_model).items()
-        }
-        _check_finite(arrays)
+        variables = _variables(self._saved_model)
+        arrays = {name: variable.value.numpy() for name, variable in variables.items()}
+        _check_finite(arrays, variables)
         if not self._writes:
             return None
         for flush in self.before_saving:
             flush()
-        # Not the optimizer's steps: a step that overflowed does not count there.
-        name = f"step-{self._state.epoch:06d}-{self._state.batch:09d}.npz"
-        path = self.directory / name
+        texts = {"state": state_to_json(self._state)}
+        if self._identity:
+            texts["identity"] = identity_to_json(self._identity)
+        path = self.directory / name_of(self._state.epoch, self._state.batch)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            _write(path, _packed(arrays, self._state))
+            write_arrays(path, texts | arrays)
         except OSError as error:
             raise _cannot_write(path, error, self.files) from error
-        for old in self.files[: -self._keep]:
-            old.unlink()
+        self._known_as_whole[path] = _stamp(path)
+        self._delete_older_than(path)
         return path
 
     def on_train_begin(self, logs=None):
-        if not self._writes:
-            return
-        for partial in self.directory.glob("*.partial"):
-            partial.unlink()
+        self.put_in_order()
         # An early failure to write is better than a late one, and there is a way back from here.
-        if not self.files:
+        if self._writes and not self.files:
             self.save()
 
     @property
@@ -169,16 +205,76 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         path = self.save()
         if path and self._state.best_epoch == self._state.epoch:
-            _replace_by_copy(path, self.directory / BEST_FILE)
+            replace_by_copy(path, self.directory / BEST_FILE)
 
     def _every_batches(self):
         # Only whole updates are saved, for a recorder sees an update as a whole.
         return self._every_steps * accumulation_steps(self._saved_model.optimizer)
 
+    def _delete_older_than(self, path):
+        """Deletes what is not kept of the checkpoints before one that was just written."""
+        older = [file for file in self.files if place_of(file) < place_of(path)]
+        if len(older) < self._keep:
+            return
+        whole = [file for file in older if self._is_whole(file)]
+        for file in whole[: max(0, len(whole) + 1 - self._keep)]:
+            file.unlink()
+            self._known_as_whole.pop(file, None)
+
+    def _is_whole(self, file):
+        """Returns whether a checkpoint can be read; one that is damaged is moved aside."""
+        if self._known_as_whole.get(file) == _stamp(file):
+            return True
+        try:
+            read_arrays(file)
+        except DamagedError as error:
+            logging.warning("%s It is kept as %s.", error, move_aside(file).name)
+            return False
+        except ValueError as error:
+            logging.warning("%s It is left where it is.", error)
+            return False
+        self._known_as_whole[file] = _stamp(file)
+        return True
+
+    def _catch_up_best(self):
+        """Has `best.npz` be that of the best epoch, or says that its checkpoint is gone."""
+        best, epoch = self.directory / BEST_FILE, self._state.best_epoch
+        found = _epoch_of(best) if best.exists() else None
+        if found == (epoch or None):
+            return
+        source = self.directory / name_of(epoch, 0)
+        there = epoch > 0 and source in self.files and self._is_whole(source)
+        if found is not None and not (there and 0 < found < epoch):
+            logging.warning(
+                "%s is of epoch %s, but the best epoch is %d by now. It is kept as %s.",
+                best,
+                found or "unknown",
+                epoch,
+                move_aside(best).name,
+            )
+        if there:
+            replace_by_copy(source, best)
+        elif epoch:
+            logging.warning(
+                "The checkpoint of epoch %d, the best, is no longer in %s, so %s is missing until "
+                "an epoch is better.",
+                epoch,
+                self.directory,
+                BEST_FILE,
+            )
+
     def _load(self, path):
-        arrays = _unpacked(path)
-        state = TrainingState(**json.loads(str(arrays.pop("state"))))
-        state.totals = tuple(state.totals)
+        arrays = read_arrays(path)
+        try:
+            state = state_from_json(str(arrays.pop("state")))
+            text = arrays.pop("identity", None)
+            identity = None if text is None else identity_from_json(str(text))
+        except (KeyError, ValueError) as error:
+            raise DamagedError(
+                f"The checkpoint {path} is none of this version of reszoo: {error}."
+            ) from error
+        if identity and self._identity:
+            self._identity.check_same(identity, str(path))
         variables = _variables(self._saved_model)
         found = {name: array.shape for name, array in arrays.items()}
         if found != {name: tuple(variable.shape) for name, variable in variables.items()}:
@@ -192,6 +288,8 @@ class Checkpoints(keras.callbacks.Callback):
             array = arrays[name]
             variable.assign(array.view(dtype) if array.dtype.kind == "V" else array)
         self._state.assign(state)
+        self.restored = identity
+        self._known_as_whole[path] = _stamp(path)
 
 
 def _variables(model):
@@ -206,70 +304,28 @@ def _variables(model):
     }
 
 
-def _check_finite(arrays):
+def _check_finite(arrays, variables):
     for name, array in arrays.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise NonFiniteError(f"The variable {name} is not finite, so nothing was saved.")
+            raise NonFiniteError(
+                f"The variable {variables[name].path} is not finite, so nothing was saved."
+            )
 
 
-def _packed(arrays, state):
-    buffer = io.BytesIO()
-    np.savez(buffer, state=json.dumps(dataclasses.asdict(state)), **arrays)
-    return buffer.getbuffer()
+def _stamp(path):
+    """Returns what changes when a file does, as far as a look at its directory can tell."""
+    if is_stored(path):
+        return ()
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _write(path, data):
-    if is_stored(path):  # where nothing is seen before it is whole
-        path.write_bytes(bytes(data) + hashlib.sha256(data).digest())
-        return
-    partial = path.with_name(f"{path.name}.partial")
+def _epoch_of(path):
+    """Returns the epochs done in a checkpoint; 0 if it cannot be read."""
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.write(hashlib.sha256(data).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory):
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unpacked(path):
-    try:
-        content = memoryview(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
-    data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if hashlib.sha256(data).digest() != digest:
-        raise DamagedError(f"The checkpoint {path} is damaged: its checksum is wrong.")
-    try:
-        with np.load(io.BytesIO(data)) as arrays:
-            return dict(arrays)
-    except zipfile.BadZipFile as error:
-        raise DamagedError(f"The checkpoint {path} is damaged: {error}.") from error
-
-
-def _replace_by_copy(source, target):
-    if is_stored(target):
-        target.write_bytes(source.read_bytes())
-        return
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, partial)
-    os.replace(partial, target)
+        return state_from_json(str(read_arrays(path)["state"])).epoch
+    except (KeyError, ValueError):
+        return 0
 
 
 def _cannot_write(path, error, intact):

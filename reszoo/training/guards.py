@@ -9,6 +9,7 @@ import keras
 
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.metrics import FIGURES
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 
 
@@ -71,9 +72,18 @@ class StopOnSignal(keras.callbacks.Callback):
     def close(self):
         """Saves if told to stop, and handles the signal as before."""
         # Not within a test: there the model may have the averages of its weights.
-        if self._stopping:
-            self._checkpoints.save()
-        self._stopping = False
+        try:
+            if self._stopping:
+                self._checkpoints.save()
+        except NonFiniteError as error:
+            raise RunError(
+                f"told to stop (SIGTERM). {error} {last_good(self._checkpoints)}"
+            ) from error
+        finally:
+            self._stopping = False
+            self._handle_as_before()
+
+    def _handle_as_before(self):
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
         self._before = None
@@ -107,13 +117,46 @@ class BestEpoch(keras.callbacks.Callback):
         self._figure = figure
         self._patience = patience
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the training ends here, because no epoch was better for long."""
+        state = self._state
+        waited = state.epoch - state.best_epoch
+        # Within an epoch its test is yet to come.
+        return 0 < self._patience <= waited and state.best_epoch > 0 and state.batch == 0
+
+    def take_up(self) -> None:
+        """Looks for the best of the epochs done, which may be another than by another figure."""
+        state = self._state
+        if not state.has_history:
+            return
+        state.best, state.best_epoch = None, 0
+        for figures in state.history:
+            self._note(figures[FIGURES[self._figure]], figures["epoch"])
+
+    def on_train_begin(self, logs=None):
+        self.take_up()
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None):
-        state, value = self._state, logs[self._figure]
-        if state.best is None or self._better(value, state.best):
-            state.best, state.best_epoch = value, epoch + 1
-        elif self._patience and epoch + 1 - state.best_epoch >= self._patience:
-            state.stopped = True
+        self._note(logs[self._figure], epoch + 1)
+        if 0 < self._patience <= epoch + 1 - self._state.best_epoch:
             self.model.stop_training = True
+
+    def _note(self, value, epoch):
+        best = self._state.best
+        if best is None or math.isnan(best) or self._better(value, self._state.best):
+            self._state.best, self._state.best_epoch = value, epoch
 
     def _better(self, value, than):
         return value < than if self._figure == "val_loss" else value > than
+
+
+def last_good(checkpoints: Checkpoints) -> str:
+    """Returns a sentence about what there is to go on from after a loss that was not finite.
+
+    Args:
+        checkpoints: What saves.
+    """
+    if not checkpoints.files:
+        return "There is no checkpoint, for the first weights are not finite; see model.weights."
+    return f"The last checkpoint, {checkpoints.files[-1]}, is good."

@@ -44,20 +44,23 @@ class WorkdirLock:
     """
 
     def __init__(self, workdir: str | Path):
-        path = Path(workdir) / LOCK_FILE
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+        self._path = Path(workdir) / LOCK_FILE
+        descriptor = _locked(self._path)
+        while not _is_at(self._path, descriptor):  # deleted by the process that held it
             os.close(descriptor)
-            raise _is_held(workdir, holder) from error
+            descriptor = _locked(self._path)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{_name_of_this_process()}\n".encode())
         self._release = weakref.finalize(self, os.close, descriptor)
 
     def release(self) -> None:
         """Lets others in. Does nothing the second time."""
+        self._release()
+
+    def delete(self) -> None:
+        """Lets others in, and leaves no file behind."""
+        if self._release.alive:
+            self._path.unlink(missing_ok=True)
         self._release()
 
 
@@ -99,6 +102,10 @@ class LeasedLock:
         if self._token in _read(self._path):
             self._path.unlink()
 
+    def delete(self) -> None:
+        """Does what `release` does, for that leaves no file behind."""
+        self.release()
+
     def _beat(self, number):
         # As long each time, for TensorFlow remembers for some seconds how long a file was.
         text = f"{_name_of_this_process()}, {self._token}, {number}"
@@ -129,6 +136,36 @@ def lock_workdir(workdir: str | Path | StoredPath) -> WorkdirLock | LeasedLock:
         ValueError: If another run holds it.
     """
     return LeasedLock(as_path(workdir)) if is_stored(workdir) else WorkdirLock(workdir)
+
+
+def _locked(path):
+    """Returns the descriptor of a file that this process has locked."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise ValueError(
+            f"The lock {path} cannot be opened ({error.strerror}). Delete it if no run is at work "
+            "there, or give another workdir."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(descriptor, 200).decode(errors="replace").strip()
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise ValueError(
+                f"The file system of {path.parent} cannot lock a file ({error.strerror}). Give a "
+                "workdir on another."
+            ) from error
+        raise _is_held(path.parent, holder) from error
+    return descriptor
+
+
+def _is_at(path, descriptor):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _living_holder(path):

@@ -102,7 +102,7 @@ class Logging(keras.callbacks.Callback):
     """Sends the figures of each epoch, those of the metrics file, to one logger or several.
 
     A run that is taken up again goes on in the same run there, and sends no step twice. A logger
-    that fails is named in a warning and does not stop the training.
+    that fails, or cannot start, is named in a warning and does not stop the training.
 
     Args:
         names: Names of loggers: `"wandb"`, `"mlflow"`.
@@ -127,17 +127,14 @@ class Logging(keras.callbacks.Callback):
         path = self._workdir / LOGGERS_FILE
         self._sent = read_json(path, _SENT, _CURE) if path.exists() else {}
         for name in self._names:
-            before = self._sent.get(name, {"run": None, "step": -1})
-            logger = LOGGERS[name](self._workdir, self._config, before["run"])
-            self._loggers[name] = logger
-            self._note(name, before["step"])
+            self._send(name, self._start, name)
 
     def on_epoch_end(self, epoch, logs=None):
         figures = epoch_figures(self.model, epoch, logs)
         step = figures.pop("step")
-        for name, logger in self._loggers.items():
-            if step > self._sent[name]["step"] and self._send(name, logger.log, step, figures):
-                self._note(name, step)
+        for name in self._loggers:
+            if step > self._sent[name]["step"]:
+                self._send(name, self._log, name, step, figures)
 
     def close(self) -> None:
         """Sends what is left."""
@@ -145,14 +142,20 @@ class Logging(keras.callbacks.Callback):
             self._send(name, logger.close)
         self._loggers = {}
 
+    def _start(self, name):
+        before = self._sent.get(name, {"run": None, "step": -1})
+        self._loggers[name] = LOGGERS[name](self._workdir, self._config, before["run"])
+        self._note(name, before["step"])
+
+    def _log(self, name, step, figures):
+        self._loggers[name].log(step, figures)
+        self._note(name, step)
+
     def _send(self, name, call, *arguments):
-        """Returns whether a call of a logger succeeded."""
         try:
             call(*arguments)
         except Exception as error:  # no logger is worth a training
             logging.warning("The logger %r failed (%s: %s).", name, type(error).__name__, error)
-            return False
-        return True
 
     def _note(self, name, step):
         self._sent[name] = {"run": self._loggers[name].run_id, "step": step}

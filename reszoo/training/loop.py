@@ -1,5 +1,6 @@
 """The training loop: a gradient tape inside a distribution strategy, with Keras callbacks."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import tensorflow as tf
 from reszoo.data import Pipeline
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.averages import averaged_weights
+from reszoo.training.metrics import epoch_figures, lasting
 from reszoo.training.state import TrainingState
 from reszoo.training.steps import distributed, repeated, test_step, train_step
 
@@ -108,6 +110,7 @@ def fit(
             rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
             logs["learning_rate"] = float(rate)
             state.epoch, state.batch, state.totals = epoch + 1, 0, (0.0,) * 4
+            state.history = (*state.history, lasting(epoch_figures(model, epoch, logs)))
             callback_list.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
@@ -168,9 +171,11 @@ def _tested(model, callbacks, strategy, jit_compile):
 
 
 def _close(callbacks):
-    for callback in callbacks:
-        if hasattr(callback, "close"):
-            callback.close()
+    """Closes all callbacks in their order, also when one of them raises."""
+    with contextlib.ExitStack() as stack:
+        for callback in reversed(callbacks):
+            if hasattr(callback, "close"):
+                stack.callback(callback.close)
 
 
 class _Batches:

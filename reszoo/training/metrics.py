@@ -7,9 +7,11 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from reszoo.gradients.storage import StoredPath, append_text, as_path, is_stored
 from reszoo.json_files import FIGURE, read_json_lines, to_json
+from reszoo.training.checkpoint_files import move_aside
 from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
 
@@ -50,9 +52,9 @@ class MetricsLog(keras.callbacks.Callback):
 
     Args:
         path: The file.
-        state: Where the training is. Lines of epochs beyond are dropped when training begins: they
-            were written by a run that was interrupted before it saved its checkpoint, and will be
-            written again.
+        state: Where the training is. A line of an epoch beyond is dropped when training begins: it
+            was written by a run that was interrupted before it saved its checkpoint, and will be
+            written again. Lines that are missing or broken are written again from its history.
     """
 
     def __init__(self, path: str | Path, state: TrainingState):
@@ -61,8 +63,7 @@ class MetricsLog(keras.callbacks.Callback):
         self._state = state
 
     def on_train_begin(self, logs=None):
-        kept = [line for line in read_metrics(self._path) if line["epoch"] <= self._state.epoch]
-        write_atomically(self._path, "".join(f"{to_json(line)}\n" for line in kept))
+        mend_metrics(self._path, self._state)
 
     def on_epoch_end(self, epoch, logs=None):
         figures = epoch_figures(self.model, epoch, logs)
@@ -112,6 +113,15 @@ def epoch_figures(model: keras.Model, epoch: int, logs: Mapping[str, float]) -> 
     return {"epoch": epoch + 1, "step": steps_done(model), **figures}
 
 
+def lasting(figures: Mapping[str, float]) -> dict[str, float]:
+    """Returns the figures of an epoch that are the same whenever it is trained: not its speed.
+
+    Args:
+        figures: What `epoch_figures` returns.
+    """
+    return {name: value for name, value in figures.items() if name != "images_per_second"}
+
+
 def steps_done(model: keras.Model) -> int:
     """Returns the number of the optimizer's steps so far.
 
@@ -144,6 +154,67 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
                 f"{path} has two lines of epoch {line['epoch']} that differ. Delete the wrong one."
             )
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def mend_metrics(path: str | Path, state: TrainingState) -> list[dict[str, float]]:
+    """Has a metrics file hold a line for each epoch done, as far as its figures are known.
+
+    What is mended is said in a warning, and the file as it was is kept beside it.
+
+    Args:
+        path: The file.
+        state: Where the training is.
+
+    Returns:
+        The lines.
+
+    Raises:
+        ValueError: If a line is broken and the state has no history.
+    """
+    path = as_path(path)
+    lines, faults = _lines_and_faults(path, state)
+    found = {line["epoch"]: line for line in lines}
+    known = {figures["epoch"]: figures for figures in state.history} if state.has_history else {}
+    kept, again = [], []
+    for epoch in range(1, state.epoch + 1):
+        line, figures = found.get(epoch), known.get(epoch)
+        if figures and (line is None or to_json({**line, **figures}) != to_json(line)):
+            again.append(epoch)
+            line = {**figures, "images_per_second": 0.0}
+        kept += [line] if line else []
+    missing = sorted(set(range(1, state.epoch + 1)) - {line["epoch"] for line in kept})
+    later = sorted(epoch for epoch in found if epoch > state.epoch)
+    if again:
+        faults.append(
+            f"{_epochs(again)} written again from the checkpoint, without images per second (0)"
+        )
+    if missing:
+        faults.append(f"{_epochs(missing)} missing, and not known from the checkpoint either")
+    if len(later) > 1:  # one comes of every kill between an epoch's line and its checkpoint
+        faults.append(f"{_epochs(later)} later than the checkpoint, and trained again")
+    if faults:
+        aside = f" It is kept as {move_aside(path).name}." if path.exists() else ""
+        logging.warning("%s: %s.%s", path, "; ".join(faults), aside)
+    text = "".join(f"{to_json(line)}\n" for line in kept)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+    return kept
+
+
+def _lines_and_faults(path, state):
+    if state.epoch and not path.exists():
+        return [], ["it was not there"]
+    try:
+        return read_metrics(path), []
+    except ValueError as error:
+        if not state.has_history:
+            raise
+        return [], [str(error).removesuffix(f" {_CURE}").rstrip(".")]
+
+
+def _epochs(epochs):
+    numbers = ", ".join(map(str, epochs[:5])) + ", ..." * (len(epochs) > 5)
+    return f"epoch {numbers} is" if len(epochs) == 1 else f"epochs {numbers} are"
 
 
 def write_atomically(path: Path | StoredPath, text: str) -> None:

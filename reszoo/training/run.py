@@ -1,12 +1,13 @@
 """A whole run: from a configuration to a trained model in a work directory."""
 
+import contextlib
 import dataclasses
-import json
 import os
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+from absl import logging
 from ml_collections import ConfigDict
 
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
@@ -15,6 +16,7 @@ from reszoo.gradients.storage import StoredPath, as_path, is_stored, os_errors
 from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks import create_callbacks
+from reszoo.training.checkpoint_files import BEST_FILE
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.config import checked, complete, flat
 from reszoo.training.confusion import (
@@ -24,11 +26,17 @@ from reszoo.training.confusion import (
     write_confusion,
 )
 from reszoo.training.event_files import EventFiles
+from reszoo.training.failures import as_run_errors
+from reszoo.training.guards import BestEpoch, last_good
+from reszoo.training.identity import MAY_CHANGE as MAY_CHANGE
+from reszoo.training.identity import identity_of
 from reszoo.training.lock import LeasedLock, WorkdirLock, lock_workdir
 from reszoo.training.loop import check_ready, evaluate, fit
 from reszoo.training.losses import create_loss
 from reszoo.training.metrics import (
     METRICS_FILE,
+    lasting,
+    mend_metrics,
     read_metrics,
     steps_done,
     write_atomically,
@@ -44,33 +52,16 @@ from reszoo.training.pictures import show_confusion
 from reszoo.training.provenance import write_provenance
 from reszoo.training.signature import check_same_data, signature_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
-from reszoo.training.strategy import check_same_place, create_strategy
+from reszoo.training.strategy import (
+    check_same_place,
+    check_same_run,
+    create_strategy,
+    has_several_workers,
+)
 from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
 
-# What may differ when a run is taken up again: how long, how fast, and what is looked at.
-MAY_CHANGE = (
-    "best",
-    "checkpoint",
-    "epochs",
-    "jit_compile",
-    "loggers",
-    "nonfinite",
-    "recording",
-    "steps_per_loop",
-    "strategy",
-    "tensorboard",
-)
-
+CONFIG_FILE = "config.json"
 MODEL_FILE = "model.keras"
-
-SIGNS_OF_A_LOST_WORKER = (
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnavailableError,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +75,9 @@ class Run:
         strategy: Where it runs.
         model: The compiled model, with the weights of the last checkpoint.
         callbacks: What shows, records and saves it.
+        best: What notes its best epoch; one of the callbacks, as the next two are.
         checkpoints: What saves it.
-        confusion: What counts the answers of each test; one of the callbacks, as `checkpoints` is.
+        confusion: What counts the answers of each test.
         state: Where the training is.
         lock: Keeps other runs out of the work directory; the chief has it.
     """
@@ -96,6 +88,7 @@ class Run:
     strategy: tf.distribute.Strategy
     model: keras.Model
     callbacks: list[keras.callbacks.Callback]
+    best: BestEpoch
     checkpoints: Checkpoints
     confusion: ConfusionCounts
     state: TrainingState
@@ -118,41 +111,58 @@ class Run:
             RunError: If the run has to stop before its end; the text says why.
         """
         try:
-            if self._is_done() and self.model_file.exists() and self.summary_file.exists():
-                self._say(
-                    f"All {self.state.epoch} epochs are done; the model is {self.model_file}. "
-                    "Give a larger --config.epochs to go on, or another --workdir to start afresh."
-                )
-                return
-            self._train()
-            if is_chief(self.strategy):
-                self._save_model()
-                print(self._summarize())
-            self._say(f"The model is {self.model_file}.")
-        except tf.errors.OpError as error:
-            self._explain_if_a_worker_was_lost(error)
-            raise
-        except OSError as error:
-            raise RunError(
-                f"{error}. What was saved is intact; run the same command again to go on."
-            ) from error
+            with as_run_errors(self.workdir):
+                self._train_to_the_end()
         finally:
             if self.lock:
                 self.lock.release()
+
+    def _train_to_the_end(self):
+        self.checkpoints.put_in_order()
+        if is_chief(self.strategy):
+            mend_metrics(self.workdir / METRICS_FILE, self.state)
+        if self._is_done() and self._has_ended():
+            model = f"the model is {self.model_file}"
+            self._say(f"{self._why_it_ended()}; {model}. {self._how_to_go_on()}")
+            return
+        self._train()
+        if is_chief(self.strategy):
+            self._save_model()
+            print(self._summarize())
+        if self.state.epoch < self.config.epochs:
+            self._say(f"{self._why_it_ended()}. {self._how_to_go_on()}")
+        self._say(f"The model is {self.model_file}.")
 
     def _say(self, text):
         if is_chief(self.strategy):
             print(text, flush=True)
 
-    def _explain_if_a_worker_was_lost(self, error):
-        if isinstance(error, SIGNS_OF_A_LOST_WORKER) and _has_several_workers(self.strategy):
-            raise RunError(
-                f"another worker was lost ({type(error).__name__}). Start all workers again with "
-                "the same commands to go on from the last checkpoint."
-            ) from error
-
     def _is_done(self):
-        return self.state.stopped or self.state.epoch >= self.config.epochs
+        return self.best.out_of_patience or self.state.epoch >= self.config.epochs
+
+    def _has_ended(self):
+        """Returns whether all that a run leaves at its end is there, of this end and no earlier."""
+        if not (self.model_file.exists() and self.summary_file.exists()):
+            return False
+        try:
+            summary = read_json(self.summary_file, {"epochs": int, "steps": int}, "")
+        except ValueError:  # it is written again
+            return False
+        return (summary["epochs"], summary["steps"]) == (self.state.epoch, steps_done(self.model))
+
+    def _why_it_ended(self):
+        if self.state.epoch >= self.config.epochs:
+            return f"All {self.state.epoch} epochs are done"
+        options = self.config.best
+        return (
+            f"The run ended early, after {self.state.epoch} epochs ({options.figure} was best "
+            f"after epoch {self.state.best_epoch}, and best.patience is {options.patience})"
+        )
+
+    def _how_to_go_on(self):
+        early = self.state.epoch < self.config.epochs
+        larger = "--config.best.patience, or 0 for none," if early else "--config.epochs"
+        return f"Give a larger {larger} to go on, or another --workdir to start afresh."
 
     def _train(self):
         while not self._is_done():
@@ -185,11 +195,15 @@ class Run:
     def _roll_back(self, error):
         """Goes back to the last checkpoint, to go on at a lower rate; or ends the run."""
         options, roll_backs = self.config.nonfinite, self.state.roll_backs
-        if options.action == "stop" or roll_backs >= options.roll_backs:
+        if (
+            options.action == "stop"
+            or roll_backs >= options.roll_backs
+            or not self.checkpoints.files
+        ):
             after = f" after {roll_backs} roll-backs" if roll_backs else ""
             raise RunError(
-                f"{error} Stopped{after}; the last checkpoint, {self.checkpoints.files[-1]}, is "
-                "good. Lower optimizer.learning_rate in a new workdir, or set nonfinite.action to "
+                f"{error} Stopped{after}. {last_good(self.checkpoints)} Lower "
+                "optimizer.learning_rate in a new workdir, or set nonfinite.action to "
                 '"roll_back".'
             ) from error
         self.checkpoints.restore()
@@ -202,19 +216,27 @@ class Run:
                 self.model.save(str(self.model_file))
             return
         partial = self.workdir / "model.partial.keras"
-        with averaged_weights(self.model):
-            self.model.save(partial)
-        os.replace(partial, self.model_file)
+        try:
+            with averaged_weights(self.model):
+                self.model.save(partial)
+            os.replace(partial, self.model_file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _summarize(self):
         """Writes what the run came to, and returns it as a table."""
         worst, counts = [], self.confusion.counts
         # After an interrupted end there was no test. Several processes leave it to `--mode=eval`.
-        if counts is None and not _has_several_workers(self.strategy):
+        if counts is None and not has_several_workers(self.strategy):
             counts = self._counts_on_one_device()
         if counts is not None:
             worst = self._record_confusion(counts)
-        epochs = read_metrics(self.workdir / METRICS_FILE)
+        epochs = mend_metrics(self.workdir / METRICS_FILE, self.state)
+        if not epochs:
+            raise RunError(
+                f"{self.workdir / METRICS_FILE} has no epoch, so there is no summary. The model is "
+                f"{self.model_file}; --mode=eval tests it."
+            )
         summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
         write_summary(self.summary_file, summary)
         return as_table(summary, self.workdir)
@@ -253,34 +275,36 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     """
     config = checked(config)
     strategy = create_strategy(config.strategy)  # before anything else of TensorFlow
-    workdir = _writable(as_path(workdir).absolute())
-    _check_same_run(config, workdir / "config.json")
-    _make_reproducible(config)
-    pipeline = create_pipeline(config)
-    check_same_data(workdir, signature_of(pipeline))
+    workdir = as_path(workdir).absolute()
+    with _no_directory_left(workdir):
+        _check_writable(workdir)
+        _check_same_run(identity_of(config), workdir)  # soon; it counts once nobody else writes
+        _make_reproducible(config)
+        pipeline = create_pipeline(config)
+        check_same_run(strategy, flat(config.to_dict()), pipeline.source.digest)
+        return _taken_up(_create_run(config, workdir, pipeline, strategy))
+
+
+def _create_run(config, workdir, pipeline, strategy):
     state, chief = TrainingState(), is_chief(strategy)
     with strategy.scope():
         model = _create_compiled_model(config, pipeline)
         check_ready(model, config.batch_size, strategy, config.jit_compile)
+        best = BestEpoch(state, **config.best.to_dict())
         checkpoints = Checkpoints(
             workdir / "checkpoints",
             model,
             state,
             writes=chief,
+            identity=identity_of(config, pipeline.source.digest),
             **config.checkpoint.to_dict(),
         )
         confusion = ConfusionCounts(pipeline.source.num_classes)
         callbacks = create_callbacks(
-            config, workdir, pipeline, state, checkpoints, confusion, chief
+            config, workdir, pipeline, state, (best, checkpoints, confusion), chief
         )
-        # Only now, so that what is refused leaves no file behind.
-        lock = lock_workdir(workdir) if chief else None
-        checkpoints.restore()
-    check_same_place(strategy, [state.epoch, state.batch])
-    if chief:
-        write_atomically(workdir / "config.json", to_json(config.to_dict(), indent=2) + "\n")
-        signature_of(pipeline).write(workdir)
-        write_provenance(workdir / "provenance.jsonl", config.seed)
+    # Only now, so that what is refused leaves no file behind.
+    lock = lock_workdir(workdir) if chief else None
     return Run(
         config,
         workdir,
@@ -288,11 +312,79 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
         strategy,
         model,
         callbacks,
+        best,
         checkpoints,
         confusion,
         state,
         lock,
     )
+
+
+def _taken_up(run):
+    """Returns a run that goes on from what is in its work directory; all of it is looked at."""
+    workdir, fresh = run.workdir, not run.checkpoints.files
+    try:
+        with run.strategy.scope():
+            _restore(run)
+        check_same_place(run.strategy, [run.state.epoch, run.state.batch])
+        if run.lock:
+            text = to_json(run.config.to_dict(), indent=2) + "\n"
+            write_atomically(workdir / CONFIG_FILE, text)
+            signature_of(run.pipeline).write(workdir)
+            write_provenance(workdir / "provenance.jsonl", run.config.seed)
+    except BaseException:
+        if run.lock and fresh:
+            run.lock.delete()
+        elif run.lock:
+            run.lock.release()
+        raise
+    return run
+
+
+def _restore(run):
+    checkpoints, state = run.checkpoints, run.state
+    config_file = run.workdir / CONFIG_FILE
+    # Another start may have written it since it was looked at first.
+    _check_same_run(identity_of(run.config), run.workdir)
+    check_same_data(run.workdir, signature_of(run.pipeline))
+    if not checkpoints.restore():
+        _check_nothing_lost(run)
+        return
+    if not config_file.exists():
+        if not checkpoints.restored:
+            raise ValueError(
+                f"{run.workdir} holds checkpoints but no {CONFIG_FILE}, so nobody knows whether "
+                "they are of this configuration. Put it back, or give another workdir."
+            )
+        logging.warning(
+            "%s was not there. It is written again, for the checkpoints are of this configuration.",
+            config_file,
+        )
+    if not state.has_history:  # of an earlier version
+        lines = read_metrics(run.workdir / METRICS_FILE)
+        state.history = tuple(lasting(line) for line in lines if line["epoch"] <= state.epoch)
+    run.best.take_up()
+    if state.batch and state.epoch >= run.config.epochs:
+        raise ValueError(
+            f"{run.workdir} holds a run that is in its epoch {state.epoch + 1} already. Give "
+            f"--config.epochs={state.epoch + 1} or more, or another workdir."
+        )
+
+
+def _check_nothing_lost(run):
+    """Raises if a run without checkpoints has left something that a fresh start would overwrite."""
+    names = (METRICS_FILE, MODEL_FILE, SUMMARY_FILE, f"checkpoints/{BEST_FILE}")
+    left = [name for name in names if _holds_something(run.workdir / name)]
+    if left:
+        raise ValueError(
+            f"{run.workdir} holds {', '.join(left)} of a run, but {run.checkpoints.directory} has "
+            "no checkpoint to go on from. Put the checkpoints back, or give another workdir to "
+            "start afresh."
+        )
+
+
+def _holds_something(path):
+    return path.exists() and len(path.read_bytes()) > 0
 
 
 def _make_reproducible(config):
@@ -303,16 +395,24 @@ def _make_reproducible(config):
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 
-def _has_several_workers(strategy):
-    resolver = strategy.cluster_resolver
-    return resolver is not None and resolver.cluster_spec().as_dict() != {}
+@contextlib.contextmanager
+def _no_directory_left(workdir):
+    """Deletes a work directory that was made for a run that is refused or interrupted."""
+    was_there = os.path.exists(workdir)
+    try:
+        yield
+    except BaseException:
+        if not was_there and not is_stored(workdir):
+            with contextlib.suppress(OSError):  # there is something in it
+                workdir.rmdir()
+        raise
 
 
-def _writable(workdir):
+def _check_writable(workdir):
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if is_stored(workdir) or os.access(workdir, os.W_OK | os.X_OK):
-            return workdir
+            return
         reason = "Permission denied"
     except OSError as error:
         reason = error.strerror
@@ -398,19 +498,10 @@ def _learning_rate(config, steps_per_epoch, factor=1.0):
     )
 
 
-def _check_same_run(config, path):
-    if not path.exists():
-        return
-    before = _config_of(path)
-    # Through JSON, as what was before: it has no tuples.
-    now = json.loads(json.dumps(config.to_dict()))
-    before, now = flat(json.loads(json.dumps(before.to_dict()))), flat(now)
-    for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field) and field.split(".")[0] not in MAY_CHANGE:
-            raise ValueError(
-                f"{path.parent} holds a run with {field}={before.get(field)!r}, but now it is "
-                f"{now.get(field)!r}. Give another workdir, or the same configuration."
-            )
+def _check_same_run(identity, workdir):
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        identity.check_same(identity_of(_config_of(path)), str(workdir))
 
 
 def _config_of(path):

@@ -1,6 +1,8 @@
 """Where a training is, and what ends it before its time."""
 
 import dataclasses
+import json
+from typing import Any
 
 
 @dataclasses.dataclass
@@ -17,7 +19,7 @@ class TrainingState:
         best: The best value so far of the figure that is watched, or `None`.
         best_epoch: The number of epochs done when it was reached.
         roll_backs: How often a loss that was not finite sent the run back.
-        stopped: Whether the run ended before its last epoch, because nothing improved.
+        history: The figures of each epoch done, as in the metrics file but for their speed.
 
     Example:
 
@@ -31,12 +33,45 @@ class TrainingState:
     best: float | None = None
     best_epoch: int = 0
     roll_backs: int = 0
-    stopped: bool = False
+    history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it knows the figures of all epochs done."""
+        return [figures["epoch"] for figures in self.history] == list(range(1, self.epoch + 1))
 
     def assign(self, other: "TrainingState") -> None:
         """Takes over all values of another state."""
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(other, field.name))
+
+
+def state_to_json(state: TrainingState) -> str:
+    """Returns a state as JSON.
+
+    Args:
+        state: The state.
+    """
+    return json.dumps(dataclasses.asdict(state))
+
+
+def state_from_json(text: str) -> TrainingState:
+    """Returns the state that was written as JSON, also by an earlier version.
+
+    Args:
+        text: What `state_to_json` returned.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    fields = json.loads(text)
+    try:
+        fields.pop("stopped", None)  # 0.1.0 noted there that a run had ended early
+        state = TrainingState(**fields)
+        state.totals, state.history = tuple(state.totals), tuple(state.history)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"it says of the training: {text[:80]!r}") from error
+    return state
 
 
 class RunError(RuntimeError):

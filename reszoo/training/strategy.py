@@ -1,12 +1,15 @@
 """Which devices a run uses."""
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
+DIGEST_BYTES = 8
 
 
 def create_strategy(name: str = "auto") -> tf.distribute.Strategy:
@@ -92,20 +95,82 @@ def check_same_place(strategy: tf.distribute.Strategy, place: Sequence[int]) -> 
     Raises:
         ValueError: If another process is elsewhere.
     """
-
-    def own_place():
-        return tf.constant(place, tf.float32)
-
-    @tf.function
-    def mean_place():
-        return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(own_place), axis=None)
-
-    mean = mean_place()
-    if mean.numpy().tolist() != [float(number) for number in place]:
+    if differing(strategy, {"place": list(place)}):
         raise ValueError(
             "The processes found different checkpoints. Give all of them the same workdir, on a "
             "file system that they share."
         )
+
+
+def check_same_run(strategy: tf.distribute.Strategy, fields: Mapping[str, Any], data: str) -> None:
+    """Makes sure that all processes have the same configuration and the same data.
+
+    Args:
+        strategy: The strategy.
+        fields: The fields of this process's configuration, by their full names.
+        data: The digest of its data.
+
+    Raises:
+        ValueError: If those of another process differ.
+    """
+    if differing(strategy, {"names": sorted(fields)}):
+        raise ValueError(
+            "The processes have configurations with different fields. Give all of them the same "
+            "--config."
+        )
+    different = differing(strategy, fields)
+    if different:
+        here = ", ".join(f"{name}={fields[name]!r}" for name in different)
+        raise ValueError(
+            f"The processes have different configurations; in this one it is {here}. Give all of "
+            "them the same."
+        )
+    if differing(strategy, {"data": data}):
+        raise ValueError(
+            "The processes found different data. Give all of them the same, on a file system that "
+            "they share."
+        )
+
+
+def differing(strategy: tf.distribute.Strategy, values: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the values that are not the same in all processes.
+
+    Args:
+        strategy: The strategy.
+        values: Values of this process that JSON knows. All processes have the same names.
+    """
+    if not has_several_workers(strategy):
+        return []
+    texts = [json.dumps(values[name], sort_keys=True) for name in sorted(values)]
+    # Single bytes, which float32 adds up exactly over any number of devices.
+    digests = [list(hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES]) for text in texts]
+
+    @tf.function
+    def means():
+        own = strategy.run(lambda: tf.constant(digests, tf.float32))
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, own, axis=None)
+
+    found = means().numpy().tolist()
+    pairs = zip(sorted(values), digests, found, strict=True)
+    return [name for name, digest, mean in pairs if mean != digest]
+
+
+def has_several_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy spans several processes.
+
+    Args:
+        strategy: The strategy.
+    """
+    resolver = strategy.cluster_resolver
+    return resolver is not None and resolver.cluster_spec().as_dict() != {}
+
+
+def names_several_workers() -> bool:
+    """Returns whether `TF_CONFIG` names several processes."""
+    try:
+        return len(_workers()) > 1
+    except ValueError:
+        return False
 
 
 def _names_of_devices():

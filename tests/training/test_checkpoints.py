@@ -2,11 +2,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
+from reszoo.training.checkpoint_files import write_arrays
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.guards import BestEpoch
+from reszoo.training.identity import identity_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 
 PIPELINE = Pipeline(load_source("digits"), batch_size=200, shift_pixels=1)
@@ -232,3 +235,157 @@ def test_a_model_of_bfloat16_comes_back(tmp_path):
 def test_numbers_out_of_range(tmp_path, options):
     with pytest.raises(ValueError, match=f"checkpoint.{next(iter(options))}"):
         checkpoints(tmp_path, small_model(), **options)
+
+
+def names(directory):
+    return sorted(file.name for file in directory.iterdir())
+
+
+def test_what_is_later_than_the_place_that_is_gone_on_from_is_moved_aside_aloud(tmp_path, caplog):
+    saved_epochs(tmp_path, epochs=3, keep=3)
+    damage(tmp_path / "step-000003-000000000.npz", "one bit")
+    model, at = small_model(seed=5), TrainingState()
+    saved = Checkpoints(tmp_path, model, at, keep=1)
+    saved.restore()
+    saved.on_train_begin()
+    assert "are later than epoch 2, batch 0" in caplog.text
+    assert "step-000003-000000000.npz.aside" in caplog.text
+    at.batch = 4
+    written = saved.save()
+    assert names(tmp_path) == [written.name, "step-000003-000000000.npz.aside"]
+    damaged_again = tmp_path / "step-000003-000000000.npz"
+    damaged_again.write_bytes(b"another")
+    assert Checkpoints(tmp_path, model, at, keep=1).restore()
+    saved.put_in_order()
+    assert (tmp_path / "step-000003-000000000.npz.aside1").read_bytes() == b"another"
+
+
+def test_what_was_just_written_stays_beside_later_ones_of_another(tmp_path):
+    saved = saved_epochs(tmp_path, epochs=1, keep=1)
+    (tmp_path / "step-000009-000000000.npz").write_bytes(b"by somebody else, while this runs")
+    saved._state.batch = 5
+    assert saved.save().exists()
+    assert names(tmp_path) == ["step-000001-000000005.npz", "step-000009-000000000.npz"]
+
+
+def test_only_what_can_be_read_counts_as_kept(tmp_path, caplog):
+    saved = saved_epochs(tmp_path, epochs=2, keep=2)
+    damage(tmp_path / "step-000002-000000000.npz", "cut short")
+    saved._state.epoch = 3
+    saved.save()
+    assert names(tmp_path) == [
+        "step-000001-000000000.npz",
+        "step-000002-000000000.npz.aside",
+        "step-000003-000000000.npz",
+    ]
+    assert "It is kept as step-000002-000000000.npz.aside" in caplog.text
+
+
+def test_a_copy_or_a_directory_beside_the_checkpoints_is_none(tmp_path, caplog):
+    saved = saved_epochs(tmp_path)
+    (tmp_path / "step-000009 (copy).npz").write_bytes(saved.files[0].read_bytes())
+    (tmp_path / "step-000008-000000000.npz").mkdir()
+    assert restored(tmp_path) == 2
+    assert "Is a directory" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["nothing", "a later version", "an array of objects"])
+def test_a_file_that_is_whole_but_no_checkpoint(tmp_path, caplog, content):
+    saved_epochs(tmp_path)
+    arrays = {
+        "nothing": {},
+        "a later version": {"state": '{"epoch": 3, "phase": "of the moon"}'},
+        "an array of objects": {"state": np.array([{}], dtype=object)},
+    }[content]
+    write_arrays(tmp_path / "step-000003-000000000.npz", arrays)
+    assert restored(tmp_path) == 2
+    assert "step-000003-000000000.npz is" in caplog.text
+
+
+def best_epoch_of(path):
+    model, at = small_model(seed=5), TrainingState()
+    Checkpoints(path.parent, model, at).restore(path)
+    return at.epoch
+
+
+def three_epochs(directory, accuracies=(0.5, 0.25, 0.75), losses=(3.0, 1.0, 2.0), keep=3):
+    """Saves three epochs with their figures; returns the state, and what saves it."""
+    model, at = small_model(), TrainingState()
+    saved = Checkpoints(directory, model, at, keep=keep)
+    best = BestEpoch(at)
+    for epoch, (accuracy, loss) in enumerate(zip(accuracies, losses, strict=True)):
+        at.epoch = epoch + 1
+        figures = {"epoch": epoch + 1, "test_accuracy": accuracy, "test_loss": loss}
+        at.history = (*at.history, figures)
+        for callback in (best, saved):
+            callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    return at, saved
+
+
+def test_a_kill_between_a_checkpoint_and_the_best_is_made_up_for(tmp_path):
+    _, saved = three_epochs(tmp_path)
+    (tmp_path / "best.npz").unlink()  # which is the same file as that of the third epoch
+    (tmp_path / "best.npz").write_bytes((tmp_path / "step-000001-000000000.npz").read_bytes())
+    (tmp_path / "best.npz.partial").write_bytes(b"half")
+    saved.put_in_order()
+    assert best_epoch_of(tmp_path / "best.npz") == 3
+    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.aside"))
+
+
+def test_the_best_by_another_figure_is_looked_for_among_the_checkpoints(tmp_path, caplog):
+    at, saved = three_epochs(tmp_path)
+    BestEpoch(at, "val_loss").take_up()
+    assert (at.best, at.best_epoch) == (1.0, 2)
+    saved.put_in_order()
+    assert best_epoch_of(tmp_path / "best.npz") == 2
+    assert best_epoch_of(tmp_path / "best.npz.aside") == 3
+    assert "is of epoch 3, but the best epoch is 2 by now" in caplog.text
+
+
+def test_a_best_epoch_whose_checkpoint_is_gone_is_missed_aloud(tmp_path, caplog):
+    at, saved = three_epochs(tmp_path, keep=1)
+    BestEpoch(at, "val_loss").take_up()
+    saved.put_in_order()
+    assert not (tmp_path / "best.npz").exists()
+    assert best_epoch_of(tmp_path / "best.npz.aside") == 3
+    assert "The checkpoint of epoch 2, the best, is no longer in" in caplog.text
+
+
+def test_the_figures_of_the_epochs_are_in_the_checkpoint(tmp_path):
+    at, _ = three_epochs(tmp_path)
+    model, found = small_model(seed=5), TrainingState()
+    Checkpoints(tmp_path, model, found).restore()
+    assert found == at
+    assert found.has_history
+
+
+def test_the_checkpoint_of_another_run_is_refused_by_the_field_that_differs(tmp_path):
+    model, at = small_model(), TrainingState()
+    config = ConfigDict({"seed": 1, "model": {"width": 4}, "epochs": 2})
+    ours = identity_of(config, data="abc")
+    Checkpoints(tmp_path, model, at, identity=ours).save()
+
+    def restore(data="abc", **changes):
+        other = ConfigDict(config.to_dict())
+        other.update_from_flattened_dict(changes)
+        saved = Checkpoints(tmp_path, model, at, identity=identity_of(other, data))
+        assert saved.restore()
+        assert saved.restored == ours
+
+    restore(epochs=3)
+    restore(data="")  # not known
+    with pytest.raises(ValueError, match=r"step-.*npz holds a run with seed=1, but now it is 2\."):
+        restore(seed=2)
+    with pytest.raises(ValueError, match=r"model.width=4, but now it is 8"):
+        restore(**{"model.width": 8})
+    with pytest.raises(ValueError, match="a run of other data"):
+        restore(data="abd")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_of_any_run(tmp_path):
+    model, at = small_model(), TrainingState()
+    Checkpoints(tmp_path, model, at).save()
+    saved = Checkpoints(tmp_path, model, at, identity=identity_of(ConfigDict({"seed": 1})))
+    assert saved.restore()
+    assert saved.restored is None

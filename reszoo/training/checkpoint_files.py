@@ -1,0 +1,164 @@
+"""Files of checkpoints: named by the place in the training, written whole, read with a checksum."""
+
+import errno
+import hashlib
+import io
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from reszoo.gradients.storage import StoredPath, is_stored
+
+BEST_FILE = "best.npz"
+_NAME = re.compile(r"step-(\d{6,})-(\d{9,})\.npz")
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class DamagedError(ValueError):
+    """A checkpoint that is not what was written."""
+
+
+def name_of(epoch: int, batch: int) -> str:
+    """Returns the name of the checkpoint of a place.
+
+    Args:
+        epoch: Epochs done.
+        batch: Batches done of the next one. Not the optimizer's steps: one that overflowed does not
+            count there.
+
+    Example:
+
+    >>> name_of(2, 31)
+    'step-000002-000000031.npz'
+    """
+    return f"step-{epoch:06d}-{batch:09d}.npz"
+
+
+def place_of(path: Path | StoredPath) -> tuple[int, int]:
+    """Returns the epochs and batches in the name of a checkpoint.
+
+    Args:
+        path: A file of `step_files`.
+    """
+    epoch, batch = _NAME.fullmatch(path.name).groups()
+    return int(epoch), int(batch)
+
+
+def step_files(directory: Path | StoredPath) -> list[Path | StoredPath]:
+    """Returns the checkpoints in a directory, the earliest place first.
+
+    Args:
+        directory: Where they are. A copy under a name of its own is none of them.
+    """
+    files = [path for path in directory.glob("step-*.npz") if _NAME.fullmatch(path.name)]
+    return sorted(files, key=place_of)
+
+
+def write_arrays(path: Path | StoredPath, arrays: Mapping[str, np.ndarray | str]) -> None:
+    """Writes a checkpoint, which appears under its name only when it is whole and on the disk.
+
+    Args:
+        path: The file.
+        arrays: What it holds.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is intact.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    data = buffer.getbuffer()
+    digest = hashlib.sha256(data).digest()
+    if is_stored(path):  # where nothing is seen before it is whole
+        path.write_bytes(bytes(data) + digest)
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.write(digest)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory):
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
+    """Returns what a checkpoint holds.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedError: If it is not what was written.
+        ValueError: If it cannot be read for a reason that can be mended.
+    """
+    content = memoryview(_content(path))
+    data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(data).digest() != digest:
+        raise DamagedError(f"The checkpoint {path} is damaged: its checksum is wrong.")
+    try:
+        with np.load(io.BytesIO(data)) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise DamagedError(f"The checkpoint {path} is damaged: {error}.") from error
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.EIO, errno.EISDIR) and not is_stored(path):
+            raise DamagedError(f"The checkpoint {path} is damaged: {reason}.") from error
+        raise ValueError(f"The checkpoint {path} cannot be read ({reason}).") from error
+
+
+def replace_by_copy(source: Path | StoredPath, target: Path | StoredPath) -> None:
+    """Has a file hold what another does; it is there either as before or whole.
+
+    Args:
+        source: The other file.
+        target: The file.
+    """
+    if is_stored(target):
+        target.write_bytes(source.read_bytes())
+        return
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+def move_aside(path: Path | StoredPath) -> Path | StoredPath:
+    """Gives a file a name under which nothing looks for it, and returns that.
+
+    Args:
+        path: The file.
+    """
+    names = (f"{path.name}.aside{number or ''}" for number in range(10**6))
+    aside = next(other for name in names if not (other := path.parent / name).exists())
+    if is_stored(path):
+        aside.write_bytes(path.read_bytes())
+        path.unlink()
+    else:
+        os.replace(path, aside)
+    return aside

@@ -1,0 +1,100 @@
+"""Failures of a run: errors that come from outside of this package, told in one line."""
+
+import contextlib
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from absl import logging
+
+from reszoo.gradients.storage import StoredPath, append_text
+from reszoo.training.state import RunError
+from reszoo.training.strategy import names_several_workers
+
+TRACEBACK_FILE = "error.log"
+MOST_LETTERS = 600
+
+# What data, files and devices raise. Any other error is a mistake of this package, and ends in a
+# traceback.
+FAILURES = (OSError, RunError, ValueError, tf.errors.OpError)
+
+SIGNS_OF_A_LOST_WORKER = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
+
+
+@contextlib.contextmanager
+def as_run_errors(workdir: Path | StoredPath) -> Iterator[None]:
+    """Turns the failures of a training into `RunError`, whose text says what to do.
+
+    Where they come from is added to `error.log` in the work directory, for `ValueError` may be a
+    mistake of this package too.
+
+    Args:
+        workdir: The work directory.
+
+    Raises:
+        RunError: If what is done in the context failed.
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except FAILURES as error:
+        if _is_sign_of_a_lost_worker(error):
+            raise RunError(in_one_line(error)) from error
+        raise RunError(
+            f"{in_one_line(error).rstrip('.')}. What was saved is intact; run the same command "
+            f"again to go on.{_where_it_was(error, workdir)}"
+        ) from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns what an error says, without where in a graph of TensorFlow it was.
+
+    Args:
+        error: One of `FAILURES`.
+
+    Example:
+
+    >>> in_one_line(tf.errors.NotFoundError(None, None, "{{function_node f}} a.png; No such file"))
+    'a.png; No such file'
+    """
+    logging.debug("This was told in one line:", exc_info=error)
+    if _is_sign_of_a_lost_worker(error):
+        return (
+            f"another worker was lost ({type(error).__name__}). Start all workers again with the "
+            "same commands to go on from the last checkpoint."
+        )
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    if isinstance(error, tf.errors.OpError):
+        text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:\w*\]|\(\d+\) ", "", text)
+        text = re.sub(r"^\d+ root error\(s\) found\.", "", text.strip())
+        text = re.split(
+            r"\n\s*(?:Traceback|Original stack trace|Detected at node)|\n\n", text.strip()
+        )[0]
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
+
+
+def _is_sign_of_a_lost_worker(error):
+    return isinstance(error, SIGNS_OF_A_LOST_WORKER) and names_several_workers()
+
+
+def _where_it_was(error, workdir):
+    """Adds a traceback to a file, and returns a sentence that names it; nothing if that fails."""
+    path = workdir / TRACEBACK_FILE
+    lines = traceback.format_exception(error)
+    try:
+        append_text(path, f"process {os.getpid()}\n{''.join(lines)}\n")
+    except OSError:
+        return ""
+    return f" (Where it was: {path}.)"
