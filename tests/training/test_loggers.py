@@ -1,6 +1,7 @@
 import json
 import struct
 import sys
+import time
 from typing import ClassVar
 
 import keras
@@ -113,6 +114,7 @@ def test_wandb_has_every_epoch_once(model, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     send(model, ["wandb"], tmp_path, range(2))
+    time.sleep(1)  # W&B names a start by its second, and loses one of two that have the same
     send(model, ["wandb"], tmp_path, range(1, 3))
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     records = [record for file in files for record in wandb_records(file)]
