@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reszoo.files import as_path, is_stored
 from reszoo.gradients.blocks import layers_of
 from reszoo.gradients.log import naming_what_fails
-from reszoo.gradients.storage import as_path, is_stored
 from reszoo.json_files import Maybe, read_json_lines, to_json
 
 ALARMS_FILE = "alarms.jsonl"

@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import summary_pb2
 from tensorflow.core.util import event_pb2
 
-from reszoo.gradients.storage import is_stored
+from reszoo.files import is_stored
 from reszoo.json_files import to_json
 from reszoo.log_header import is_tag_of, parse_header, parse_table_header
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import logging
 
+from reszoo.distribution import is_chief
 from reszoo.gradients import positions
 from reszoo.gradients.alarms import AlarmWatch, RecordedStep
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.cadence import Cadence
-from reszoo.gradients.chief import is_chief
 from reszoo.gradients.continuation import Origin, check_alone, check_continuation
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps

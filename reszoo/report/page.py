@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
-from reszoo.gradients.storage import as_path
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 

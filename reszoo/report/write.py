@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from reszoo.files import StoredPath, as_path
 from reszoo.gradients import load, records
-from reszoo.gradients.storage import StoredPath, as_path
 from reszoo.report.figure import gradient_flow_figure
 from reszoo.report.page import page, run_names
 

@@ -6,8 +6,8 @@ import keras
 from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
+from reszoo.files import StoredPath
 from reszoo.gradients import GradientRecorder
-from reszoo.gradients.storage import StoredPath
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.config import flat
 from reszoo.training.confusion import ConfusionCounts

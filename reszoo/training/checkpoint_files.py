@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reszoo.gradients.storage import StoredPath, is_stored
+from reszoo.files import StoredPath, is_stored
 
 BEST_FILE = "best.npz"
 _NAME = re.compile(r"step-(\d{6,})-(\d{9,})\.npz")

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from absl import logging
 
+from reszoo.files import StoredPath, as_path, is_stored
 from reszoo.gradients.scale import accumulation_steps
-from reszoo.gradients.storage import StoredPath, as_path, is_stored
 from reszoo.training.checkpoint_files import (
     BEST_FILE,
     DamagedError,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reszoo.gradients.storage import as_path
+from reszoo.files import as_path
 from reszoo.gradients.taps import Accumulator
 from reszoo.training.metrics import write_atomically
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from reszoo.gradients.storage import as_path
+from reszoo.files import as_path
 from reszoo.names import printable
 from reszoo.training.config import checked
 from reszoo.training.confusion import (

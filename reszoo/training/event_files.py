@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from reszoo.gradients.storage import as_path, os_errors
+from reszoo.files import as_path, os_errors
 
 
 class EventFiles:

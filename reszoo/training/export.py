@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from reszoo.gradients.storage import is_stored
+from reszoo.files import is_stored
 from reszoo.training.config import checked
 from reszoo.training.finished import check_fits, load_model
 from reszoo.training.run import create_pipeline

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 from absl import logging
 
-from reszoo.gradients.storage import StoredPath, append_text
+from reszoo.files import StoredPath, append_text
 from reszoo.training.state import RunError
 from reszoo.training.strategy import names_several_workers
 

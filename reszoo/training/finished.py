@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from reszoo.gradients.storage import as_path, is_stored
+from reszoo.files import as_path, is_stored
 from reszoo.models.untrusted_files import check_keras_file
 from reszoo.models.weight_files import reason_of
 from reszoo.training.run import MODEL_FILE

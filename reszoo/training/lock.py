@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import logging
 
-from reszoo.gradients.storage import StoredPath, as_path, is_stored
+from reszoo.files import StoredPath, as_path, is_stored
 
 LOCK_FILE = "lock"
 # An object store knows no locks. Who holds one there says so again and again, and is taken for

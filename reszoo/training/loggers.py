@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import keras
 from absl import logging
 
-from reszoo.gradients.storage import StoredPath, as_path, is_stored
+from reszoo.files import StoredPath, as_path, is_stored
 from reszoo.json_files import read_json, to_json
 from reszoo.training.metrics import epoch_figures, write_atomically
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from reszoo.gradients.storage import StoredPath, append_text, as_path, is_stored
+from reszoo.files import StoredPath, append_text, as_path, is_stored
 from reszoo.json_files import FIGURE, read_json_lines, to_json
 from reszoo.training.checkpoint_files import move_aside
 from reszoo.training.event_files import EventFiles

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data.images import read_image
-from reszoo.gradients.storage import as_path
+from reszoo.files import as_path
 from reszoo.names import printable
 from reszoo.training.config import checked
 from reszoo.training.finished import check_fits, load_model

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from reszoo.gradients.storage import append_text, as_path
+from reszoo.files import append_text, as_path
 from reszoo.json_files import to_json
 
 PACKAGES = ("reszoo", "keras", "tensorflow", "tensorflow-datasets", "numpy", "ml_collections")

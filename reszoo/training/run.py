@@ -11,8 +11,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
-from reszoo.gradients.chief import is_chief
-from reszoo.gradients.storage import StoredPath, as_path, is_stored, os_errors
+from reszoo.distribution import is_chief
+from reszoo.files import StoredPath, as_path, is_stored, os_errors
 from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks import create_callbacks

@@ -9,7 +9,7 @@ from absl import logging
 from reszoo.data import Crop, Pipeline
 from reszoo.data.contents import Contents, changes, contents_from, counted, trained_on
 from reszoo.data.pipeline import prepared
-from reszoo.gradients.storage import StoredPath
+from reszoo.files import StoredPath
 from reszoo.json_files import Maybe, read_json, to_json
 from reszoo.training.metrics import write_atomically
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from reszoo.data import Pipeline
-from reszoo.gradients.storage import as_path
+from reszoo.files import as_path
 from reszoo.json_files import to_json
 from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures

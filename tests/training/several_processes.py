@@ -8,7 +8,7 @@ import numpy as np
 
 import reszoo
 from reszoo.data import Pipeline, load_source
-from reszoo.gradients.chief import is_chief
+from reszoo.distribution import is_chief
 from reszoo.training import TrainingState, fit
 from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.confusion import ConfusionCounts

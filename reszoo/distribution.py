@@ -1,4 +1,4 @@
-"""Which of several processes writes."""
+"""The process that writes, of several."""
 
 import tensorflow as tf
 

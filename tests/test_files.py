@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from reszoo.gradients.storage import StoredPath, append_text, as_path
+from reszoo.files import StoredPath, append_text, as_path
 
 
 @pytest.fixture(params=["disk", "store"])
