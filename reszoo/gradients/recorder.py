@@ -64,6 +64,7 @@ class GradientRecorder(keras.callbacks.Callback):
     Example:
 
     >>> import tempfile
+    >>> import numpy as np
     >>> import reszoo
     >>> model = keras.Sequential([
     ...     keras.Input((4,)), reszoo.ResidualBlock([keras.layers.Dense(4)], name="block1")

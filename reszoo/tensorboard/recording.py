@@ -109,10 +109,13 @@ def join(parts: Sequence[Recording]) -> Recording:
 
 
 def _merged(orders):
-    """Returns all names, each behind the one that it follows where it first occurs."""
+    """Returns all names, each behind the one that it follows where it first occurs.
+
+    Before the first that is known already, in an order of which one is.
+    """
     merged = []
     for names in orders:
-        at = 0
+        at = min((merged.index(name) for name in names if name in merged), default=len(merged))
         for name in names:
             if name not in merged:
                 merged.insert(at, name)

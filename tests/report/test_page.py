@@ -90,12 +90,12 @@ def test_what_was_recorded_under_another_header_stands_under_it(tmp_path):
     (run,) = held(report.show(str(tmp_path)).content)
     header, steps, _, values = unpacked(run)
     assert header["left_out"] == 0
-    assert header["blocks"] == ["a", "x", "b"]
+    assert header["blocks"] == ["x", "a", "b"]
     assert header["statistics"] == ["update_norm", *STATISTICS]
     assert list(steps) == [0, 1, 2, 3]
     nan = np.nan
-    np.testing.assert_array_equal(values[0], [[nan, nan, 2, 3], [nan] * 4, [nan, nan, 2, 3]])
-    np.testing.assert_array_equal(values[1], [[nan, nan, 2, 3], [0, 1, nan, nan], [0, 1, 2, 3]])
+    np.testing.assert_array_equal(values[0], [[nan] * 4, [nan, nan, 2, 3], [nan, nan, 2, 3]])
+    np.testing.assert_array_equal(values[1], [[0, 1, nan, nan], [nan, nan, 2, 3], [0, 1, 2, 3]])
 
 
 def test_alarms_are_held(tmp_path):

@@ -74,9 +74,9 @@ def part(name, steps, wall_time):
 
 def test_of_a_step_under_two_headers_the_later_is_taken():
     joined = recordings.join([part("x", [0, 1], 5.0), part("y", [1, 2], 4.0)])
-    assert [block["name"] for block in joined.blocks] == ["y", "x"]
+    assert [block["name"] for block in joined.blocks] == ["x", "y"]
     assert list(joined.steps) == [0, 1, 2]
-    np.testing.assert_array_equal(joined.values[:, :, 0], [[np.nan, 0], [np.nan, 1], [2, np.nan]])
+    np.testing.assert_array_equal(joined.values[:, :, 0], [[0, np.nan], [1, np.nan], [np.nan, 2]])
 
 
 def test_what_a_restart_under_another_header_undid_is_left_out():
