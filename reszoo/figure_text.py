@@ -1,4 +1,4 @@
-"""Names in Matplotlib's pictures: as text, whatever is in them."""
+"""Names in Matplotlib figures, drawn as plain text."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from reszoo.names import clipped, escaped, printable
 
-# A $ in a name is a dollar, and no formula begins there.
+# A dollar sign in a name begins no formula.
 AS_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
 def drawable(name: str, length: int) -> str:
-    r"""Returns a name as a picture can show it.
+    r"""Returns a name that the font of a figure can show.
 
-    What the font has no picture of is an escape, such as `\u4f60`: two names stay two. For other
-    scripts set `font.family` in a `matplotlibrc` to a font that has them.
+    A character without a glyph becomes an escape, such as `\u4f60`, so that different names stay
+    different. For other scripts set `font.family` in a `matplotlibrc` to a font that has them.
 
     Args:
-        name: The name.
-        length: How many characters it can have; a longer one is clipped.
+        name: The name of a class, a block or a run.
+        length: The most characters; a longer name is clipped.
 
     Example:
 

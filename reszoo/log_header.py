@@ -1,9 +1,9 @@
-"""The header of a gradient log: the names of what its tensors hold. Imports no framework."""
+"""Header of a gradient log: names of blocks and statistics. Imports no framework."""
 
 import json
 from typing import Any
 
-from reszoo.json_files import Maybe, parse_json, to_json
+from reszoo.json_files import OptionalField, parse_json, to_json
 
 READABLE_VERSION = 1
 
@@ -12,15 +12,15 @@ _HEADER = {
     "blocks": [
         {
             "name": str,
-            Maybe("shortcut"): str,
-            Maybe("stops_gradient"): bool,
-            Maybe("parent"): (str, None),
-            Maybe("trainable_weights"): int,
+            OptionalField("shortcut"): str,
+            OptionalField("stops_gradient"): bool,
+            OptionalField("parent"): (str, None),
+            OptionalField("trainable_weights"): int,
         }
     ],
     "statistics": [str],
 }
-_WHERE = "The log's header"
+_SOURCE = "The log's header"
 _CURE = "Record the run again, or delete the file."
 
 
@@ -47,48 +47,48 @@ def parse_header(content: bytes | str) -> dict:
 
     Returns:
         A dictionary with at least `blocks`, a list of dictionaries with a `name`, and
-        `statistics`, a list of names. A number in it that is not finite is `None`.
+        `statistics`, a list of names. Numbers that are not finite are `None`.
 
     Raises:
-        ValueError: If it is not such a header, or one of a newer version.
+        ValueError: If the text is no such header, or the header of a newer version.
 
     Example:
 
     >>> parse_header('{"version": 1, "blocks": [{"name": "a"}], "statistics": ["b"]}')["blocks"]
     [{'name': 'a'}]
     """
-    version = parse_json(content, {"version": int}, _WHERE, _CURE)["version"]
+    version = parse_json(content, {"version": int}, _SOURCE, _CURE)["version"]
     if version != READABLE_VERSION:
         raise ValueError(
             f"The log is of format {version}, and this version of reszoo reads format "
             f"{READABLE_VERSION}. Install the version of reszoo that recorded it."
         )
-    header = parse_json(content, _HEADER, _WHERE, _CURE)
+    header = parse_json(content, _HEADER, _SOURCE, _CURE)
     _check_names("block", [block["name"] for block in header["blocks"]])
     _check_names("statistic", header["statistics"])
     return json.loads(to_json(header))
 
 
 def parse_table_header(content: bytes | str) -> dict[str, Any]:
-    """Reads the header of a table: names of `rows` and `columns`.
+    """Reads the header of a table in a log: the names of its `rows` and `columns`.
 
     Args:
-        content: The JSON text in its summary metadata.
+        content: The JSON text in the table's summary metadata.
 
     Raises:
-        ValueError: If it is not such a header.
+        ValueError: If the text is no such header.
     """
-    return parse_json(content, {"rows": [str], "columns": [str]}, _WHERE, _CURE)
+    return parse_json(content, {"rows": [str], "columns": [str]}, _SOURCE, _CURE)
 
 
-def _check_names(kind, names):
+def _check_names(kind: str, names: list[str]) -> None:
     if not names:
-        raise ValueError(f"{_WHERE} cannot be read: it names no {kind}. {_CURE}")
-    double = next((name for name in names if names.count(name) > 1), None)
-    if double is not None:
-        raise ValueError(f"{_WHERE} cannot be read: it names two {kind}s {double!r}. {_CURE}")
+        raise ValueError(f"{_SOURCE} cannot be read: it names no {kind}. {_CURE}")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{_SOURCE} cannot be read: it names two {kind}s {repeated!r}. {_CURE}")
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{_WHERE} cannot be read: {name!r} is not UTF-8. {_CURE}") from error
+            raise ValueError(f"{_SOURCE} cannot be read: {name!r} is not UTF-8. {_CURE}") from error

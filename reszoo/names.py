@@ -1,19 +1,19 @@
-"""Names of classes, blocks and runs, shown as the text that they are."""
+"""Names of classes, blocks and runs, made safe for terminals, tables and Markdown."""
 
 import unicodedata
 
-# Characters that join others to one; the others without a width turn or hide what follows.
+# Zero-width characters that join letters; the other ones reorder or hide the text after them.
 _JOINERS = "\u200c\u200d"
 _MARKDOWN = set("\\`*_{}[]()<>#+-!|~&")
 
 
 def printable(name: str) -> str:
-    r"""Returns a name on one line, with an escape for each character that is no text.
+    r"""Returns a name on one line, with an escape for each control or format character.
 
     A terminal obeys such characters, and a line break would begin another row of a table.
 
     Args:
-        name: The name.
+        name: The name of a class, a block or a run.
 
     Example:
 
@@ -24,11 +24,11 @@ def printable(name: str) -> str:
 
 
 def clipped(name: str, length: int) -> str:
-    """Returns a name, or its beginning if it is long.
+    """Returns a name, shortened with an ellipsis if it is too long.
 
     Args:
-        name: The name.
-        length: How many characters it can have.
+        name: The name of a class, a block or a run.
+        length: The most characters, the ellipsis included.
 
     Example:
 
@@ -39,10 +39,10 @@ def clipped(name: str, length: int) -> str:
 
 
 def escaped_markdown(text: str) -> str:
-    r"""Returns a text that Markdown shows as it is.
+    r"""Returns Markdown that is rendered as the given text.
 
     Args:
-        text: The text.
+        text: Plain text, on one line.
 
     Example:
 
@@ -52,16 +52,16 @@ def escaped_markdown(text: str) -> str:
     return "".join("\\" + each if each in _MARKDOWN else each for each in text)
 
 
-def _visible(character):
+def _visible(character: str) -> str:
     kind = unicodedata.category(character)
     is_text = kind not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in _JOINERS
     return character if is_text else escaped(character)
 
 
 def escaped(character: str) -> str:
-    """Returns the escape of a character, as Python writes it.
+    r"""Returns the escape of a character in a Python string, such as `\u4f60`.
 
     Args:
-        character: The character.
+        character: A string of length 1.
     """
     return character.encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""Ranges of numbers, words and tuples, and the one sentence about a value outside of them."""
+"""Ranges of arguments and configuration fields, and their one form of error."""
 
 import ast
 import dataclasses
@@ -16,25 +16,26 @@ WORDS_LISTED = 12
 
 
 class RefusedError(ValueError):
-    """A value that is not allowed; the text, if any, follows the value in a sentence."""
+    """A value outside its range; the message, if any, follows the value in a sentence."""
 
 
 class Values(Protocol):
-    """The values of a kind."""
+    """A range: the values that an argument or a field may have."""
 
     @property
     def allowed(self) -> str:
-        """What follows "must be" in a sentence."""
+        """Noun phrase that follows "must be" in a sentence."""
+        ...
 
     def read(self, value: Any) -> Any:
-        """Returns a value of Python's own types, which JSON has too.
+        """Returns a value of the range, converted to a built-in type of Python.
 
         Raises:
-            RefusedError: If it is not allowed.
+            RefusedError: If the value is outside the range.
         """
 
     def parse(self, text: str) -> Any:
-        """Returns what a text of the command line stands for, allowed or not."""
+        """Returns the value of an argument of the command line, in the range or not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,26 +44,26 @@ class Switch:
 
     allowed = "True or False"
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         if not isinstance(value, bool | np.bool_):
             raise RefusedError
         return bool(value)
 
-    def parse(self, text):
-        # What absl takes for a boolean flag.
+    def parse(self, text: str) -> Any:
+        # The words that absl takes for a boolean flag.
         words = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
         return words.get(text.lower(), text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number that is in the range in float32 too.
+    """Finite numbers between two bounds, in float32 too.
 
     Args:
-        least: The smallest.
-        most: The largest.
-        above: Whether the smallest itself is left out.
-        below: Whether the largest itself is left out.
+        least: Lower bound.
+        most: Upper bound.
+        above: Whether the lower bound is excluded.
+        below: Whether the upper bound is excluded.
 
     Example:
 
@@ -76,10 +77,10 @@ class Number:
     below: bool = False
 
     @property
-    def allowed(self):
-        return f"a number {_range(self)}"
+    def allowed(self) -> str:
+        return f"a number {_bounds(self)}"
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         number = _number(value)
         if not self._has(number):
             raise RefusedError
@@ -89,21 +90,21 @@ class Number:
             raise RefusedError(f" (which is {single:g} in float32)")
         return number
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return literal(text)
 
-    def _has(self, number):
+    def _has(self, number: float) -> bool:
         low = self.least < number if self.above else self.least <= number
         return low and (number < self.most if self.below else number <= self.most)
 
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A whole number; one with a fraction of 0, such as 3.0, is taken for it.
+    """Whole numbers between two bounds; a float without a fraction, such as 3.0, counts as one.
 
     Args:
-        least: The smallest.
-        most: The largest.
+        least: Lower bound, included.
+        most: Upper bound, included.
 
     Example:
 
@@ -116,28 +117,28 @@ class Whole:
     above = below = False
 
     @property
-    def allowed(self):
-        return f"a whole number {_range(self)}"
+    def allowed(self) -> str:
+        return f"a whole number {_bounds(self)}"
 
-    def read(self, value):
-        # Not through a float, which has 53 bits.
+    def read(self, value: Any) -> Any:
+        # A float has only 53 bits.
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         number = int(value) if whole else _number(value)
         if number != number // 1 or not self.least <= number <= self.most:
             raise RefusedError
         return int(number)
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return literal(text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """One of some words.
+    """Strings from a fixed list.
 
     Args:
-        words: Those.
-        described: Describes them where they are too many for a sentence.
+        words: The list.
+        described: A noun phrase for errors, where the list is too long for a sentence.
 
     Example:
 
@@ -149,13 +150,13 @@ class Word:
     described: str = ""
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         if len(self.words) > WORDS_LISTED:
             return self.described
         *first, last = (f'"{word}"' for word in self.words)
         return f"{', '.join(first)} or {last}" if first else last
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         if not isinstance(value, str):
             raise RefusedError
         if value not in self.words:
@@ -164,28 +165,28 @@ class Word:
             raise RefusedError("" if listed else f". Did you mean {' or '.join(map(repr, near))}?")
         return str(value)
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return text
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A text, such as a name or a path.
+    """Strings of any content, such as names and paths.
 
     Args:
-        example: One.
-        empty: Whether it may be empty.
+        example: An example for the error.
+        empty: Whether the empty string is allowed.
     """
 
     example: str
     empty: bool = False
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         rule = "" if self.empty else " that is not empty"
-        return f'a text{rule}, such as "{self.example}"' + ', or ""' * self.empty
+        return f'a string{rule}, such as "{self.example}"' + ', or ""' * self.empty
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         if not isinstance(value, str | os.PathLike):
             raise RefusedError
         text = os.fspath(value)
@@ -193,48 +194,48 @@ class Text:
             raise RefusedError
         return str(text)
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return text
 
 
 @dataclasses.dataclass(frozen=True)
 class Maybe:
-    """Values of a kind, or `None`.
+    """Values of a range, or `None`.
 
     Args:
-        values: That kind.
+        values: The range.
     """
 
     values: Values
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         return f"{self.values.allowed}, or None"
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         return None if value is None else self.values.read(value)
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return None if text in ("None", "none") else self.values.parse(text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Either:
-    """Values of two kinds.
+    """Values of either of two ranges.
 
     Args:
-        first: One.
-        second: The other.
+        first: The range that is tried first.
+        second: The range that is tried where the first refuses.
     """
 
     first: Values
     second: Values
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         return f"{self.first.allowed}, or {self.second.allowed}"
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         try:
             return self.first.read(value)
         except RefusedError as first:
@@ -243,46 +244,46 @@ class Either:
             except RefusedError as second:
                 raise RefusedError(str(first) or str(second)) from second
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return literal(text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Exactly:
-    """One value.
+    """A single value.
 
     Args:
-        value: That value.
-        also: What is taken for it too.
+        value: The value, as `read` returns it.
+        also: Other spellings of the value.
     """
 
     value: Any
     also: tuple[Any, ...] = ()
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         return repr(self.value).replace("'", '"')
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         taken = (self.value, *self.also)
         if shown(tuple(value) if isinstance(value, list) else value) not in map(shown, taken):
             raise RefusedError
         return self.value
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         return literal(text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Several:
-    """A tuple of values of one kind; a list is taken for it.
+    """Tuples with elements of one range; a list counts as a tuple.
 
     Args:
-        values: The kind of each.
-        example: One, as it is written in Python.
-        counts: How many there may be; any number of them if empty.
-        rising: Whether each has to be above the one before.
-        distinct: Whether each has to be another.
+        values: The range of each element.
+        example: An example for the error, in Python's syntax.
+        counts: The allowed numbers of elements; any number if empty.
+        rising: Whether each element must be greater than the one before.
+        distinct: Whether all elements must be different.
 
     Example:
 
@@ -297,13 +298,13 @@ class Several:
     distinct: bool = False
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         counts = f"of {' or '.join(map(str, self.counts))} elements" * bool(self.counts)
         rule = "rising" * self.rising + "all different" * self.distinct
         parts = [f"a tuple such as {self.example}", counts, rule, f"each {self.values.allowed}"]
         return ", ".join(filter(None, parts))
 
-    def read(self, value):
+    def read(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             value = value.tolist()
         if not isinstance(value, tuple | list):
@@ -317,12 +318,12 @@ class Several:
             raise RefusedError
         return found
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         value = literal(text)
-        # A single one needs no comma and no brackets there.
+        # On the command line a single element needs no comma and no parentheses.
         return tuple(value) if isinstance(value, tuple | list) else (value,)
 
-    def _element(self, index, element):
+    def _element(self, index: int, element: Any) -> Any:
         try:
             return self.values.read(element)
         except RefusedError as error:
@@ -330,15 +331,15 @@ class Several:
 
 
 def check(name: str, value: Any, values: Values) -> Any:
-    """Returns a value as `values.read` does.
+    """Checks a value and returns it, converted to a built-in type of Python.
 
     Args:
-        name: The name of what has the value.
-        value: The value.
-        values: What it may be.
+        name: The argument or field, with which the error begins.
+        value: The value to check.
+        values: The range.
 
     Raises:
-        ValueError: If it is another: with the name, the value and what is allowed.
+        ValueError: If the value is outside the range.
 
     Example:
 
@@ -357,25 +358,25 @@ def check(name: str, value: Any, values: Values) -> Any:
 
 
 def check_fields(description: Any, ranges: Mapping[str, Values]) -> None:
-    """Makes sure that fields of a dataclass are in their ranges, and of Python's own types.
+    """Checks fields of a dataclass, and converts them to built-in types of Python.
 
     Args:
-        description: An instance of that class, as `__post_init__` has it.
-        ranges: The ranges of its fields, by name.
+        description: An instance of the dataclass, in its `__post_init__`.
+        ranges: The ranges of the fields, by name.
 
     Raises:
-        ValueError: If one is outside.
+        ValueError: If a field is outside its range.
     """
     for name, values in ranges.items():
-        # Frozen ones can be changed in no other way.
+        # A frozen dataclass allows no plain assignment.
         object.__setattr__(description, name, check(name, getattr(description, name), values))
 
 
 def literal(text: str) -> Any:
-    """Returns what a text means as a literal of Python; the text itself if it is none.
+    """Returns the value of a Python literal; a text that is no literal is returned unchanged.
 
     Args:
-        text: That text.
+        text: An argument of the command line; `true` and `false` are literals too.
 
     Example:
 
@@ -391,18 +392,18 @@ def literal(text: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Returns how a value is written, in one line of some 100 characters at most.
+    """Returns the `repr` of a value, shortened to one line of about 100 characters.
 
     Args:
-        value: That value.
+        value: An object of any class.
     """
     try:
         return " ".join(reprlib.repr(value).split())
-    except Exception:  # what a class of somebody else's raises
+    except Exception:  # the __repr__ of a foreign class may raise anything
         return f"a {type(value).__name__}"
 
 
-def _number(value):
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise RefusedError
     try:
@@ -414,11 +415,11 @@ def _number(value):
     return number
 
 
-def _range(kind):
-    low = "above" if kind.above else "of at least"
-    high = "below" if kind.below else "at most"
-    return f"{low} {_counted(kind.least)} and {high} {_counted(kind.most)}"
+def _bounds(values: Number | Whole) -> str:
+    low = "above" if values.above else "of at least"
+    high = "below" if values.below else "at most"
+    return f"{low} {_formatted(values.least)} and {high} {_formatted(values.most)}"
 
 
-def _counted(number):
+def _formatted(number: float) -> str:
     return f"{int(number):,}" if number == int(number) else f"{number}"

@@ -1,3 +1,3 @@
-"""The package's version, alone so that setup.py can read it without importing TensorFlow."""
+"""Version of the package, in a file that setup.py reads without importing TensorFlow."""
 
 __version__ = "0.1.0"

@@ -7,9 +7,16 @@ import os
 import pytest
 
 from reszoo import json_files
-from reszoo.json_files import FIGURE, Maybe, parse_json, read_json, read_json_lines, to_json
+from reszoo.json_files import (
+    NUMBER_OR_NULL,
+    OptionalField,
+    parse_json,
+    read_json,
+    read_json_lines,
+    to_json,
+)
 
-SHAPE = {"epoch": int, "loss": FIGURE, Maybe("names"): [str]}
+SHAPE = {"epoch": int, "loss": NUMBER_OR_NULL, OptionalField("names"): [str]}
 GOOD = '{"epoch": 1, "loss": 0.5}'
 
 
@@ -32,7 +39,7 @@ GOOD = '{"epoch": 1, "loss": 0.5}'
         (b'{"epoch": NaN, "loss": 0.5}', "'epoch' must be a whole number, but is nan"),
         (b'{"epoch": 1, "loss": "0.5"}', "'loss' must be a number or null, but is '0.5'"),
         (b'{"epoch": 1, "loss": 1, "names": "ab"}', "'names' must be a list, but is 'ab'"),
-        (b'{"epoch": 1, "loss": 1, "names": ["a", 3]}', "'names'[1] must be a text, but is 3"),
+        (b'{"epoch": 1, "loss": 1, "names": ["a", 3]}', "'names'[1] must be a string, but is 3"),
         (b'{"epoch": 1, "epoch": 2, "loss": 1}', "it has 'epoch' twice"),
         (b"[" * 100_000, "recursion"),
         (b'{"epoch": ' + b"9" * 5000 + b"}", "digits"),

@@ -55,7 +55,7 @@ def test_what_is_read_is_of_pythons_own_types(values, value, read):
          "got 0.999999999999 (which is 1 in float32)."),
         (Word(("a", "b")), "c", 'x must be "a" or "b", but got \'c\'.'),
         (Word(("a",)), 3, 'x must be "a", but got 3.'),
-        (Text("a"), " ", 'x must be a text that is not empty, such as "a", but got \' \'.'),
+        (Text("a"), " ", 'x must be a string that is not empty, such as "a", but got \' \'.'),
         (Maybe(Switch()), 3, "x must be True or False, or None, but got 3."),
         (NAMES, "a", 'x must be a tuple such as ("a",), all different, each "a" or "b", but got '
          "'a'."),

@@ -13,7 +13,7 @@ import tensorflow as tf
 from reszoo.files import as_path, is_stored
 from reszoo.gradients.blocks import layers_of
 from reszoo.gradients.log import naming_what_fails
-from reszoo.json_files import Maybe, read_json_lines, to_json
+from reszoo.json_files import OptionalField, read_json_lines, to_json
 
 ALARMS_FILE = "alarms.jsonl"
 # For how many recorded steps in a row each alarm has held.
@@ -25,7 +25,7 @@ _FINDING = {
     "block": str,
     "path": (str, None),
     "text": str,
-    Maybe("wall_time"): float,
+    OptionalField("wall_time"): float,
 }
 _ROW = {"step": int, "in_a_row": [[str, str, (str, None), int]]}
 

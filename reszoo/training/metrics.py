@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from reszoo.files import StoredPath, append_text, as_path, is_stored
-from reszoo.json_files import FIGURE, read_json_lines, to_json
+from reszoo.json_files import NUMBER_OR_NULL, read_json_lines, to_json
 from reszoo.training.checkpoint_files import move_aside
 from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
@@ -28,7 +28,7 @@ FIGURES = {
     "images_per_second": "images_per_second",
 }
 
-_LINE = {"epoch": int, "step": int, **dict.fromkeys(FIGURES.values(), FIGURE)}
+_LINE = {"epoch": int, "step": int, **dict.fromkeys(FIGURES.values(), NUMBER_OR_NULL)}
 _CURE = (
     "Mend it, or delete the line: without an epoch's line its figures are not in the summary, and "
     "everything else goes on as before."

@@ -10,7 +10,7 @@ from reszoo.data import Crop, Pipeline
 from reszoo.data.contents import Contents, changes, contents_from, counted, trained_on
 from reszoo.data.pipeline import prepared
 from reszoo.files import StoredPath
-from reszoo.json_files import Maybe, read_json, to_json
+from reszoo.json_files import OptionalField, read_json, to_json
 from reszoo.training.metrics import write_atomically
 
 DATA_FILE = "data.json"
@@ -18,8 +18,8 @@ DATA_FILE = "data.json"
 _SHAPE = {
     "image_shape": [int, int, int],
     "class_names": [str],
-    Maybe("digest"): str,
-    Maybe("contents"): (
+    OptionalField("digest"): str,
+    OptionalField("contents"): (
         {
             "class_names": [str],
             "counts": {str: [int]},

@@ -232,7 +232,7 @@ def test_a_tuple_may_be_given_by_its_elements_and_of_others_the_last_counts(writ
         ("optimizer.", "3", "There is no field 'optimizer.'. optimizer has name, learning_rate"),
         ("", "3", "There is no field ''."),
         ("epochs.more", "3", "There is no field 'epochs.more'. Did you mean 'epochs'"),
-        ("data.name", "", 'data.name must be a text that is not empty, such as "digits", but got'),
+        ("data.name", "", 'data.name must be a string that is not empty, such as "digits"'),
         ("model.name", "None", "Did you mean" * 0 + "but got 'None'."),
     ],
 )  # fmt: skip
