@@ -3,5 +3,5 @@
 from reszoo.data.augmentation import Augmentation as Augmentation
 from reszoo.data.crop import Crop as Crop
 from reszoo.data.pipeline import Pipeline as Pipeline
-from reszoo.data.sources import Source as Source
+from reszoo.data.source import Source as Source
 from reszoo.data.sources import load_source as load_source

@@ -9,7 +9,7 @@ import tensorflow as tf
 from reszoo.data.augmentation import Augmentation
 from reszoo.data.crop import Crop
 from reszoo.data.images import cut, decode_image, decode_window
-from reszoo.data.sources import Source
+from reszoo.data.source import Source
 from reszoo.ranges import Maybe, Whole, check_fields
 
 # The shuffle holds this much of a data set in memory; a larger one is shuffled within a window.

@@ -11,8 +11,8 @@ from absl import logging
 from reszoo.data.contents import Contents, counted
 from reszoo.data.images import check_regular
 from reszoo.data.left_out import LeftOut, is_hidden
-from reszoo.data.record_files import Records
 from reszoo.data.splits import roles_within, tested_role
+from reszoo.data.tfrecord_index import Records
 
 NAME_FILES = ("labels.txt", "label.labels.txt")
 # What lies beside records, as their index or their description.

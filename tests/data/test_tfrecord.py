@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from reszoo.data import Crop, Pipeline, load_source
-from reszoo.data import record_files as module
+from reszoo.data import tfrecord_index as module
 
 
 @pytest.fixture(autouse=True)
