@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from reszoo.files import as_path
 from reszoo.gradients.taps import Accumulator
-from reszoo.training.metrics import write_atomically
+from reszoo.training.metrics_file import write_atomically
 
 CONFUSION_FILE = "confusion.csv"
 

@@ -10,7 +10,7 @@ from absl import logging
 
 from reszoo.files import StoredPath, as_path, is_stored
 from reszoo.json_files import read_json, to_json
-from reszoo.training.metrics import epoch_figures, write_atomically
+from reszoo.training.metrics_file import epoch_figures, write_atomically
 
 LOGGERS_FILE = "loggers.json"
 

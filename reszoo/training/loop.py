@@ -11,7 +11,7 @@ import tensorflow as tf
 from reszoo.data import Pipeline
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.averages import averaged_weights
-from reszoo.training.metrics import epoch_figures, lasting
+from reszoo.training.metrics_file import epoch_figures, lasting
 from reszoo.training.state import TrainingState
 from reszoo.training.steps import distributed, repeated, test_step, train_step
 

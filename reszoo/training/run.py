@@ -15,9 +15,10 @@ from reszoo.distribution import is_chief
 from reszoo.files import StoredPath, as_path, is_stored, os_errors
 from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
-from reszoo.training.callbacks import create_callbacks
+from reszoo.training.callbacks.checkpoints import Checkpoints
+from reszoo.training.callbacks.create import create_callbacks
+from reszoo.training.callbacks.guards import BestEpoch, last_good
 from reszoo.training.checkpoint_files import BEST_FILE
-from reszoo.training.checkpoints import Checkpoints
 from reszoo.training.config import checked, complete, flat
 from reszoo.training.confusion import (
     CONFUSION_FILE,
@@ -25,15 +26,15 @@ from reszoo.training.confusion import (
     worst_classes,
     write_confusion,
 )
+from reszoo.training.data_description import check_same_data, signature_of
 from reszoo.training.event_files import EventFiles
 from reszoo.training.failures import as_run_errors
-from reszoo.training.guards import BestEpoch, last_good
 from reszoo.training.identity import MAY_CHANGE as MAY_CHANGE
 from reszoo.training.identity import identity_of
 from reszoo.training.lock import LeasedLock, WorkdirLock, lock_workdir
 from reszoo.training.loop import check_ready, evaluate, fit
 from reszoo.training.losses import create_loss
-from reszoo.training.metrics import (
+from reszoo.training.metrics_file import (
     METRICS_FILE,
     lasting,
     mend_metrics,
@@ -48,9 +49,7 @@ from reszoo.training.optimizers import (
     create_optimizer,
     warmup_steps_of,
 )
-from reszoo.training.pictures import show_confusion
 from reszoo.training.provenance import write_provenance
-from reszoo.training.signature import check_same_data, signature_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import (
     check_same_place,
@@ -59,6 +58,7 @@ from reszoo.training.strategy import (
     has_several_workers,
 )
 from reszoo.training.summary import SUMMARY_FILE, as_table, summarize, write_summary
+from reszoo.training.tensorboard_images import show_confusion
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.keras"

@@ -17,7 +17,7 @@ from reszoo.files import as_path
 from reszoo.json_files import to_json
 from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures
-from reszoo.training.metrics import write_atomically
+from reszoo.training.metrics_file import write_atomically
 
 SUMMARY_FILE = "summary.json"
 COLUMNS = 80  # of a terminal

@@ -24,9 +24,9 @@ from reszoo.gradients import load, read_findings
 from reszoo.gradients.log import LogWriter
 from reszoo.report import write_report
 from reszoo.training import lock
-from reszoo.training.finished import load_model
-from reszoo.training.guards import StopOnSignal
-from reszoo.training.metrics import read_metrics
+from reszoo.training.callbacks.guards import StopOnSignal
+from reszoo.training.metrics_file import read_metrics
+from reszoo.training.modes.trained_model import load_model
 from tests.data.test_tfrecord import labels_of, write_set
 from tests.integration.cloud_storage import CloudStorage, serve
 from tests.training.tiny import get_config

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import reszoo.training.run as run_module
 from reszoo.training import loggers, prepare
-from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.config import complete
 from reszoo.training.failures import in_one_line
 from reszoo.training.state import RunError

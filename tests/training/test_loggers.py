@@ -9,7 +9,7 @@ import pytest
 
 from reszoo.training import loggers
 from reszoo.training.loggers import Logging
-from reszoo.training.metrics import FIGURES
+from reszoo.training.metrics_file import FIGURES
 
 CONFIG = {"epochs": 3, "model.name": "resnet18", "schedule.boundaries": ()}
 LOGS = dict.fromkeys(FIGURES, 0.5)

@@ -18,7 +18,7 @@ import reszoo.training.run as run_module
 from reszoo import save_weights
 from reszoo.models import create_model
 from reszoo.training import predict_run, prepare
-from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.config import complete
 from reszoo.training.state import RunError
 from tests.training import tiny

@@ -1,7 +1,7 @@
 import io
 import time
 
-from reszoo.training.progress import Progress
+from reszoo.training.callbacks.progress import Progress
 from reszoo.training.state import TrainingState
 
 LOGS = {

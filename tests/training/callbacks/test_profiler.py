@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from reszoo.training.profiling import Profiler
+from reszoo.training.callbacks.profiler import Profiler
 
 
 def run(profiler, epochs, batches):

@@ -13,10 +13,10 @@ from reszoo.training.confusion import (
     worst_classes,
     write_confusion,
 )
-from reszoo.training.finished import check_fits, load_model
+from reszoo.training.data_description import check_not_trained_on, signature_of
 from reszoo.training.loop import evaluate
+from reszoo.training.modes.trained_model import check_fits, load_model
 from reszoo.training.run import create_pipeline
-from reszoo.training.signature import check_not_trained_on, signature_of
 
 
 def evaluate_run(config: ConfigDict, workdir: str | Path) -> dict[str, float]:

@@ -19,9 +19,9 @@ from ml_collections import ConfigDict
 
 from reszoo.files import is_stored
 from reszoo.training.config import checked
-from reszoo.training.finished import check_fits, load_model
+from reszoo.training.data_description import signature_of
+from reszoo.training.modes.trained_model import check_fits, load_model
 from reszoo.training.run import create_pipeline
-from reszoo.training.signature import signature_of
 
 EXPORT_DIRECTORY = "export"
 

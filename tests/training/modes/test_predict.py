@@ -8,8 +8,8 @@ from PIL import Image
 
 from reszoo.data import load_source
 from reszoo.training import predict_run
+from reszoo.training.data_description import signature_of
 from reszoo.training.run import create_pipeline
-from reszoo.training.signature import signature_of
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from ml_collections import ConfigDict
 from reszoo.data import Pipeline
 from reszoo.files import StoredPath
 from reszoo.gradients import GradientRecorder
-from reszoo.training.checkpoints import Checkpoints
+from reszoo.training.callbacks.checkpoints import Checkpoints
+from reszoo.training.callbacks.guards import BestEpoch, FiniteLoss, StopOnSignal
+from reszoo.training.callbacks.profiler import Profiler
+from reszoo.training.callbacks.progress import Progress
 from reszoo.training.config import flat
 from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
-from reszoo.training.guards import BestEpoch, FiniteLoss, StopOnSignal
 from reszoo.training.loggers import Logging
-from reszoo.training.metrics import METRICS_FILE, MetricsLog, TensorBoardScalars
-from reszoo.training.pictures import ConfusionPicture, ExampleImages, ModelGraph
-from reszoo.training.profiling import Profiler
-from reszoo.training.progress import Progress
+from reszoo.training.metrics_file import METRICS_FILE, MetricsLog, TensorBoardScalars
 from reszoo.training.state import TrainingState
+from reszoo.training.tensorboard_images import ConfusionPicture, ExampleImages, ModelGraph
 
 
 def create_callbacks(

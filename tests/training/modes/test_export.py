@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from reszoo.data import load_source
 from reszoo.models import ResNet
-from reszoo.training import export, export_run
+from reszoo.training import export_run
+from reszoo.training.modes import export
 
 
 def digits(number):

@@ -11,9 +11,9 @@ from reszoo.data.images import read_image
 from reszoo.files import as_path
 from reszoo.names import printable
 from reszoo.training.config import checked
-from reszoo.training.finished import check_fits, load_model
+from reszoo.training.data_description import read_signature, signature_of
+from reszoo.training.modes.trained_model import check_fits, load_model
 from reszoo.training.run import create_crop, create_pipeline
-from reszoo.training.signature import read_signature, signature_of
 
 
 def predict_run(

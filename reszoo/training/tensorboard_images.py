@@ -13,7 +13,7 @@ from reszoo.data import Pipeline
 from reszoo.figure_text import AS_TEXT, drawable
 from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
-from reszoo.training.metrics import steps_done
+from reszoo.training.metrics_file import steps_done
 from reszoo.training.state import TrainingState
 
 # Small pictures with large letters, for TensorBoard shows them 350 pixels wide.

@@ -7,8 +7,7 @@ from PIL import Image
 
 from reszoo.data import Pipeline, load_source
 from reszoo.training import evaluate_run, prepare
-from reszoo.training.run import create_pipeline
-from reszoo.training.signature import (
+from reszoo.training.data_description import (
     DATA_FILE,
     Signature,
     check_not_trained_on,
@@ -16,6 +15,7 @@ from reszoo.training.signature import (
     read_signature,
     signature_of,
 )
+from reszoo.training.run import create_pipeline
 
 
 @pytest.fixture

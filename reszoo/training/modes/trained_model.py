@@ -8,8 +8,8 @@ import numpy as np
 from reszoo.files import as_path, is_stored
 from reszoo.models.untrusted_files import check_keras_file
 from reszoo.models.weight_files import reason_of
+from reszoo.training.data_description import Signature
 from reszoo.training.run import MODEL_FILE
-from reszoo.training.signature import Signature
 
 
 def load_model(workdir: str | Path) -> keras.Model:

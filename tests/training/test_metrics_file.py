@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from reszoo.training.event_files import EventFiles
-from reszoo.training.metrics import (
+from reszoo.training.metrics_file import (
     FIGURES,
     MetricsLog,
     TensorBoardScalars,

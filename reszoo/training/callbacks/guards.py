@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import keras
 
 from reszoo.gradients.scale import accumulation_steps
-from reszoo.training.checkpoints import Checkpoints
-from reszoo.training.metrics import FIGURES
+from reszoo.training.callbacks.checkpoints import Checkpoints
+from reszoo.training.metrics_file import FIGURES
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 
 

@@ -11,14 +11,14 @@ from reszoo.data import Augmentation, Pipeline, load_source
 from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
 from reszoo.training.loop import evaluate
-from reszoo.training.pictures import (
+from reszoo.training.state import TrainingState
+from reszoo.training.tensorboard_images import (
     ConfusionPicture,
     ExampleImages,
     ModelGraph,
     confusion_figure,
     examples_figure,
 )
-from reszoo.training.state import TrainingState
 from tests.odd_names import ODD_NAMES
 
 NAMES = tuple("0123456789")

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from reszoo.training.guards import BestEpoch
+from reszoo.training.callbacks.guards import BestEpoch
 from reszoo.training.state import TrainingState, state_from_json, state_to_json
 
 

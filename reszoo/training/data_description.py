@@ -11,7 +11,7 @@ from reszoo.data.contents import Contents, changes, contents_from, counted, trai
 from reszoo.data.pipeline import prepared
 from reszoo.files import StoredPath
 from reszoo.json_files import OptionalField, read_json, to_json
-from reszoo.training.metrics import write_atomically
+from reszoo.training.metrics_file import write_atomically
 
 DATA_FILE = "data.json"
 

@@ -1,0 +1,1 @@
+"""Modes of the command line that ask a trained model: evaluate, export, predict."""
