@@ -1,4 +1,9 @@
-"""Files of a run on an object store, `gs://`, by the names that `pathlib` has."""
+"""Files on a disk and on an object store, `gs://`, by the names that `pathlib` has.
+
+`etils.epath` and `fsspec` were looked at instead. The first lets TensorFlow's errors through and
+asks Google's client for the zones of a bucket; the second brings a client with its own credentials
+and caches beside TensorFlow's, which writes the event files and reads the records all the same.
+"""
 
 import contextlib
 import errno
@@ -7,15 +12,9 @@ import functools
 import os
 import posixpath
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-import tensorflow as tf
-
-_ERRNOS = {
-    tf.errors.NotFoundError: errno.ENOENT,
-    tf.errors.PermissionDeniedError: errno.EACCES,
-}
 
 
 @functools.total_ordering
@@ -79,29 +78,29 @@ class StoredPath(os.PathLike):
     def exists(self) -> bool:
         """Returns whether there is something."""
         with os_errors(self):
-            return tf.io.gfile.exists(self._address)
+            return _gfile().exists(self._address)
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
         """Marks a directory, which shows that one may write there."""
         with os_errors(self):
-            tf.io.gfile.makedirs(self._address)
+            _gfile().makedirs(self._address)
 
     def glob(self, pattern: str) -> Iterator["StoredPath"]:
         """Yields the files of the directory whose names match."""
         with os_errors(self):
-            there = tf.io.gfile.exists(self._address)
-            names = tf.io.gfile.listdir(self._address) if there else []
+            there = _gfile().exists(self._address)
+            names = _gfile().listdir(self._address) if there else []
         yield from (self / name for name in fnmatch.filter(names, pattern))
 
     def unlink(self) -> None:
         """Deletes a file."""
         with os_errors(self):
-            tf.io.gfile.remove(self._address)
+            _gfile().remove(self._address)
 
     @contextlib.contextmanager
     def open(self, mode: str, newline: str = "", encoding: str = "utf-8") -> Iterator:
         """Opens a file; text is UTF-8, and newlines are written as they are given."""
-        with os_errors(self), tf.io.gfile.GFile(self._address, mode) as file:
+        with os_errors(self), _gfile().GFile(self._address, mode) as file:
             yield file
 
     def read_bytes(self) -> bytes:
@@ -123,6 +122,12 @@ class StoredPath(os.PathLike):
         self.write_bytes(text.encode(encoding))
 
 
+def _gfile():
+    import tensorflow as tf
+
+    return tf.io.gfile
+
+
 @contextlib.contextmanager
 def os_errors(path: str | os.PathLike) -> Iterator[None]:
     """Turns errors of TensorFlow's file systems into those that Python has for files.
@@ -133,10 +138,16 @@ def os_errors(path: str | os.PathLike) -> Iterator[None]:
     Raises:
         OSError: If TensorFlow raised an error.
     """
+    import tensorflow as tf  # Here, since who writes to a disk alone needs none of it.
+
+    numbers = {
+        tf.errors.NotFoundError: errno.ENOENT,
+        tf.errors.PermissionDeniedError: errno.EACCES,
+    }
     try:
         yield
     except tf.errors.OpError as error:
-        number = _ERRNOS.get(type(error), errno.EIO)
+        number = numbers.get(type(error), errno.EIO)
         # Without the node of a graph that TensorFlow puts first.
         message = re.sub(r"^\{\{.*?\}\}", "", error.message)
         raise OSError(number, " ".join(message.split()), str(path)) from error
@@ -180,3 +191,69 @@ def append_text(path: Path | StoredPath, text: str) -> None:
         return
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path | StoredPath) -> Iterator[Path | StoredPath]:
+    """Yields a path to write to; the file appears under its own name only when it is whole.
+
+    If it cannot be written, what was there before is intact and nothing else is left.
+
+    Args:
+        path: The file. Nothing is seen of it on an object store before it is whole, so there it is
+            written under its own name.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if is_stored(path):
+        with os_errors(path):
+            yield path
+        return
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    # One that was left may be a link to another file.
+    partial.unlink(missing_ok=True)
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def write_whole(path: Path | StoredPath, text: str) -> None:
+    """Writes a text, in UTF-8, so that the file is there either as before or whole.
+
+    Args:
+        path: The file.
+        text: What it will hold.
+    """
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def copy_whole(source: Path | StoredPath, target: Path | StoredPath) -> None:
+    """Has a file hold what another does; it is there either as before or whole.
+
+    Args:
+        source: The other file.
+        target: The file.
+    """
+    with written_whole(target) as partial:
+        if is_stored(target):
+            partial.write_bytes(source.read_bytes())
+            return
+        try:
+            os.link(source, partial)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, partial)
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

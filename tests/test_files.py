@@ -1,10 +1,11 @@
 """A path on an object store does what one on a disk does."""
 
 import errno
+import os
 
 import pytest
 
-from reszoo.files import StoredPath, append_text, as_path
+from reszoo.files import StoredPath, append_text, as_path, copy_whole, write_whole
 
 
 @pytest.fixture(params=["disk", "store"])
@@ -55,3 +56,25 @@ def test_a_path_is_that_of_its_file_system(tmp_path):
     assert as_path(str(tmp_path)) == tmp_path
     assert as_path("gs://bucket/run/") == StoredPath("gs://bucket/run")
     assert as_path(as_path("gs://bucket/run")) == StoredPath("gs://bucket/run")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "x" * 100_000 + "\ud800")
+    assert path.read_text() == "before"
+    write_whole(path, "after")
+    assert path.read_text() == "after"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_copy_is_whole_and_does_not_write_through_a_link_that_was_left(tmp_path):
+    first, second, target = (tmp_path / name for name in ("first", "second", "best.npz"))
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    os.link(first, tmp_path / "best.partial.npz")  # as one is that a kill has left
+    copy_whole(second, target)
+    assert target.read_bytes() == b"second"
+    assert first.read_bytes() == b"first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.npz", "first", "second"]

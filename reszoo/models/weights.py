@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from reszoo.files import written_whole
 from reszoo.models.weight_files import Arrays, is_counter, read_weights
 from reszoo.models.weight_names import SCHEMES, Scheme, named_weights, scheme_of
 
@@ -96,13 +97,8 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "res
     if format not in ("reszoo", "torchvision", "timm"):
         raise ValueError(f'format must be "reszoo", "torchvision" or "timm", but got {format!r}.')
     arrays = _encoded(model, SCHEMES[format])
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(Path(path)) as partial:
         save_file(arrays, partial, metadata={"format": "pt" if SCHEMES[format].torch else "np"})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def freeze_backbone(model: keras.Model) -> None:

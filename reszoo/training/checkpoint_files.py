@@ -5,14 +5,13 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from reszoo.files import StoredPath, is_stored
+from reszoo.files import StoredPath, is_stored, written_whole
 
 BEST_FILE = "best.npz"
 _NAME = re.compile(r"step-(\d{6,})-(\d{9,})\.npz")
@@ -73,29 +72,9 @@ def write_arrays(path: Path | StoredPath, arrays: Mapping[str, np.ndarray | str]
     np.savez(buffer, **arrays)
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).digest()
-    if is_stored(path):  # where nothing is seen before it is whole
-        path.write_bytes(bytes(data) + digest)
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.write(digest)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory):
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        file.write(data)
+        file.write(digest)
 
 
 def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
@@ -127,25 +106,6 @@ def _content(path):
         if error.errno in (errno.EIO, errno.EISDIR) and not is_stored(path):
             raise DamagedError(f"The checkpoint {path} is damaged: {reason}.") from error
         raise ValueError(f"The checkpoint {path} cannot be read ({reason}).") from error
-
-
-def replace_by_copy(source: Path | StoredPath, target: Path | StoredPath) -> None:
-    """Has a file hold what another does; it is there either as before or whole.
-
-    Args:
-        source: The other file.
-        target: The file.
-    """
-    if is_stored(target):
-        target.write_bytes(source.read_bytes())
-        return
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, partial)
-    os.replace(partial, target)
 
 
 def move_aside(path: Path | StoredPath) -> Path | StoredPath:

@@ -10,9 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reszoo.files import as_path
+from reszoo.files import as_path, write_whole
 from reszoo.gradients.taps import Accumulator
-from reszoo.training.metrics_file import write_atomically
 
 CONFUSION_FILE = "confusion.csv"
 
@@ -131,4 +130,4 @@ def write_confusion(path: str | Path, counts: np.ndarray, class_names: Sequence[
     rows.writerow(["true class", *class_names])
     for name, row in zip(class_names, counts.tolist(), strict=True):
         rows.writerow([name, *row])
-    write_atomically(as_path(path), text.getvalue())
+    write_whole(as_path(path), text.getvalue())

@@ -9,9 +9,8 @@ from absl import logging
 from reszoo.data import Crop, Pipeline
 from reszoo.data.contents import Contents, changes, contents_from, counted, trained_on
 from reszoo.data.pipeline import prepared
-from reszoo.files import StoredPath
+from reszoo.files import StoredPath, write_whole
 from reszoo.json_files import OptionalField, read_json, to_json
-from reszoo.training.metrics_file import write_atomically
 
 DATA_FILE = "data.json"
 
@@ -77,7 +76,7 @@ class Signature:
         fields = dataclasses.asdict(self)
         if self.contents:
             fields["digest"] = self.contents.digest
-        write_atomically(workdir / DATA_FILE, to_json(fields, indent=1) + "\n")
+        write_whole(workdir / DATA_FILE, to_json(fields, indent=1) + "\n")
 
 
 def signature_of(pipeline: Pipeline) -> Signature:

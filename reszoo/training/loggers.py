@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import keras
 from absl import logging
 
-from reszoo.files import StoredPath, as_path, is_stored
+from reszoo.files import StoredPath, as_path, is_stored, write_whole
 from reszoo.json_files import read_json, to_json
-from reszoo.training.metrics_file import epoch_figures, write_atomically
+from reszoo.training.metrics_file import epoch_figures
 
 LOGGERS_FILE = "loggers.json"
 
@@ -159,7 +159,7 @@ class Logging(keras.callbacks.Callback):
 
     def _note(self, name, step):
         self._sent[name] = {"run": self._loggers[name].run_id, "step": step}
-        write_atomically(self._workdir / LOGGERS_FILE, to_json(self._sent) + "\n")
+        write_whole(self._workdir / LOGGERS_FILE, to_json(self._sent) + "\n")
 
 
 def _check(name):

@@ -1,7 +1,6 @@
 """Writes each epoch's figures to a file of JSON lines and to TensorBoard."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from reszoo.files import StoredPath, append_text, as_path, is_stored
+from reszoo.files import append_text, as_path, write_whole
 from reszoo.json_files import NUMBER_OR_NULL, read_json_lines, to_json
 from reszoo.training.checkpoint_files import move_aside
 from reszoo.training.event_files import EventFiles
@@ -197,7 +196,7 @@ def mend_metrics(path: str | Path, state: TrainingState) -> list[dict[str, float
         logging.warning("%s: %s.%s", path, "; ".join(faults), aside)
     text = "".join(f"{to_json(line)}\n" for line in kept)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text)
+        write_whole(path, text)
     return kept
 
 
@@ -215,18 +214,3 @@ def _lines_and_faults(path, state):
 def _epochs(epochs):
     numbers = ", ".join(map(str, epochs[:5])) + ", ..." * (len(epochs) > 5)
     return f"epoch {numbers} is" if len(epochs) == 1 else f"epochs {numbers} are"
-
-
-def write_atomically(path: Path | StoredPath, text: str) -> None:
-    """Writes a file so that it is there either as before or whole.
-
-    Args:
-        path: The file.
-        text: What it will hold.
-    """
-    if is_stored(path):  # where nothing is seen before it is whole
-        path.write_text(text, encoding="utf-8")
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Augmentation, Crop, Pipeline, load_source
 from reszoo.distribution import is_chief
-from reszoo.files import StoredPath, as_path, is_stored, os_errors
+from reszoo.files import StoredPath, as_path, is_stored, write_whole, written_whole
 from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks.checkpoints import Checkpoints
@@ -40,7 +40,6 @@ from reszoo.training.metrics_file import (
     mend_metrics,
     read_metrics,
     steps_done,
-    write_atomically,
 )
 from reszoo.training.network import create_network
 from reszoo.training.optimizers import (
@@ -211,17 +210,8 @@ class Run:
         self._say(f"{error} Back to the last checkpoint, at {options.rate_factor} of the rate.")
 
     def _save_model(self):
-        if is_stored(self.workdir):  # where nothing is seen before it is whole
-            with averaged_weights(self.model), os_errors(self.model_file):
-                self.model.save(str(self.model_file))
-            return
-        partial = self.workdir / "model.partial.keras"
-        try:
-            with averaged_weights(self.model):
-                self.model.save(partial)
-            os.replace(partial, self.model_file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(self.model_file) as partial, averaged_weights(self.model):
+            self.model.save(str(partial))
 
     def _summarize(self):
         """Writes what the run came to, and returns it as a table."""
@@ -329,7 +319,7 @@ def _taken_up(run):
         check_same_place(run.strategy, [run.state.epoch, run.state.batch])
         if run.lock:
             text = to_json(run.config.to_dict(), indent=2) + "\n"
-            write_atomically(workdir / CONFIG_FILE, text)
+            write_whole(workdir / CONFIG_FILE, text)
             signature_of(run.pipeline).write(workdir)
             write_provenance(workdir / "provenance.jsonl", run.config.seed)
     except BaseException:

@@ -13,11 +13,10 @@ from typing import Any
 import keras
 
 from reszoo.data import Pipeline
-from reszoo.files import as_path
+from reszoo.files import as_path, write_whole
 from reszoo.json_files import to_json
 from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures
-from reszoo.training.metrics_file import write_atomically
 
 SUMMARY_FILE = "summary.json"
 COLUMNS = 80  # of a terminal
@@ -95,7 +94,7 @@ def write_summary(path: str | Path, summary: dict[str, Any]) -> None:
         path: The file.
         summary: What `summarize` returns.
     """
-    write_atomically(as_path(path), to_json(summary, indent=2) + "\n")
+    write_whole(as_path(path), to_json(summary, indent=2) + "\n")
 
 
 def as_table(summary: dict[str, Any], workdir: str | Path) -> str:

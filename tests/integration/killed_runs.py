@@ -66,7 +66,7 @@ def kill_one(workdir, seconds):
     time.sleep(seconds)
     process.kill()
     process.communicate()
-    partial = list((workdir / "checkpoints").glob("*.partial"))
+    partial = list((workdir / "checkpoints").glob("*.partial*"))
     found = f"killed after {newest(workdir)}{', in a checkpoint write' * bool(partial)}"
     print(found, flush=True)
     return process.returncode

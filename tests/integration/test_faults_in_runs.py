@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -114,7 +115,7 @@ class TestIdentity:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        for name in ("create_pipeline", "lock_workdir", "write_atomically"):
+        for name in ("create_pipeline", "lock_workdir", "write_whole"):
             with monkeypatch.context() as patch:
                 patch.setattr(run_module, name, interrupted)
                 with pytest.raises(KeyboardInterrupt):
@@ -198,7 +199,7 @@ class TestEnd:
         (workdir / "model.keras").unlink()
 
         def full(self, path):
-            path.write_bytes(b"half")
+            Path(path).write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
         monkeypatch.setattr(keras.Model, "save", full)

@@ -12,7 +12,6 @@ from reszoo.training.metrics_file import (
     MetricsLog,
     TensorBoardScalars,
     read_metrics,
-    write_atomically,
 )
 from reszoo.training.state import TrainingState
 
@@ -146,14 +145,3 @@ def test_tensorboard_reads_the_scalars(tmp_path, model):
         "accuracy": [(22, 0.25)],
         "top5_accuracy": [(22, 0.75)],
     }
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("before")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "x" * 100_000 + "\ud800")
-    assert path.read_text() == "before"
-    write_atomically(path, "after")
-    assert path.read_text() == "after"
-    assert [file.name for file in tmp_path.glob("file")] == ["file"]

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from reszoo.files import StoredPath, as_path, is_stored
+from reszoo.files import StoredPath, as_path, copy_whole, is_stored
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.checkpoint_files import (
     BEST_FILE,
@@ -17,7 +17,6 @@ from reszoo.training.checkpoint_files import (
     name_of,
     place_of,
     read_arrays,
-    replace_by_copy,
     step_files,
     write_arrays,
 )
@@ -139,7 +138,7 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if not self._writes:
             return
-        for partial in self.directory.glob("*.partial"):
+        for partial in self.directory.glob("*.partial*"):
             partial.unlink()
         place = (self._state.epoch, self._state.batch)
         later = [file for file in self.files if place_of(file) > place]
@@ -205,7 +204,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         path = self.save()
         if path and self._state.best_epoch == self._state.epoch:
-            replace_by_copy(path, self.directory / BEST_FILE)
+            copy_whole(path, self.directory / BEST_FILE)
 
     def _every_batches(self):
         # Only whole updates are saved, for a recorder sees an update as a whole.
@@ -253,7 +252,7 @@ class Checkpoints(keras.callbacks.Callback):
                 move_aside(best).name,
             )
         if there:
-            replace_by_copy(source, best)
+            copy_whole(source, best)
         elif epoch:
             logging.warning(
                 "The checkpoint of epoch %d, the best, is no longer in %s, so %s is missing until "
