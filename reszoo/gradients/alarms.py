@@ -118,7 +118,7 @@ class NonFinite(Alarm):
             counts = recorded.statistics[f"{path}_gradient_nonfinite"]
             # Backward, the last block is the first to have it.
             for block, count in reversed(list(zip(recorded.blocks, counts, strict=True))):
-                if count:
+                if count > 0:
                     yield block, path, f"{count:.0f} values of its {path} gradient are not finite"
 
 

@@ -1,7 +1,9 @@
 """The taps of a whole model: put in place while a step runs, and read by the host."""
 
 import contextlib
+import functools
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +15,8 @@ from reszoo.gradients.blocks import find_blocks, graphs_of
 from reszoo.gradients.first_batch import is_built
 from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.measures import measures_of
-from reszoo.gradients.scale import accumulation_steps
+from reszoo.gradients.passes import PLACES, Passes, Turns
+from reszoo.gradients.scale import accumulation_steps, loss_scale
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.taps import Accumulator, BlockTaps, Switch
 from reszoo.gradients.update_tap import UpdateTap
@@ -66,6 +69,8 @@ class ModelTaps:
                 name: [(m, Accumulator([len(m.powers)], m.maximum)) for m in measures]
                 for name in self.blocks
             }
+            self.passes = Passes(list(self.blocks.values()))
+            self._turns = [Turns(self.passes, i) for i in range(len(self.blocks))]
             self._updates = self._noise = None
             if {"weights", "noise_scale", "variables"} & set(groups):
                 self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
@@ -75,6 +80,7 @@ class ModelTaps:
         self._users = 0
         self._replica = threading.local()
         self._put_aside = []
+        self._told = set()
 
     @property
     def parts(self) -> int:
@@ -107,8 +113,8 @@ class ModelTaps:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
             shape `(weights,)`, float64, by name; and how many batches they are of.
         """
-        flat = self._read_and_clear().numpy()
-        seen, flat = flat[0], flat[1:]
+        (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
+        of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(PLACES))])
         shapes = [accumulator.variable.shape for accumulator in self._accumulators()]
         ends = np.cumsum([shape.num_elements() for shape in shapes])
         parts = (
@@ -127,7 +133,73 @@ class ModelTaps:
         for names, part in zip((WEIGHT_SUMS, NOISE_SUMS), parts, strict=False):
             of_weights |= zip(names, part.T, strict=True)
         of_blocks = {name: np.array(values) for name, values in of_blocks.items()}
+        if seen:
+            self._leave_out_blocks(of_blocks, of_turns.reshape(len(self._turns), -1), passes)
+            self._leave_out_weights(of_weights)
         return of_blocks, of_weights, int(seen)
+
+    def _leave_out_blocks(self, of_blocks, of_turns, passes):
+        """Puts NaN in the place of what no backward pass has shown."""
+        ran, numbers = of_turns[:, 0], of_turns[:, 2::2].max(axis=1)
+        numbers /= self.model.distribute_strategy.num_replicas_in_sync
+        # Where a block ran and a pass was made, but not to it, its gradient is zero.
+        unseen = (numbers == 0) & ((ran == 0) | (passes == 0))
+        places = {
+            name: m.place
+            for pairs in self._of_blocks.values()
+            for m, _ in pairs
+            for name in m.powers
+        }
+        backward = [name for name, place in places.items() if place in PLACES]
+        for name in backward:
+            of_blocks[name][unseen] = np.nan
+        names = np.array(list(self.blocks), object)
+        if backward:
+            self._tell(
+                "blocks",
+                names[unseen],
+                "no backward pass reached {} in a recorded step, so what comes back to them is "
+                "recorded as NaN: they did not run, or in a tf.function that was traced before.",
+            )
+            self._tell(
+                "blocks",
+                names[numbers > 1],
+                "several backward passes reached {} in a recorded step. The statistics of their "
+                "paths are those of the last that differentiates by their weights.",
+            )
+
+    def _leave_out_weights(self, of_weights):
+        """Puts NaN in the place of what no update has shown."""
+        if not of_weights:
+            return
+        updates = of_weights["updates_seen"]
+        for name, values in of_weights.items():
+            if name in NOISE_SUMS:
+                values[np.rint(updates) != 1] = np.nan
+            elif name != "updates_seen":
+                values[updates == 0] = np.nan
+        names = np.array([variable.path for variable in self.variables], object)
+        self._tell(
+            "weights",
+            names[updates == 0],
+            "no optimizer's apply was given {} in a recorded step, so norms, gradients and updates "
+            "are recorded as NaN.",
+        )
+        self._tell(
+            "weights",
+            names[np.rint(updates) > 1],
+            "{} are updated several times in a recorded step. Their gradients and updates are "
+            "those of the last time.",
+        )
+
+    def _tell(self, kind, names, text):
+        """Warns once of what is left out."""
+        if not len(names) or text in self._told:
+            return
+        self._told.add(text)
+        some = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
+        text = text.format(f"{len(names)} of the {kind} ({some})")
+        warnings.warn(f"{self.model.name!r}: {text}", stacklevel=4)
 
     def _accumulators(self):
         of_blocks = [accumulator for pairs in self._of_blocks.values() for _, accumulator in pairs]
@@ -135,8 +207,11 @@ class ModelTaps:
 
     def _read_and_clear(self):
         variables = [accumulator.variable for accumulator in self._accumulators()]
+        of_turns = [variable for turns in self._turns for variable in turns.variables]
+        variables = [*of_turns, *variables]
         sums = [v if v.shape.rank == 1 else tf.reshape(v, [-1]) for v in variables]
-        sums = tf.concat([tf.cast(self.switch.seen, tf.float64)[None], *sums], axis=0)
+        first = tf.stack([tf.cast(self.switch.seen, tf.float64), self.passes.number])
+        sums = tf.concat([first, *sums], axis=0)
         for variable in variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self.switch.seen.assign(0)
@@ -154,9 +229,12 @@ class ModelTaps:
         try:
             if outermost:
                 self.switch.always = always
+                self._replica.scaled_by = None
+                self._replica.in_pass = self._replica.in_update = False
                 # A batch that is not there, because the data has ended, is not counted.
                 with tf.control_dependencies(_tensors_in(batch)):
                     self.switch.begin_batch()
+                self.passes.begin_step()
             yield
         finally:
             if outermost:
@@ -166,41 +244,116 @@ class ModelTaps:
                     self._take_away()
 
     def _put_in_place(self):
-        optimizer = self.model.optimizer
-        for name, block in self.blocks.items():
+        for turns, (name, block) in zip(self._turns, self.blocks.items(), strict=True):
             accumulators = self._of_blocks[name]
             block = acting_block(block)
-            taps = BlockTaps(block, accumulators, self.switch, self._anchor, optimizer)
+            taps = BlockTaps(block, accumulators, self.switch, self._anchor, turns, self._scale)
             for attribute, replacement in taps.replacements().items():
                 self._replace(block, attribute, replacement)
         for graph in self._graphs:
             if graph.acting() is None:
                 self._replace(graph.function, "_run_through_graph", graph.run)
-        if self._updates is None:
-            return
-        update = UpdateTap(
-            optimizer,
-            self.variables,
-            self._updates,
-            self._noise,
-            self.switch,
-            fixed_shapes=bool(self.model.jit_compile),
-        )
-        self._replace(optimizer, "apply", update)
+        # Of all optimizers and tapes, wherever a step finds or makes them; in its thread alone.
+        self._replace(tf.GradientTape, "gradient", self._gradient(tf.GradientTape.gradient))
+        for kind in _kinds_of_optimizers():
+            if "scale_loss" in vars(kind):
+                self._replace(kind, "scale_loss", self._scale_loss(kind.scale_loss))
+            if "apply" in vars(kind) and self._updates is not None:
+                self._replace(kind, "apply", self._apply(kind.apply))
+
+    def _scale(self):
+        """Returns what the tape's gradients are divided by: that which scaled the loss last."""
+        optimizer = self._replica.scaled_by
+        scale = 1.0 if optimizer is None else loss_scale(optimizer)
+        return scale * accumulation_steps(self.model.optimizer)
+
+    def _gradient(self, original):
+        """Returns what takes the place of `tf.GradientTape.gradient`, and counts the passes."""
+
+        @functools.wraps(original)
+        def gradient(tape, target, sources, *args, **kwargs):
+            if not self._is_first("in_pass"):
+                return original(tape, target, sources, *args, **kwargs)
+            self._replica.in_pass = True
+            try:
+                self.passes.begin(sources)
+                return original(tape, target, sources, *args, **kwargs)
+            finally:
+                self._replica.in_pass = False
+
+        return gradient
+
+    def _scale_loss(self, original):
+        """Returns what takes the place of an optimizer's `scale_loss`, and notes whose it is."""
+
+        @functools.wraps(original)
+        def scale_loss(optimizer, loss):
+            if getattr(self._replica, "inside", False):
+                self._replica.scaled_by = optimizer
+            return original(optimizer, loss)
+
+        return scale_loss
+
+    def _apply(self, original):
+        """Returns what takes the place of an optimizer's `apply`; an outer one's sees it all."""
+
+        @functools.wraps(original)
+        def apply(optimizer, grads, trainable_variables=None):
+            own = functools.partial(original, optimizer)
+            # Gradients of another number of batches than the step has cannot be put beside it.
+            alike = accumulation_steps(optimizer) == accumulation_steps(self.model.optimizer)
+            if not self._is_first("in_update") or not alike:
+                return own(grads, trainable_variables)
+            self._replica.in_update = True
+            try:
+                update = UpdateTap(
+                    optimizer,
+                    own,
+                    self.variables,
+                    self._updates,
+                    self._noise,
+                    self.switch,
+                    fixed_shapes=bool(self.model.jit_compile),
+                )
+                return update(grads, trainable_variables)
+            finally:
+                self._replica.in_update = False
+
+        return apply
+
+    def _is_first(self, what):
+        return getattr(self._replica, "inside", False) and not getattr(self._replica, what)
 
     def _replace(self, owner, name, replacement):
-        # By the instance's dictionary, past Keras's tracking of what is set on a layer.
-        attributes = vars(owner)
-        self._put_aside.append((attributes, name, attributes.get(name)))
-        attributes[name] = replacement
+        self._put_aside.append((owner, name, vars(owner).get(name)))
+        _set(owner, name, replacement)
 
     def _take_away(self):
         while self._put_aside:
-            attributes, name, original = self._put_aside.pop()
+            owner, name, original = self._put_aside.pop()
             if original is None:
-                del attributes[name]
+                del vars(owner)[name]
             else:
-                attributes[name] = original
+                _set(owner, name, original)
+
+
+def _set(owner, name, value):
+    if isinstance(owner, type):
+        setattr(owner, name, value)
+    else:  # by the instance's dictionary, past Keras's tracking of what is set on a layer
+        vars(owner)[name] = value
+
+
+def _kinds_of_optimizers():
+    """Returns every class of optimizers there is."""
+    kinds = [kind for kind in keras.optimizers.Optimizer.__mro__ if kind is not object]
+    for kind in kinds:
+        kinds += [
+            sub
+            for sub in kind.__subclasses__()
+            if sub not in kinds and issubclass(sub, keras.optimizers.Optimizer)
+        ]
+    return kinds
 
 
 def _tensors_in(batch):

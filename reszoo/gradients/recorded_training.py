@@ -218,13 +218,17 @@ class RecordedTraining:
         with np.errstate(invalid="ignore"):
             sums = {
                 **of_blocks,
-                **{name: self._membership @ values for name, values in of_weights.items()},
+                **{name: self._of_blocks(values) for name, values in of_weights.items()},
                 "parts": np.full(len(self._membership), float(self.taps.parts)),
             }
             values = derive(self.recorder.statistics, sums)
         self._writer.write(step, values, _scalars(of_weights))
         self._write_tables(step, of_blocks, of_weights)
         self._raise_alarms(step, values)
+
+    def _of_blocks(self, of_weights):
+        """Returns sums over the weights of each block."""
+        return np.where(self._membership, of_weights, 0.0).sum(axis=1)
 
     def _write_tables(self, step, of_blocks, of_weights):
         if "variables" in self.recorder.groups:
@@ -273,11 +277,11 @@ def _scalars(of_weights):
 
 
 def _membership(taps):
-    """Returns which weights lie in which block: ones and zeros, of shape `(blocks, weights)`."""
+    """Returns which weights lie in which block: booleans, of shape `(blocks, weights)`."""
     return np.array(
         [
             [any(weight is own for own in block.trainable_variables) for weight in taps.variables]
             for block in taps.blocks.values()
         ],
-        dtype=np.float64,
+        dtype=bool,
     )

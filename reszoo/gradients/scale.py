@@ -10,13 +10,13 @@ def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
     """Returns what the optimizer multiplied the loss with.
 
     Args:
-        optimizer: A built optimizer, before its `apply`, which may change the scale.
+        optimizer: An optimizer, before its `apply`, which may change the scale.
 
     Returns:
         A scalar.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.dynamic_scale.value
+        return optimizer.dynamic_scale.value if optimizer.built else optimizer.initial_scale
     return optimizer.loss_scale_factor or 1.0
 
 
@@ -62,9 +62,7 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def unscaled(
-    sums: tf.Tensor, powers: Iterable[int], optimizer: keras.optimizers.Optimizer
-) -> tf.Tensor:
+def unscaled(sums: tf.Tensor, powers: Iterable[int], scale: tf.Tensor | float) -> tf.Tensor:
     """Returns sums of the gradients of the mean loss, given sums of the gradients on the tape.
 
     The batches that make one update count as one large batch, whose mean loss is the mean of
@@ -73,12 +71,11 @@ def unscaled(
     Args:
         sums: Shape `(..., sums)`, float64.
         powers: The power of the gradient that each of the sums has.
-        optimizer: A built optimizer.
+        scale: What the loss was multiplied with, times the number of batches of an update.
 
     Returns:
         The same shape.
     """
-    scale = loss_scale(optimizer) * accumulation_steps(optimizer)
     if isinstance(scale, int | float) and scale == 1:
         return sums
     return sums * (1 / tf.cast(scale, tf.float64)) ** tf.constant(list(powers), tf.float64)

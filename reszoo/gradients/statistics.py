@@ -68,6 +68,7 @@ WEIGHT_SUMS = {
     "weight_squares": 0,
     "update_squares": 0,
     "weight_gradient_nonfinite": 0,
+    "updates_seen": 0,
 }
 NOISE_SUMS = {"part_gradient_squares": 2}
 

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.gradients.measures import Measure
+from reszoo.gradients.passes import PLACES, Turns
 from reszoo.gradients.reductions import has_gpu
 from reszoo.gradients.scale import (
     accumulation_steps,
@@ -44,14 +45,32 @@ class Accumulator:
             name="gradient_sums",
         )
 
-    def add(self, sums: tf.Tensor) -> None:
-        """Adds sums, of the accumulator's shape. Called on each replica."""
-        if not self.maximum:
-            self.variable.assign_add(sums)
-            return
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        rows = tf.one_hot(replica, self.variable.shape[0], dtype=sums.dtype)[:, None] * sums
-        self.variable.assign(tf.maximum(self.variable.value(), rows))
+    def add(self, sums: tf.Tensor, turn: tuple[tf.Tensor, tf.Tensor] | None = None) -> None:
+        """Adds sums. Called on each replica.
+
+        Args:
+            sums: Of the accumulator's shape.
+            turn: Whether they are added at all, and whether they take the place of what is there;
+                they are simply added if it is left out.
+        """
+        before, is_maximum = self.variable.value(), self.maximum
+        if is_maximum:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            sums = tf.one_hot(replica, self.variable.shape[0], dtype=sums.dtype)[:, None] * sums
+        total = tf.maximum(before, sums) if is_maximum else before + sums
+        if turn is not None:
+            is_taken, is_new = turn
+            total = tf.where(is_taken, tf.where(is_new, sums, total), before)
+        self.variable.assign(total)
+
+    def put(self, rows: Sequence[Sequence[int]], sums: tf.Tensor) -> None:
+        """Puts sums in the place of some rows. Called on each replica.
+
+        Args:
+            rows: Positions, of shape `(rows, 1)`.
+            sums: One for each.
+        """
+        self.variable.assign(tf.tensor_scatter_nd_update(self.variable.value(), rows, sums))
 
 
 class Switch:
@@ -155,7 +174,8 @@ class BlockTaps:
         switch: Whether they are.
         anchor: A scalar variable that the tape watches. Without it nothing would be differentiated
             to this block, and so nothing recorded, where all before it is frozen or it is first.
-        optimizer: The optimizer, which may have scaled the loss.
+        turns: Which backward pass is recorded.
+        scale: Returns what the running pass's loss was multiplied with.
     """
 
     def __init__(
@@ -164,7 +184,8 @@ class BlockTaps:
         accumulators: Sequence[tuple[Measure, Accumulator]],
         switch: Switch,
         anchor: tf.Variable,
-        optimizer: keras.optimizers.Optimizer,
+        turns: Turns,
+        scale: Callable[[], tf.Tensor | float],
     ):
         # What another recorder put there; a block's own hands on its input twice, as here.
         self.own_fork = vars(block).get("fork")
@@ -173,7 +194,8 @@ class BlockTaps:
         self.accumulators = accumulators
         self.switch = switch
         self.anchor = anchor
-        self.optimizer = optimizer
+        self.turns = turns
+        self.scale = scale
 
     def replacements(self) -> dict[str, Callable]:
         """Returns what takes the place of which of the block's attributes."""
@@ -198,6 +220,7 @@ class BlockTaps:
 
             return (tf.identity(x), tf.identity(x)), backward
 
+        self.turns.count_run(self.switch.on())
         return tuple(_masked_as(x, path) for path in fork(x, self.anchor.value()))
 
     def _behind(self, to_shortcut, to_branch):
@@ -257,10 +280,10 @@ class BlockTaps:
         measures = self._measures(place)
 
         def add():
-            all_sums = []
+            all_sums, turn = [], self.turns.take(place) if place in PLACES else None
             for measure, accumulator in measures:
                 sums = measure.function(*self._seen_by(measure, tensors))
-                accumulator.add(unscaled(sums, measure.powers.values(), self.optimizer))
+                accumulator.add(unscaled(sums, measure.powers.values(), self.scale()), turn)
                 all_sums.append(sums)
             return all_sums
 
@@ -270,7 +293,7 @@ class BlockTaps:
     def _seen_by(self, measure, tensors):
         if not measure.unscaled:
             return tensors
-        return [unscaled(tf.cast(tensor, tf.float64), [1], self.optimizer) for tensor in tensors]
+        return [unscaled(tf.cast(tensor, tf.float64), [1], self.scale()) for tensor in tensors]
 
 
 def _masked_as(x, same):

@@ -1,6 +1,6 @@
-"""What is put in the place of the optimizer's update."""
+"""What is put in the place of an optimizer's update."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -22,8 +22,11 @@ LONGEST_STACKED = 2**13
 class UpdateTap:
     """Takes the place of `optimizer.apply`, and sees each weight, its gradient and its update.
 
+    Of several updates of a weight in a step the last is kept, and their number.
+
     Args:
-        optimizer: The optimizer, whose own `apply` still does the updating.
+        optimizer: The optimizer.
+        apply: Its own `apply`, which still does the updating.
         variables: The weights to observe.
         accumulator: Where the sums of `WEIGHT_SUMS` are added, of shape `(weights, sums)`.
         noise_accumulator: Where those of `NOISE_SUMS` are added, of the same form, or `None`.
@@ -34,6 +37,7 @@ class UpdateTap:
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
+        apply: Callable,
         variables: Sequence[keras.Variable],
         accumulator: Accumulator,
         noise_accumulator: Accumulator | None,
@@ -41,7 +45,7 @@ class UpdateTap:
         fixed_shapes: bool,
     ):
         self.optimizer = optimizer
-        self.apply = optimizer.apply
+        self.apply = apply
         self.row_of = {id(variable): row for row, variable in enumerate(variables)}
         self.accumulator = accumulator
         self.noise_accumulator = noise_accumulator
@@ -54,6 +58,9 @@ class UpdateTap:
         if trainable_variables is None:
             trainable_variables = self.optimizer._trainable_variables
         grads, variables = list(grads), list(trainable_variables)
+        if not self.optimizer.built:  # as its `apply` would, but its scale is asked for before
+            with keras.name_scope(self.optimizer.name):
+                self.optimizer.build(variables)
         pairs = zip(grads, variables, strict=True)
         observed = [(g, variable) for g, variable in pairs if id(variable) in self.row_of]
         observed, self.groups = _in_groups(observed)
@@ -76,9 +83,8 @@ class UpdateTap:
             return
 
         def add():
-            sums = unscaled(
-                gradient_sums(gradients, self.groups)[:, :1], NOISE_SUMS.values(), self.optimizer
-            )
+            sums = gradient_sums(gradients, self.groups)[:, :1]
+            sums = unscaled(sums, NOISE_SUMS.values(), self._scale())
             sums = tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
             self.noise_accumulator.add(sums)
             return [sums]
@@ -122,9 +128,12 @@ class UpdateTap:
         powers = [WEIGHT_SUMS[name] for name in parts]
         return choose(
             due,
-            lambda: unscaled(gradient_sums(summed(), self.groups), powers, self.optimizer),
+            lambda: unscaled(gradient_sums(summed(), self.groups), powers, self._scale()),
             lambda: tf.zeros((len(gradients), len(parts)), tf.float64),
         )
+
+    def _scale(self):
+        return loss_scale(self.optimizer) * accumulation_steps(self.optimizer)
 
     def _copies(self, due, weights):
         """Returns the weights as they are now; nothing if not due."""
@@ -142,9 +151,10 @@ class UpdateTap:
         gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
         sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
         # Every replica has all of it, and the accumulators of all are added up.
-        sums = tf.stack(sums, axis=1) / tf.distribute.get_strategy().num_replicas_in_sync
-        sums = tf.scatter_nd(rows, sums, self.accumulator.variable.shape)
-        self.accumulator.add(sums)
+        share = 1 / tf.distribute.get_strategy().num_replicas_in_sync
+        seen = tf.gather_nd(self.accumulator.variable.value(), rows)[:, -1] + share
+        sums = tf.stack([*(share * s for s in sums), seen], axis=1)
+        self.accumulator.put(rows, sums)
         return [sums]
 
 

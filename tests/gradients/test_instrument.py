@@ -83,7 +83,7 @@ def test_every_block_is_found_and_the_outputs_are_bit_for_bit_the_same(name, dat
     assert len(blocks) == count
     assert (next(iter(blocks)), list(blocks)[-1]) == (first, last)
     assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
-    taps = ModelTaps(model, ["paths", "forward"], blocks)
+    taps = ModelTaps(model, ["forward"], blocks)
     before = attributes(model)
     taps.switch.set(0, 0)
     np.testing.assert_array_equal(taps.recorded(model)(images).numpy(), plain)

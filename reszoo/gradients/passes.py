@@ -1,0 +1,128 @@
+"""The backward passes of a training step: which of several is recorded of a block."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from reszoo.gradients.graph import GraphBlock
+from reszoo.layers import ResidualBlock
+
+# The places of a block that backward passes reach.
+PLACES = ("fork", "input", "merge")
+# How far apart the keys of a pass that trains a block and of others are.
+_OF_OWN_WEIGHTS = 2.0**20
+
+
+class Passes:
+    """Numbers the backward passes of a step on the device, and says what each is to each block.
+
+    A pass that differentiates by weights of a block trains it, and goes before others, such as that
+    of a gradient penalty to the input, or the generator's through the discriminator. Of several
+    alike the last is recorded. A pass is a call of `tf.GradientTape.gradient`; those that are made
+    within it, to compute activations again, are parts of it.
+
+    Args:
+        blocks: The blocks, in order.
+    """
+
+    def __init__(self, blocks: Sequence[ResidualBlock | GraphBlock]):
+        self._own = [{_identity(v) for v in block.trainable_variables} for block in blocks]
+        self.number = _first_of_replicas(0.0)
+        self._keys = _first_of_replicas([0.0] * len(self._own))
+
+    def begin_step(self) -> None:
+        """Counts from 0 again. Called on each replica."""
+        self.number.assign(0.0)
+        self._keys.assign(tf.zeros_like(self._keys.value()))
+
+    def begin(self, sources: Any) -> None:
+        """Begins a pass. Called on each replica.
+
+        Args:
+            sources: What is differentiated by, any structure of tensors and variables.
+        """
+        sources = {_identity(source) for source in tf.nest.flatten(sources)}
+        self.number.assign_add(1.0)
+        trains = tf.constant([bool(own & sources) for own in self._own])
+        self._keys.assign(self.number.value() + _OF_OWN_WEIGHTS * tf.cast(trains, tf.float64))
+
+    def key(self, position: int) -> tf.Tensor:
+        """Returns a number of the running pass for a block: larger is to be recorded instead.
+
+        Args:
+            position: The block's, in order.
+        """
+        return self._keys.value()[position]
+
+
+class Turns:
+    """Which pass has been recorded of a block, at each of its places.
+
+    Args:
+        passes: The step's passes.
+        position: The block's, in order.
+
+    Attributes:
+        ran: How often the block ran forward in recorded batches.
+    """
+
+    def __init__(self, passes: Passes, position: int):
+        self._passes = passes
+        self._position = position
+        self.ran = _of_all_replicas(0.0)
+        self._of_places = {place: _of_all_replicas([0.0, 0.0]) for place in PLACES}
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """How often it ran, and of each place the key of the pass and how many were seen."""
+        return [self.ran, *self._of_places.values()]
+
+    def count_run(self, on: tf.Tensor | bool) -> None:
+        """Counts a forward run.
+
+        Args:
+            on: Whether the batch is recorded.
+        """
+        self.ran.assign_add(tf.cast(on, tf.float64))
+
+    def take(self, place: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns whether the running pass is recorded, and whether it is in another's stead.
+
+        Args:
+            place: Where it is seen.
+        """
+        variable = self._of_places[place]
+        key, (last, number) = self._passes.key(self._position), tf.unstack(variable.value())
+        is_first = number == 0
+        is_taken, is_new = (key >= last) | is_first, (key > last) & ~is_first
+        alike = (key >= _OF_OWN_WEIGHTS) == (last >= _OF_OWN_WEIGHTS)
+        number = tf.where(is_new, tf.where(alike, number + 1, 1.0), tf.maximum(number, 1.0))
+        variable.assign(tf.stack([tf.where(is_taken, key, last), number]))
+        return is_taken, is_new
+
+
+def _identity(x):
+    """Returns what tells variables apart, whichever of Keras's and TensorFlow's objects it is."""
+    x = x.value if isinstance(x, keras.Variable) else x
+    container = getattr(x, "_distributed_container", None)
+    return id(container() if container is not None else x)
+
+
+def _first_of_replicas(value):
+    return _replica_local(value, tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+
+def _of_all_replicas(value):
+    return _replica_local(value, tf.VariableAggregation.SUM)
+
+
+def _replica_local(value, aggregation):
+    return tf.Variable(
+        value,
+        dtype=tf.float64,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=aggregation,
+    )
