@@ -14,6 +14,7 @@ undone by a restart, and is left out when reading, as TensorBoard does.
 """
 
 import contextlib
+import glob
 import hashlib
 import itertools
 import os
@@ -534,14 +535,19 @@ def _is_log(path, unreadable):
 
 
 def _files(directory, log_dir):
-    # Not a pattern: the directory's name may have * or [ in it.
     try:
-        names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
-        return sorted(os.path.join(directory, name) for name in names if _is_event_file(name))
+        return sorted(path for path in _paths(directory) if _is_event_file(os.path.basename(path)))
     except tf.errors.OpError as error:  # such as no access, or no bucket
         raise ValueError(
             f"The gradient log in {str(log_dir)!r} cannot be read: {error.message}"
         ) from error
+
+
+def _paths(directory):
+    if is_stored(directory):  # where a directory without access is taken for one that is not there
+        return tf.io.gfile.glob(os.path.join(glob.escape(directory), "*"))
+    names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
+    return [os.path.join(directory, name) for name in names]
 
 
 def _is_event_file(name):

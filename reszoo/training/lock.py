@@ -1,7 +1,7 @@
 """Keeps two runs out of one work directory."""
 
-import _thread
 import atexit
+import contextlib
 import fcntl
 import os
 import secrets
@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import logging
 
 from reszoo.files import StoredPath, as_path, is_stored
+from reszoo.training.state import RunError
 
 LOCK_FILE = "lock"
 # An object store knows no locks. Who holds one there says so again and again, and is taken for
@@ -51,7 +52,19 @@ class WorkdirLock:
             descriptor = _locked(self._path)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{_name_of_this_process()}\n".encode())
+        self._descriptor = descriptor
         self._release = weakref.finalize(self, os.close, descriptor)
+
+    def check(self) -> None:
+        """Makes sure that no other run is in the work directory: the file may have been deleted.
+
+        Raises:
+            RunError: If another run is.
+        """
+        if not self._release.alive or _is_at(self._path, self._descriptor):
+            return
+        with contextlib.suppress(OSError):  # nobody has made it anew
+            raise _is_lost(self._path.parent, self._path.read_text(errors="replace").strip())
 
     def release(self) -> None:
         """Lets others in. Does nothing the second time."""
@@ -68,7 +81,7 @@ class LeasedLock:
     """Holds a work directory on an object store, as long as it says so every few seconds.
 
     After a process that was killed the next one waits until its word is too old. A process that
-    was silent for so long that another took its place ends itself when it finds that out.
+    was silent for so long that another took its place is told so by `check`.
 
     Args:
         workdir: The work directory.
@@ -81,6 +94,8 @@ class LeasedLock:
         self._path = workdir / LOCK_FILE
         self._token = secrets.token_hex(8)
         self._released = threading.Event()
+        self._looked_at = time.monotonic()
+        self._taken_by = None
         holder = _living_holder(self._path)
         if holder is None:
             self._beat(0)
@@ -91,6 +106,19 @@ class LeasedLock:
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
         atexit.register(self.release)
+
+    def check(self) -> None:
+        """Makes sure that no other run has taken the work directory.
+
+        It is looked at now if that was not done for long, as by a process that was stopped.
+
+        Raises:
+            RunError: If another run has.
+        """
+        if time.monotonic() - self._looked_at > 2 * SECONDS_BETWEEN_BEATS:
+            self._look()
+        if self._taken_by is not None:
+            raise _is_lost(self._path.parent, self._taken_by)
 
     def release(self) -> None:
         """Lets others in. Does nothing the second time."""
@@ -111,17 +139,23 @@ class LeasedLock:
         text = f"{_name_of_this_process()}, {self._token}, {number}"
         self._path.write_text(f"{text:<200}\n")
 
+    def _look(self):
+        """Returns whether this process still holds the lock; once it does not, it never will."""
+        holder = _read(self._path)
+        self._looked_at = time.monotonic()
+        if self._token not in holder and not self._released.is_set():
+            self._taken_by = holder.split(",")[0]
+        return self._taken_by is None
+
     def _keep(self):
         number = 0
         while not self._released.wait(SECONDS_BETWEEN_BEATS):
             number += 1
             try:
-                holder = _read(self._path)
-                if self._token not in holder:
-                    logging.error("%s is held by another run now: %s", self._path.parent, holder)
-                    _thread.interrupt_main()
+                if not self._look():
                     return
-                self._beat(number)
+                if time.monotonic() - self._looked_at < SECONDS_BETWEEN_BEATS:  # not stopped since
+                    self._beat(number)
             except OSError as error:  # perhaps it is better the next time
                 logging.warning("The lock could not be kept: %s", error)
 
@@ -199,6 +233,13 @@ def _is_held(workdir, holder):
     return ValueError(
         f"Another run is at work in {workdir}: {holder or 'unknown'}. Give another workdir, or "
         "wait for it to end."
+    )
+
+
+def _is_lost(workdir, holder):
+    return RunError(
+        f"Another run has taken {workdir}: {holder or 'unknown'}. This one has stopped and saves "
+        "nothing more there. Give another workdir, or wait for the other to end."
     )
 
 

@@ -17,7 +17,7 @@ from reszoo.json_files import read_json, to_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.callbacks.create import create_callbacks
-from reszoo.training.callbacks.guards import BestEpoch, last_good
+from reszoo.training.callbacks.guards import BestEpoch, HeldWorkdir, last_good
 from reszoo.training.checkpoint_files import BEST_FILE
 from reszoo.training.config import checked, complete, flat
 from reszoo.training.confusion import (
@@ -117,6 +117,7 @@ class Run:
                 self.lock.release()
 
     def _train_to_the_end(self):
+        self._check_held()
         self.checkpoints.put_in_order()
         if is_chief(self.strategy):
             mend_metrics(self.workdir / METRICS_FILE, self.state)
@@ -125,12 +126,17 @@ class Run:
             self._say(f"{self._why_it_ended()}; {model}. {self._how_to_go_on()}")
             return
         self._train()
+        self._check_held()
         if is_chief(self.strategy):
             self._save_model()
             print(self._summarize())
         if self.state.epoch < self.config.epochs:
             self._say(f"{self._why_it_ended()}. {self._how_to_go_on()}")
         self._say(f"The model is {self.model_file}.")
+
+    def _check_held(self):
+        if self.lock:
+            self.lock.check()
 
     def _say(self, text):
         if is_chief(self.strategy):
@@ -295,6 +301,9 @@ def _create_run(config, workdir, pipeline, strategy):
         )
     # Only now, so that what is refused leaves no file behind.
     lock = lock_workdir(workdir) if chief else None
+    if lock:
+        callbacks.insert(0, HeldWorkdir(lock))
+        checkpoints.before_saving.insert(0, lock.check)
     return Run(
         config,
         workdir,
@@ -318,6 +327,7 @@ def _taken_up(run):
             _restore(run)
         check_same_place(run.strategy, [run.state.epoch, run.state.batch])
         if run.lock:
+            run.lock.check()
             text = to_json(run.config.to_dict(), indent=2) + "\n"
             write_whole(workdir / CONFIG_FILE, text)
             signature_of(run.pipeline).write(workdir)

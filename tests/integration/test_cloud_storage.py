@@ -20,6 +20,7 @@ import tensorflow as tf
 import reszoo
 from reszoo import ResidualBlock, StopGradSkip, training
 from reszoo.data import load_source
+from reszoo.files import as_path
 from reszoo.gradients import load, read_findings
 from reszoo.gradients.log import LogWriter
 from reszoo.report import write_report
@@ -34,15 +35,17 @@ from tests.training.tiny import get_config
 BUCKET = "bucket"
 
 
-@pytest.fixture(scope="module")
-def storage():
-    return CloudStorage(BUCKET)
-
-
-@pytest.fixture(scope="module")
-def environment(storage, tmp_path_factory):
-    with serve(storage, str(tmp_path_factory.mktemp("authority") / "ca.pem")) as environment:
-        yield environment
+@pytest.fixture(scope="module", autouse=True)
+def storage(tmp_path_factory):
+    """What this process and those that it starts have access to."""
+    storage = CloudStorage(BUCKET)
+    ca_file = str(tmp_path_factory.mktemp("authority") / "ca.pem")
+    with serve(storage, ca_file) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        # How soon a request that failed is sent again; 1 s by default.
+        patch.setenv("GCS_RETRY_CONFIG_INIT_DELAY_TIME_US", "1000")
+        yield storage
 
 
 @pytest.fixture(autouse=True)
@@ -51,16 +54,11 @@ def _no_request_is_left(storage):
 
 
 @pytest.fixture(scope="module")
-def pool(environment):
+def pool(storage):
     """Another process, which has access to the storage, as this one has."""
     context = multiprocessing.get_context("spawn")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        # How soon a request that failed is sent again; 1 s by default.
-        patch.setenv("GCS_RETRY_CONFIG_INIT_DELAY_TIME_US", "1000")
-        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-            yield pool
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        yield pool
 
 
 @pytest.fixture
@@ -293,21 +291,63 @@ def test_a_process_that_was_killed_is_in_nobodys_way_for_long(storage, monkeypat
     lock.lock_workdir("gs://bucket/left").release()
 
 
-def wait_for_ten_seconds():
-    for _ in range(1000):
-        time.sleep(0.01)
+def take(workdir):
+    """Writes into the lock of a work directory, as another run does that has waited for long."""
+    (as_path(workdir) / "lock").write_text(f"{'process 1 on a machine, its token, 0':<200}\n")
 
 
-def test_who_loses_a_workdir_is_stopped(storage, monkeypatch):
+def wait_until_lost(held):
+    for _ in range(100):
+        take("gs://bucket/lost_lock")  # again and again, for a beat may be on its way
+        held.check()
+        time.sleep(0.1)
+
+
+def test_who_loses_a_workdir_is_told_so(storage, monkeypatch):
     monkeypatch.setattr(lock, "SECONDS_BETWEEN_BEATS", 0.1)
     monkeypatch.setattr(lock, "SECONDS_TO_SETTLE", 0.1)
     held = lock.lock_workdir("gs://bucket/lost_lock")
-    text = storage.objects["lost_lock/lock"].content
-    storage.write("lost_lock/lock", b"process 1 on a machine".ljust(len(text)))
-    with pytest.raises(KeyboardInterrupt):
-        wait_for_ten_seconds()
+    held.check()
+    with pytest.raises(training.RunError, match=r"Another run has taken gs://.*: process 1 on a m"):
+        wait_until_lost(held)
     held.release()
     assert "lost_lock/lock" in storage.objects
+
+
+def test_who_was_stopped_looks_before_it_saves(storage, monkeypatch):
+    monkeypatch.setattr(lock, "SECONDS_TO_SETTLE", 0.1)
+    held = lock.lock_workdir("gs://bucket/stopped")
+    take("gs://bucket/stopped")
+    held.check()  # it was looked at a moment ago
+    held._looked_at -= 60
+    with pytest.raises(training.RunError, match="Another run has taken"):
+        held.check()
+    held.release()
+
+
+def train_until_lost(workdir):
+    """Trains where SIGINT is ignored, as in the background of a shell, and is overtaken soon."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def lose(callback, batch, logs=None):
+        if callback.model.optimizer.iterations == 2:
+            for _ in range(4):  # for a beat may be on its way
+                take(workdir)
+                time.sleep(0.3)
+
+    StopOnSignal.on_train_batch_end = lose
+    try:
+        train(workdir)
+    finally:
+        del StopOnSignal.on_train_batch_end
+
+
+def test_a_run_that_loses_its_workdir_ends_and_saves_nothing_more(elsewhere, storage):
+    with pytest.raises(training.RunError, match=r"Another run has taken gs://bucket/overtaken: p"):
+        elsewhere(train_until_lost, "gs://bucket/overtaken")
+    saved = {name for name in storage.objects if name.startswith("overtaken/checkpoints/step")}
+    assert saved == {"overtaken/checkpoints/step-000000-000000000.npz"}
+    assert b"process 1 on a machine" in storage.objects["overtaken/lock"].content
 
 
 def test_a_workdir_without_access_is_refused(elsewhere, storage, monkeypatch):

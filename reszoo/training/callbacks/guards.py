@@ -9,8 +9,36 @@ import keras
 
 from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.callbacks.checkpoints import Checkpoints
+from reszoo.training.lock import LeasedLock, WorkdirLock
 from reszoo.training.metrics_file import FIGURES
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
+
+
+class HeldWorkdir(keras.callbacks.Callback):
+    """Ends the training by `RunError` once another run has taken the work directory.
+
+    Not by a signal: where SIGINT is ignored, as of what a shell runs in the background, Python does
+    not hear it either.
+
+    Args:
+        lock: What holds the work directory.
+    """
+
+    def __init__(self, lock: WorkdirLock | LeasedLock):
+        super().__init__()
+        self._lock = lock
+
+    def on_train_begin(self, logs=None):
+        self._lock.check()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._lock.check()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._lock.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._lock.check()
 
 
 class FiniteLoss(keras.callbacks.Callback):
