@@ -50,13 +50,13 @@ class StoredPath(os.PathLike):
     def __hash__(self):
         return hash(self._address)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, StoredPath) and self._address == other._address
 
-    def __lt__(self, other):
+    def __lt__(self, other: "StoredPath") -> bool:
         return self._address < other._address
 
-    def __truediv__(self, name):
+    def __truediv__(self, name: str) -> "StoredPath":
         return StoredPath(posixpath.join(self._address, name))
 
     @property

@@ -1,4 +1,17 @@
-"""Where examples come from (sources), and what happens to them (pipeline)."""
+"""Sources of labelled images, and the pipeline from a source to batches.
+
+- `source`: `Source`, the training and test examples of a data set
+- `sources`: sources by name, and the small built-in ones
+- `tfds`: data sets of TensorFlow Datasets
+- `folder`: images in folders, one per class; `class_folders` finds the splits and classes
+- `tfrecord`: images in TFRecord files; `tfrecord_index` reads them once
+- `splits`: names of splits
+- `images`: decoding, upright as the Exif data say
+- `pipeline`: `Pipeline`, from examples to batches
+- `crop`, `augmentation`: random changes of training images
+- `contents`: what a data set holds, and what has changed since
+- `left_out`: the warning about what a data set leaves out
+"""
 
 from reszoo.data.augmentation import Augmentation as Augmentation
 from reszoo.data.crop import Crop as Crop

@@ -1,13 +1,15 @@
-"""What is done to training images at random: Keras's layers, with random numbers of our own."""
+"""Random changes of training images, by Keras's preprocessing layers with stateless seeds."""
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from reszoo.ranges import Number, Switch, Whole, check_fields
 
-DTYPE = "float32"  # of images, whatever the model computes in
+DTYPE = "float32"  # of images, whatever the dtype policy of the model
 
 RANGES = {
     "flip": Switch(),
@@ -22,10 +24,10 @@ RANGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Changes training images, and mixes those of a batch with each other.
+    """Random changes of single training images, and mixing of the images of a batch.
 
-    The work is that of Keras's preprocessing layers. What is drawn depends on the given seed alone,
-    so that a resumed run draws the same.
+    Keras's preprocessing layers do the work. Their random numbers depend on the seed of a call
+    alone, so that a resumed run draws the same ones.
 
     Args:
         flip: Whether half of the images are mirrored left to right.
@@ -33,10 +35,10 @@ class Augmentation:
         mixup: `alpha` of mixup; 0: none. With CutMix too, each batch gets one of them.
         cutmix: `factor` of CutMix; 0: none.
         rand_augment: Number of operations of RandAugment on each image; 0: none.
-        rand_augment_strength: Between 0 and 1, on Keras's scale: images turn by up to this share of
-            a full turn, shear and shift by up to this share of their size, change brightness,
-            contrast, colour and sharpness by up to this share, and lose this share of four bits of
-            colour.
+        rand_augment_strength: Between 0 and 1, on Keras's scale: images are rotated by up to this
+            share of a full turn, sheared and shifted by up to this share of their size, changed in
+            brightness, contrast, colour and sharpness by up to this share, and posterized by this
+            share of four bits.
         random_erasing: Share of the images in which a rectangle is erased.
 
     Raises:
@@ -59,10 +61,16 @@ class Augmentation:
     rand_augment: int = 0
     rand_augment_strength: float = 0.5
     random_erasing: float = 0.0
+    _image_layers: tuple[keras.Layer, ...] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+    _batch_layers: tuple[keras.Layer, ...] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, RANGES)
-        # Here, since they make variables, which what runs within a data set cannot.
+        # Made here, since layers make variables, which a function of `Dataset.map` must not.
         object.__setattr__(self, "_image_layers", tuple(_image_layers(self)))
         object.__setattr__(self, "_batch_layers", tuple(_batch_layers(self)))
 
@@ -76,7 +84,7 @@ class Augmentation:
 
         Args:
             image: `(height, width, channels)`, in `[0, 1]`.
-            seed: Two integers.
+            seed: Shape `(2,)`, integers.
         """
         if self.flip:
             image = tf.image.stateless_random_flip_left_right(image, seed + 1)
@@ -94,8 +102,8 @@ class Augmentation:
         Args:
             images: `(batch, height, width, channels)`.
             labels: `(batch,)`, integers.
-            num_classes: Number of classes.
-            seed: Two integers.
+            num_classes: Length of a distribution.
+            seed: Shape `(2,)`, integers.
         """
         off = self.label_smoothing / num_classes
         labels = tf.one_hot(labels, num_classes, 1 - self.label_smoothing + off, off)
@@ -109,50 +117,54 @@ class Augmentation:
         return tf.cond(first, lambda: mixed[0], lambda: mixed[1])
 
 
-def _image_layers(augmentation):
+def _image_layers(augmentation: Augmentation) -> Iterator[keras.Layer]:
     if augmentation.rand_augment:
         yield _rand_augment(augmentation.rand_augment, augmentation.rand_augment_strength)
     if augmentation.random_erasing:
         share = augmentation.random_erasing
-        yield keras.layers.RandomErasing(factor=(share, share), value_range=(0, 1), dtype=DTYPE)
+        factor: Any = (share, share)  # Keras takes a range too, but its hint says a number
+        yield keras.layers.RandomErasing(factor=factor, value_range=(0, 1), dtype=DTYPE)
 
 
-def _rand_augment(operations, strength):
+def _rand_augment(operations: int, strength: float) -> keras.Layer:
     options = {"value_range": (0, 1), "dtype": DTYPE}
     layer = keras.layers.RandAugment(num_ops=operations, factor=strength, **options)
-    # Keras keeps one bit of colour at least, and up to more, the greater the strength is.
+    # Keras's own layer keeps more bits the greater the strength is, and as few as one.
     bits = 8 - round(4 * strength)
     layer.random_posterization = keras.layers.RandomPosterization((bits, bits), **options)
     return layer
 
 
-def _batch_layers(augmentation):
+def _batch_layers(augmentation: Augmentation) -> Iterator[keras.Layer]:
     if augmentation.mixup:
         yield keras.layers.MixUp(alpha=augmentation.mixup, dtype=DTYPE)
     if augmentation.cutmix:
         yield keras.layers.CutMix(factor=augmentation.cutmix, dtype=DTYPE)
 
 
-def _mixed(layer, images, labels, seeds):
+def _mixed(
+    layer: Any, images: tf.Tensor, labels: tf.Tensor, seeds: "_Seeds"
+) -> tuple[tf.Tensor, tf.Tensor]:
     drawn = _drawn(layer, images, seeds)
     mixed = layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)
     return tf.ensure_shape(mixed[0], images.shape), tf.ensure_shape(mixed[1], labels.shape)
 
 
-def _drawn(layer, images, seeds):
-    # RandAugment does not listen to the argument `seed`, but all ask here.
+def _drawn(layer: Any, images: tf.Tensor, seeds: "_Seeds") -> Any:
+    # RandAugment ignores the argument `seed`; all layers ask this method.
     layer._get_seed_generator = lambda backend=None: seeds
     return layer.get_random_transformation(images, seed=seeds)
 
 
 class _Seeds(keras.random.SeedGenerator):
-    """Gives Keras's layers seeds that follow from one tensor, without any state of its own."""
+    """Stateless generator: seeds for Keras's layers, derived from one tensor."""
 
-    def __init__(self, seed):
-        # Without the parent's variable, which would count on from call to call.
+    def __init__(self, seed: tf.Tensor):
+        # The parent's constructor is not called: its variable would count on from call to call.
         self._seed = tf.cast(seed, tf.int32)
         self._drawn = 0
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> tf.Tensor:
         self._drawn += 1
-        return tf.random.experimental.stateless_fold_in(self._seed, self._drawn)
+        experimental: Any = tf.random.experimental  # pyright: ignore[reportAttributeAccessIssue]
+        return experimental.stateless_fold_in(self._seed, self._drawn)

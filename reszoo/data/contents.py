@@ -1,4 +1,4 @@
-"""Contents of a data set: its examples by name, and what has changed in them since."""
+"""Contents of a data set by name, and the differences from an earlier state."""
 
 import dataclasses
 import hashlib
@@ -11,15 +11,15 @@ NAMES_SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """The examples of a data set, as far as they can be told apart.
+    """Names and fingerprints of the examples of a data set.
 
     Args:
         class_names: The names of the classes, in the order of their labels.
-        counts: Number of examples of each class, by split; one number, of all classes together,
-            where counting them would mean reading all of a data set.
-        train: What the training examples are in: files, or else whole splits. For each name a mark,
-            which differs where what is in it differs.
-        test: The same of the test examples.
+        counts: Number of examples of each class, by split; one number for all classes together,
+            where counting by class would mean reading the whole data set.
+        train: Fingerprints of the files (or else whole splits) of the training examples, by name.
+            Files of different content have different fingerprints.
+        test: The same for the test examples.
 
     Example:
 
@@ -40,16 +40,16 @@ class Contents:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it, in hexadecimal digits."""
+        """SHA-256 of all fields, in hexadecimal digits."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def contents_from(fields: dict[str, Any]) -> Contents:
-    """Returns the contents of a data set that were written as JSON.
+    """Returns the contents of a data set from the fields of a JSON object.
 
     Args:
-        fields: What `dataclasses.asdict` gave.
+        fields: The result of `dataclasses.asdict`, before or after JSON.
     """
     return Contents(
         class_names=tuple(fields["class_names"]),
@@ -60,11 +60,11 @@ def contents_from(fields: dict[str, Any]) -> Contents:
 
 
 def changes(before: Contents, now: Contents) -> list[str]:
-    """Returns what has changed in a data set, in words, with counts and the first names.
+    """Returns the changes of a data set in words, with counts and the first names.
 
     Args:
-        before: What it was.
-        now: What it is.
+        before: The earlier contents.
+        now: The present contents.
     """
     texts = []
     if before.class_names != now.class_names:
@@ -88,24 +88,26 @@ def changes(before: Contents, now: Contents) -> list[str]:
 
 
 def trained_on(before: Contents, now: Contents) -> list[str]:
-    """Returns what is tested now but was trained on before, under whatever name.
+    """Returns the names of test files whose content was trained on before, under any name.
 
     Args:
-        before: The data set that was trained on.
-        now: The one that would be tested.
+        before: The contents of the data set when it was trained on.
+        now: The contents of the data set that would be tested.
     """
-    marks = set(before.train.values())
+    trained = set(before.train.values())
     return sorted(
-        name for name, mark in now.test.items() if mark in marks and before.test.get(name) != mark
+        name
+        for name, fingerprint in now.test.items()
+        if fingerprint in trained and before.test.get(name) != fingerprint
     )
 
 
 def counted(names: Collection[str], what: str) -> str:
-    """Returns how many of something there are, and the first of their names.
+    """Returns a count and the first names, such as `2 files (a, b)`.
 
     Args:
-        names: The names.
-        what: What they are.
+        names: All names; the alphabetically first are shown.
+        what: A noun phrase that follows the count.
 
     Example:
 
@@ -116,12 +118,12 @@ def counted(names: Collection[str], what: str) -> str:
     return f"{len(names)} {what} ({', '.join(sorted(names)[:NAMES_SHOWN])}{more})"
 
 
-def mark_of(size: int, numbers: Sequence[int]) -> str:
-    """Returns the mark of something with a size, and with numbers that tell its parts apart.
+def fingerprint_of(size: int, numbers: Sequence[int]) -> str:
+    """Returns the fingerprint of a file.
 
     Args:
-        size: In bytes.
-        numbers: Such as the fingerprints of its images.
+        size: Size of the file in bytes.
+        numbers: Fingerprints of its images, and their labels where the file has them.
     """
     digest = hashlib.sha256(",".join(map(str, numbers)).encode()).hexdigest()
     return f"{size}:{digest[:16]}"

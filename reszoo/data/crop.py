@@ -1,4 +1,4 @@
-"""Which part of a photo becomes an image of the batch."""
+"""Random crops of training images, and the central crop of test images."""
 
 import dataclasses
 
@@ -49,7 +49,7 @@ class Crop:
     test_share: float = 0.875
     test_image_size: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, RANGES)
 
     def random_part(self, size: tf.Tensor, seed: tf.Tensor) -> Window:
@@ -57,7 +57,7 @@ class Crop:
 
         Args:
             size: `(height, width)` of the image, in pixels.
-            seed: Two integers.
+            seed: Shape `(2,)`, integers.
         """
         begin, part, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.concat([size, [1]], axis=0),

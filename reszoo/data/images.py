@@ -1,8 +1,8 @@
-"""Encoded images: JPEG, PNG, GIF, BMP and WebP, upright as their Exif data says.
+"""Decoding of JPEG, PNG, GIF, BMP and WebP images, upright as their Exif data say.
 
-Pillow looks at the header before anything is decoded, for TensorFlow's decoders end the whole
-process at some files, give wrong pixels for others, and make room for whatever size a header
-claims. JPEG (but for CMYK) and PNG are then TensorFlow's to decode; the others are Pillow's.
+Pillow reads the header before anything is decoded: TensorFlow's decoders end the whole process at
+some files, return wrong pixels for others, and allocate memory for any size that a header claims.
+TensorFlow then decodes JPEG (except CMYK) and PNG, and Pillow the other formats.
 """
 
 import hashlib
@@ -16,16 +16,20 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-# Where a part of an image begins, and how large it is: top, left, height, width, in pixels.
+# A rectangle in an image: top, left, height, width, in pixels.
 Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27 // 3 * 2  # beyond it Pillow suspects an attack
-_BY_TENSORFLOW = ("JPEG", "MPO", "PNG")  # MPO: JPEGs one behind the other, the first counts
-_ORIENTATION = 0x0112  # of Exif
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27 // 3 * 2  # Pillow refuses more, as a possible attack
+_BY_TENSORFLOW = (
+    "JPEG",
+    "MPO",
+    "PNG",
+)  # MPO: several JPEGs in one file, of which the first is decoded
+_ORIENTATION = 0x0112  # the tag of Exif
 _EXIF_IN_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
-# What files begin with that are often among images, but are none that can be read.
-_OTHERS = (
+# Magic numbers, with their offset, of files that are often among images but cannot be read.
+_OTHER_FORMATS = (
     (0, b"II*\0", "a TIFF image"),
     (0, b"MM\0*", "a TIFF image"),
     (4, b"ftypavif", "an AVIF image"),
@@ -40,13 +44,13 @@ _OTHERS = (
     (0, b"\x1f\x8b", "a gzip file"),
     (0, b"\x93NUMPY", "an array of NumPy"),
 )
-_OURS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
+_MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
 
 def decode_image(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
-    """Returns an encoded image, `(height, width, channels)` of `uint8`, upright.
+    """Decodes an image, upright, to `uint8` of shape `(height, width, channels)`.
 
-    Gray images and those with alpha get the wanted number of channels.
+    Gray images and images with an alpha channel are converted to the number of channels.
 
     Args:
         contents: The bytes of the file.
@@ -58,11 +62,11 @@ def decode_image(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
 def decode_window(
     contents: tf.Tensor, choose: Callable[[tf.Tensor], Window], channels: int = 3
 ) -> tf.Tensor:
-    """Returns a part of an encoded image, upright; of a JPEG nothing else is decoded.
+    """Decodes a part of an image, upright; of a JPEG only that part is decoded.
 
     Args:
         contents: The bytes of the file.
-        choose: Gives the window, of the upright image's `(height, width)`.
+        choose: A function from `(height, width)` of the upright image to the window.
         channels: 1 for gray, 3 for RGB.
     """
     contents = tf.convert_to_tensor(contents)
@@ -70,10 +74,10 @@ def decode_window(
     size = tf.cond(_is_turned(header), lambda: header[2:0:-1], lambda: header[1:3])
     window = _as_stored(choose(size), size, header)
 
-    def of_jpeg():
+    def of_jpeg() -> tf.Tensor:
         return tf.image.decode_and_crop_jpeg(contents, tf.stack(window), channels=channels)
 
-    def of_others():
+    def of_others() -> tf.Tensor:
         return cut(_decoded(contents, header, channels), lambda _: window)
 
     is_jpeg = tf.logical_and(header[0] == 1, tf.io.is_jpeg(contents))
@@ -86,21 +90,21 @@ def cut(image: tf.Tensor, choose: Callable[[tf.Tensor], Window]) -> tf.Tensor:
 
     Args:
         image: `(height, width, channels)`.
-        choose: Gives the window, of the image's `(height, width)`.
+        choose: A function from `(height, width)` of the image to the window.
     """
     top, left, height, width = choose(tf.shape(image)[:2])
     return image[top : top + height, left : left + width]
 
 
 def read_image(file: str, channels: int = 3) -> tf.Tensor:
-    """Returns the image in a file, as `decode_image` does.
+    """Reads and decodes an image file, as `decode_image` does.
 
     Args:
-        file: Its name, on a disk or `gs://`.
+        file: A path, on a disk or `gs://`.
         channels: 1 for gray, 3 for RGB.
 
     Raises:
-        ValueError: If it cannot be read; the text names the file and says why.
+        ValueError: If the file cannot be read; the message has its path and the reason.
     """
     try:
         check_regular(file)
@@ -112,16 +116,16 @@ def read_image(file: str, channels: int = 3) -> tf.Tensor:
 
 
 def check_image(contents: bytes) -> int:
-    """Decodes an image, to know that this is possible, and returns its fingerprint.
+    """Checks that an image can be decoded, and returns its fingerprint.
 
     Args:
         contents: The bytes of the file.
 
     Returns:
-        A number of 64 bits that differs where a byte differs.
+        A hash of the bytes, of 64 bits.
 
     Raises:
-        ValueError: If it cannot be decoded; the text says why.
+        ValueError: If the image cannot be decoded; the message has the reason.
     """
     by_tensorflow, *_ = look_at_header(contents)
     try:
@@ -129,19 +133,19 @@ def check_image(contents: bytes) -> int:
             tf.io.decode_image(contents, expand_animations=False)
         else:
             _decoded_by_pillow(contents)
-    except Exception as error:  # whatever a decoder can raise
+    except Exception as error:  # decoders raise many kinds
         raise ValueError(f"it cannot be decoded: {reason_of(error)}") from error
     return int.from_bytes(hashlib.blake2b(contents, digest_size=8).digest(), "big")
 
 
 def check_regular(file: str) -> None:
-    """Raises if a file on a disk is none to read: a pipe or a device could keep a reader for ever.
+    """Checks that a path on a disk is a regular file: reading a pipe or a device may never end.
 
     Args:
-        file: Its name.
+        file: A path; one with `://` is not checked.
 
     Raises:
-        OSError: If it is not there.
+        OSError: If there is no such file.
         ValueError: If it is not a regular file.
     """
     if "://" in file:
@@ -154,44 +158,45 @@ def check_regular(file: str) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Returns why an image cannot be read, in a few words.
+    """Returns the reason of an error in a few words, for a sentence about an image.
 
     Args:
-        error: What reading it has raised.
+        error: The exception that reading the image raised.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    # Without the node of a graph that TensorFlow puts first, and the operation it puts last.
+    text = str(error.message) if isinstance(error, tf.errors.OpError) else str(error)  # pyright: ignore
+    # TensorFlow puts the node of a graph before the reason, and the operation behind it.
     text = re.sub(r"^\{\{.*?\}\}\s*| \[Op:.*", "", text, flags=re.DOTALL).strip()
     return " ".join(text.split())[:200] or type(error).__name__
 
 
 def look_at_header(contents: bytes) -> tuple[bool, int, int, int]:
-    """Returns who decodes an image, its stored height and width, and its orientation.
+    """Reads the header of an image, and decides who decodes it.
 
     Args:
         contents: The bytes of the file.
 
     Returns:
-        Whether TensorFlow decodes it, two numbers of pixels, and Exif's number from 1 to 8.
+        Whether TensorFlow decodes it, its stored height and width in pixels, and its Exif
+        orientation, from 1 to 8.
 
     Raises:
-        ValueError: If it is not an image that can be decoded; the text says why.
+        ValueError: If the image cannot be decoded; the message has the reason.
     """
     try:
         with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
             width, height = image.size
             is_single = image.format in _BY_TENSORFLOW
             frames = 1 if is_single else getattr(image, "n_frames", 1)
-            # Which TensorFlow does not turn into gray.
+            # TensorFlow does not convert CMYK to gray.
             by_tensorflow = is_single and image.mode != "CMYK"
             orientation = _orientation(image, contents)
     except UnidentifiedImageError:
         raise ValueError(f"it is {_described(contents)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"its header claims more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # whatever a broken header leads to
+    except Exception as error:  # a broken header leads to errors of many kinds
         raise ValueError(f"its header is broken: {error}") from error
     if height * width > MAX_PIXELS:
         raise ValueError(f"{width} x {height} are more than {MAX_PIXELS:,} pixels")
@@ -200,25 +205,25 @@ def look_at_header(contents: bytes) -> tuple[bool, int, int, int]:
     return by_tensorflow, height, width, orientation
 
 
-def _orientation(image, contents):
-    # Exif data may come last in a PNG, so that Pillow decodes all of it to look for them.
+def _orientation(image: Image.Image, contents: bytes) -> int:
+    # Exif data may come last in a PNG, so that Pillow would decode all of it to find them.
     if image.format == "PNG" and not any(name in contents for name in _EXIF_IN_PNG):
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Exif data that nobody can read says nothing
+    except Exception:  # Exif data that cannot be read count as missing
         return 1
     return orientation if orientation in range(1, 9) else 1
 
 
-def _described(contents):
-    """Returns what bytes are that are no image."""
-    for place, begin, name in _OTHERS:
-        if contents[place:].startswith(begin):
+def _described(contents: bytes) -> str:
+    """Returns a description of bytes that are no image, from their magic number."""
+    for offset, begin, name in _OTHER_FORMATS:
+        if contents[offset:].startswith(begin):
             return f"{name}, which is not read"
     if not contents:
         return "an empty file"
-    if contents.startswith(_OURS):
+    if contents.startswith(_MAGIC_NUMBERS):
         return "an image whose header is cut short or broken"
     head = contents[:200].lstrip()
     if head[:1] == b"<":
@@ -228,23 +233,23 @@ def _described(contents):
     return f"none of {', '.join(FORMATS)}"
 
 
-def _decoded_by_pillow(contents, channels=3):
+def _decoded_by_pillow(contents: bytes, channels: int = 3) -> np.ndarray:
     with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
 @tf.function(autograph=False)
-def _decoded_upright(contents, channels):
+def _decoded_upright(contents: tf.Tensor, channels: int) -> tf.Tensor:
     header = _header_tensor(contents)
     return _upright(_decoded(contents, header, channels), header, channels)
 
 
 @tf.function(autograph=False)
-def _header_tensor(contents):
-    """Returns whether TensorFlow decodes an image, its height and width, and its orientation."""
+def _header_tensor(contents: tf.Tensor) -> tf.Tensor:
+    """Returns the four values of `look_at_header` as an `int32` tensor."""
 
-    def numbers(contents):
+    def numbers(contents: bytes) -> np.ndarray:
         return np.array(look_at_header(contents), "int32")
 
     header = tf.numpy_function(numbers, [contents], tf.int32, stateful=False)
@@ -252,10 +257,10 @@ def _header_tensor(contents):
 
 
 @tf.function(autograph=False)
-def _decoded(contents, header, channels):
-    """Returns an image as it is stored."""
+def _decoded(contents: tf.Tensor, header: tf.Tensor, channels: int) -> tf.Tensor:
+    """Decodes an image, in the orientation in which it is stored."""
 
-    def by_pillow(contents):
+    def by_pillow(contents: bytes) -> np.ndarray:
         return _decoded_by_pillow(contents, channels)
 
     image = tf.cond(
@@ -266,20 +271,20 @@ def _decoded(contents, header, channels):
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def _is_turned(header):
+def _is_turned(header: tf.Tensor) -> tf.Tensor:
     return header[3] >= 5
 
 
-def _mirrored(header):
-    """Returns whether a stored image, once its axes are right, is upside down and left to right."""
+def _mirrored(header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns whether the rows and whether the columns run backwards, once the axes are right."""
     orientation = header[3]
     up_down = tf.reduce_any(orientation == [3, 4, 7, 8])
     return up_down, tf.reduce_any(orientation == [2, 3, 6, 7])
 
 
 @tf.function(autograph=False)
-def _upright(image, header, channels):
-    def turned():
+def _upright(image: tf.Tensor, header: tf.Tensor, channels: int) -> tf.Tensor:
+    def turned() -> tf.Tensor:
         right = tf.cond(_is_turned(header), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
         up_down, left_right = _mirrored(header)
         right = tf.cond(up_down, lambda: right[::-1], lambda: right)
@@ -289,8 +294,8 @@ def _upright(image, header, channels):
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def _as_stored(window, size, header):
-    """Returns which part of the stored image is a window of the upright one."""
+def _as_stored(window: Window, size: tf.Tensor, header: tf.Tensor) -> Window:
+    """Returns the window of the stored image that is a given window of the upright one."""
     top, left, height, width = window
     up_down, left_right = _mirrored(header)
     top = tf.where(up_down, size[0] - top - height, top)

@@ -1,10 +1,10 @@
-"""Report of what a data set leaves out: by reason, with counts and names."""
+"""Warnings about what a data set leaves out: by reason, with counts and names."""
 
 from absl import logging
 
 from reszoo.data.contents import counted
 
-# What operating systems, editors and archives put beside files, unseen.
+# Hidden files and folders of operating systems, editors and archives.
 _HIDDEN = {
     "$recycle.bin",
     "#recycle",
@@ -22,10 +22,10 @@ _HIDDEN = {
 
 
 class LeftOut:
-    """Collects what is left out of a data set, and says it once.
+    """Files and records that a data set leaves out, collected for one warning per reason.
 
     Args:
-        where: The data set.
+        data_set: Its name, for the warnings.
 
     Example:
 
@@ -35,38 +35,38 @@ class LeftOut:
     ['Left out of photos: 1 hidden (cat/.DS_Store).']
     """
 
-    def __init__(self, where: str):
-        self.where = where
+    def __init__(self, data_set: str):
+        self.data_set = data_set
         self._names: dict[str, dict[str, None]] = {}
 
     def add(self, reason: str, name: str) -> None:
-        """Notes that something is left out.
+        """Adds a file or record.
 
         Args:
-            reason: Why, in words that follow a number.
-            name: Its name.
+            reason: A phrase that follows a count, such as "hidden files".
+            name: The file or record, as the warning names it.
         """
         self._names.setdefault(reason, {})[name] = None
 
     def sentences(self) -> list[str]:
         """Returns a sentence for each reason, with a count and the first names."""
         return [
-            f"Left out of {self.where}: {counted(names, reason)}."
+            f"Left out of {self.data_set}: {counted(names, reason)}."
             for reason, names in self._names.items()
         ]
 
     def report(self) -> None:
-        """Says what was left out since it was last asked to."""
+        """Logs the warnings, and forgets what they were about."""
         for sentence in self.sentences():
             logging.warning("%s", sentence)
         self._names.clear()
 
 
 def is_hidden(name: str) -> bool:
-    """Returns whether a file or folder is not meant to be seen.
+    """Returns whether a file or folder is hidden, or one of those that systems add unasked.
 
     Args:
-        name: Its name, without the folder it is in.
+        name: The last part of its path.
 
     Example:
 

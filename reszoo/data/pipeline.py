@@ -1,19 +1,24 @@
-"""What happens to the examples: order, scaling, augmentation and batches."""
+"""Pipeline from a source to batches: order, decoding, crops, augmentation."""
 
 import dataclasses
 import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from reszoo.data.augmentation import Augmentation
 from reszoo.data.crop import Crop
-from reszoo.data.images import cut, decode_image, decode_window
+from reszoo.data.images import Window, cut, decode_image, decode_window
 from reszoo.data.source import Source
 from reszoo.ranges import Maybe, Whole, check_fields
 
-# The shuffle holds this much of a data set in memory; a larger one is shuffled within a window.
+# Size of the shuffle buffer; a larger data set is shuffled within a window of this size.
 SHUFFLE_BUFFER_BYTES = 2**30
+
+_Choose = Callable[[tf.Tensor], Window]
 
 RANGES = {
     "batch_size": Whole(1, 2**31 - 1),
@@ -26,22 +31,22 @@ RANGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """Makes a source's examples into batches for training and testing.
+    """Batches of a source's examples, for training and testing.
 
     The batches of an epoch depend on the seed and the epoch alone, not on the epochs before, so
     that a run can be resumed at any batch. Images are in `[0, 1]`.
 
     Args:
-        source: The data set.
-        batch_size: Number of images in a batch, over all devices.
+        source: Training and test examples.
+        batch_size: Images per batch, over all devices.
         seed: Seed of the order and the augmentation.
         image_size: Height and width in pixels to which images are resized (bilinear); `None`
             leaves them as they are.
-        crop: Which part of an image is used, before it is resized; the whole image if `None`.
-        shift_pixels: Training images are shifted by up to this many pixels, along each axis and
-            in either direction; zeros fill what becomes free.
-        augmentation: What else is done to the training images and labels.
-        batches_per_update: An epoch has a multiple of this many batches.
+        crop: The part of an image that is used, before it is resized; `None` uses the whole image.
+        shift_pixels: The most pixels by which training images are shifted, along each axis and in
+            either direction; the margin is filled with zeros.
+        augmentation: Further random changes of the training images and labels.
+        batches_per_update: Batches of an update of the weights; an epoch has whole updates.
 
     Raises:
         ValueError: If an argument is out of range, or does not fit the images.
@@ -64,7 +69,7 @@ class Pipeline:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     batches_per_update: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         examples = self.source.train_examples
         check_fields(self, RANGES)
         if self.batch_size > examples:
@@ -74,12 +79,12 @@ class Pipeline:
             )
         if self.steps_per_epoch < 1:
             raise ValueError(
-                f"{examples} training examples do not fill one update of {self.batches_per_update} "
-                f"batches of {self.batch_size} images."
+                f"The training examples must fill one update of {self.batches_per_update} batches "
+                f"of {self.batch_size} images, but there are {examples}."
             )
         self._check_images()
 
-    def _check_images(self):
+    def _check_images(self) -> None:
         _check_elements(self.source)
         if None in self.image_shape:
             raise ValueError(
@@ -100,9 +105,10 @@ class Pipeline:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """`(height, width, channels)` of the training images in the batches, in pixels."""
+        height, width, channels = self.source.image_shape
         if self.image_size is None:
-            return self.source.image_shape
-        return (self.image_size, self.image_size, self.source.image_shape[-1])
+            return height, width, channels  # pyright: ignore[reportReturnType] # checked before
+        return self.image_size, self.image_size, channels
 
     @property
     def test_image_shape(self) -> tuple[int, int, int]:
@@ -112,14 +118,14 @@ class Pipeline:
 
     @property
     def input_shape(self) -> tuple[int | None, int | None, int]:
-        """What a model has to take: `None` for sizes that differ between training and testing."""
+        """Input shape of a model; sizes that differ between training and testing are `None`."""
         if self.image_shape == self.test_image_shape:
             return self.image_shape
         return (None, None, self.image_shape[-1])
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of training batches in an epoch; what does not fill an update is left out."""
+        """Number of training batches in an epoch, which has whole updates only."""
         batches = self.source.train_examples // self.batch_size
         return batches // self.batches_per_update * self.batches_per_update
 
@@ -138,26 +144,26 @@ class Pipeline:
 
         Args:
             epoch: The epoch, from 0.
-            first_batch: The batch to begin with, from 0; those before it are left out.
-            context: Which part of each batch this process has, and over how many devices it is
-                spread; the whole batch if `None`.
+            first_batch: The first batch, from 0.
+            context: The part of each batch that is this process's, and the number of devices that
+                share it; `None` gives whole batches.
 
         Returns:
             Batches of `float32` images and `int32` labels (`float32` distributions over the classes
-            where they are smoothed or mixed), all of one size: the batch size, over the number of
+            where labels are smoothed or mixed). Each has the batch size, divided by the number of
             devices.
         """
         seed = _epoch_seed(self.seed, epoch)
 
-        def prepare(index, example):
+        def prepare(index: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> Any:
             image, label = example
             image = self._train_image(image, tf.stack([seed, index]))
             return index, tf.ensure_shape(image, self.image_shape), tf.cast(label, tf.int32)
 
-        def finish(indices, images, labels):
+        def finish(indices: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> Any:
             if not self.augmentation.softens_labels:
                 return images, labels
-            # Batches differ in their first example, over all processes.
+            # The index of the first example tells batches apart, over all processes.
             seed_of_batch = tf.stack([seed + 1, indices[0]])
             return self.augmentation.mix_batch(
                 images, labels, self.source.num_classes, seed_of_batch
@@ -173,8 +179,8 @@ class Pipeline:
     def test_batches(self, context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         """Returns the test batches `(images, labels, weights)`, in a fixed order.
 
-        Every test example is in them once, with weight 1. The last batch is filled up with empty
-        images of weight 0, so that all batches have one shape.
+        Every test example occurs once, with weight 1. The last batch is padded with images of zeros
+        of weight 0, so that all batches have the same shape.
 
         Args:
             context: As for `train_batches`.
@@ -183,7 +189,7 @@ class Pipeline:
             Batches of `float32` images, `int32` labels and `float32` weights.
         """
 
-        def prepare(image, label):
+        def prepare(image: tf.Tensor, label: tf.Tensor) -> Any:
             return self._test_image(image), tf.cast(label, tf.int32), tf.constant(1.0)
 
         padding = self.test_steps * self.batch_size - self.source.test_examples
@@ -193,25 +199,32 @@ class Pipeline:
         examples = self._own(examples.enumerate(), context).map(lambda _, example: example)
         return self._batched(examples, context).prefetch(tf.data.AUTOTUNE)
 
-    def _own(self, numbered, context):
-        """Returns those of numbered examples that are this process's part of each batch."""
+    def _own(
+        self, numbered: tf.data.Dataset, context: tf.distribute.InputContext | None
+    ) -> tf.data.Dataset:
+        """Returns the numbered examples that are this process's part of each batch."""
         if context is None or context.num_input_pipelines == 1:
             return numbered
         part = self.batch_size // context.num_input_pipelines
-        return numbered.filter(
-            lambda index, _: index % self.batch_size // part == context.input_pipeline_id
-        )
 
-    def _batched(self, examples, context):
+        def is_own(index: Any, _: Any) -> tf.Tensor:
+            return index % self.batch_size // part == context.input_pipeline_id
+
+        predicate: Any = is_own  # the hints of tf.data know functions of one argument only
+        return numbered.filter(predicate)
+
+    def _batched(
+        self, examples: tf.data.Dataset, context: tf.distribute.InputContext | None
+    ) -> tf.data.Dataset:
         replicas = context.num_replicas_in_sync if context else 1
         size = self.batch_size // replicas
         return examples.batch(size, drop_remainder=True)
 
-    def _test_image(self, image):
+    def _test_image(self, image: tf.Tensor) -> tf.Tensor:
         image = self._decoded(image, self.crop.middle if self.crop else None)
         return _resized(image, self.test_image_shape)
 
-    def _train_image(self, image, seed):
+    def _train_image(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         choose = functools.partial(self.crop.random_part, seed=seed + 2) if self.crop else None
         image = _resized(self._decoded(image, choose), self.image_shape)
         if self.shift_pixels:
@@ -220,73 +233,79 @@ class Pipeline:
             image = tf.image.stateless_random_crop(padded, self.image_shape, seed)
         return self.augmentation.change_image(image, seed)
 
-    def _decoded(self, image, choose):
-        """Returns the part of an image that `choose` gives, all of it if that is `None`."""
+    def _decoded(self, image: tf.Tensor, choose: _Choose | None) -> tf.Tensor:
+        """Decodes the window that `choose` returns; the whole image if `choose` is `None`."""
         if image.dtype != tf.string:
             return cut(image, choose) if choose else image
-        contents, channels = self.source.read(image), self.image_shape[-1]
+        read: Any = self.source.read
+        contents, channels = read(image), self.image_shape[-1]
         if choose:
             return decode_window(contents, choose, channels)
         return decode_image(contents, channels)
 
-    def _shuffled(self, seed):
-        # Files in another order, where a window of the examples is too little.
+    def _shuffled(self, seed: int) -> tf.data.Dataset:
+        # The files are shuffled too where the examples are more than the buffer holds.
         train = self.source.reordered(seed) if self.source.reordered else self.source.train
 
-        def shuffle(_):
-            # The global seed would change the order too; in this graph it is zero.
+        def shuffle(_: tf.Tensor) -> tf.data.Dataset:
+            # The order depends on the global seed too, which is set to zero in this graph.
             tf.compat.v1.set_random_seed(0)
             return train.shuffle(self._shuffle_buffer(), seed=seed, reshuffle_each_iteration=False)
 
         return tf.data.Dataset.from_tensors(0).flat_map(shuffle)
 
-    def _shuffle_buffer(self):
-        element, _ = self.source.train.element_spec
+    def _shuffle_buffer(self) -> int:
         size = self.source.example_bytes
         if size is None:
-            pixels = np.prod([size or self.image_size for size in self.source.image_shape])
-            size = int(pixels * element.dtype.size)
+            element, _ = _specs(self.source.train)
+            shape = [size or self.image_size or 1 for size in self.source.image_shape]
+            size = math.prod(shape) * element.dtype.size
         return max(1, min(self.source.train_examples, SHUFFLE_BUFFER_BYTES // size))
 
 
 def prepared(image: tf.Tensor, shape: tuple[int, int, int], crop: Crop | None = None) -> tf.Tensor:
-    """Returns one image as a model gets it when it is tested, or asked.
+    """Returns one image as the model's input, in `float32`, for tests and predictions.
 
     Args:
-        image: An image of any size; whole numbers are scaled to `[0, 1]`.
-        shape: The shape that it gets: `(height, width, channels)`.
-        crop: Whose middle part is used; the whole image if `None`.
-
-    Returns:
-        `float32`.
+        image: An image of any size; integers are scaled to `[0, 1]`.
+        shape: The shape of the result: `(height, width, channels)`.
+        crop: Gives the central part that is used; `None` uses the whole image.
     """
     return _resized(cut(image, crop.middle) if crop else image, shape)
 
 
-def _resized(image, shape):
+def _resized(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     image = tf.image.convert_image_dtype(image, tf.float32)
     if image.shape != shape:
         image = tf.image.resize(image, shape[:2])
     return tf.ensure_shape(image, shape)
 
 
-def _check_elements(source):
-    """Raises if the examples are not what the source says, as far as that is known ahead."""
+def _specs(examples: tf.data.Dataset) -> Any:
+    """Returns the specifications of the image and the label of an example."""
+    return examples.element_spec
+
+
+def _check_elements(source: Source) -> None:
+    """Checks the examples' dtypes and shapes, as far as they are known ahead."""
     for split, examples in (("train", source.train), ("test", source.test)):
-        image, _ = examples.element_spec
+        image, _ = _specs(examples)
         if image.dtype == tf.string and source.read is None:
-            raise ValueError(f"The {split} images of this data set are strings; it needs `read`.")
+            raise ValueError(
+                f"The {split} images of this data set are strings, so that `read` must be given."
+            )
         if image.dtype != tf.string and not image.shape.is_compatible_with(source.image_shape):
             raise ValueError(
-                f"The {split} images of this data set have the shape {tuple(image.shape)}, but its "
-                f"image_shape is {source.image_shape} (height, width, channels)."
+                f"The {split} images of this data set must have its image_shape, "
+                f"{source.image_shape} (height, width, channels), but have the shape "
+                f"{tuple(image.shape)}."
             )
         if source.image_shape[-1] not in (1, 3) and image.dtype == tf.string:
             raise ValueError(
-                "Encoded images are gray (1 channel) or RGB (3), but image_shape is "
+                "Encoded images must be gray (1 channel) or RGB (3 channels), but image_shape is "
                 f"{source.image_shape}."
             )
 
 
-def _epoch_seed(seed, epoch):
+def _epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

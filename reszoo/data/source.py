@@ -1,4 +1,4 @@
-"""Labelled sets of images."""
+"""Labelled images, split into training and test examples."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from reszoo.data.contents import Contents
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A labelled set of images, in a fixed order.
+    """Training and test examples of a data set, in a fixed order.
 
     Args:
         train: Training examples `(image, label)`, one at a time; images are `uint8`, or floats in
@@ -22,13 +22,14 @@ class Source:
         image_shape: `(height, width, channels)`, in pixels; height and width are `None` where
             they differ between images.
         class_names: The name of each label.
-        read: Gives the bytes of an encoded image, of what the examples have in its place; `None`
-            if they have images.
-        example_bytes: About how much memory an example takes, encoded; `None`: as its image does.
-        reordered: Gives the training examples with their files in an order that is drawn from a
-            seed; `None` where the examples can be shuffled as they are.
-        class_counts: Number of training examples of each class; `None`: not counted yet.
-        contents: The examples by name, to tell whether they have changed; `None`: not known.
+        read: A function from the string in an example to the bytes of an encoded image; `None`
+            where examples have decoded images.
+        example_bytes: Approximate size of an encoded example in memory; `None` where examples have
+            decoded images.
+        reordered: A function from a seed to the training examples with their files in a random
+            order; `None` where the examples can be shuffled as they are.
+        class_counts: Number of training examples of each class; `None` if they are not counted.
+        contents: Names and fingerprints of the examples, to detect changes; `None` if unknown.
     """
 
     train: tf.data.Dataset
@@ -45,16 +46,16 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of names, sizes, contents and numbers of examples; empty if they are unknown."""
+        """SHA-256 of the contents; empty if they are unknown."""
         return self.contents.digest if self.contents else ""
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; labels are below it."""
         return len(self.class_names)
 
     def counts_of_classes(self) -> tuple[int, ...]:
-        """Returns the number of training examples of each class, counted if that was not done.
+        """Returns the number of training examples of each class, and counts if needed.
 
         Raises:
             ValueError: If a label is out of range.

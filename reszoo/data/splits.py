@@ -1,9 +1,9 @@
-"""Names of splits, as folders, files and data sets have them."""
+"""Names of splits in folders, files and data sets, and the role of each."""
 
 import re
 from collections.abc import Collection
 
-# By what they are for; the first of several names counts, where a data set has them all.
+# Names by role. Where a data set of TensorFlow Datasets has several, the first one counts.
 SPLIT_NAMES = {
     "train": ("train", "training", "trainset", "trn"),
     "test": ("test", "testing", "testset", "tst", "holdout"),
@@ -26,10 +26,10 @@ _ROLES = {name: role for role, names in SPLIT_NAMES.items() for name in names}
 
 
 def role_named(name: str) -> str | None:
-    """Returns what a split is for: `"train"`, `"test"` or `"validation"`; `None` if it is none.
+    """Returns the role of a split, `"train"`, `"test"` or `"validation"`; `None` for other names.
 
     Args:
-        name: The whole of its name, in any case.
+        name: The whole name, in any case.
 
     Example:
 
@@ -40,10 +40,10 @@ def role_named(name: str) -> str | None:
 
 
 def roles_within(name: str) -> set[str]:
-    """Returns what splits are for whose names are words within another name.
+    """Returns the roles of the splits whose names are words in a longer name.
 
     Args:
-        name: Of a file or folder.
+        name: The name of a file or folder.
 
     Example:
 
@@ -55,9 +55,9 @@ def roles_within(name: str) -> set[str]:
 
 
 def tested_role(roles: Collection[str]) -> str | None:
-    """Returns what is tested on: `"test"`, or `"validation"` where there is none.
+    """Returns the role that is tested: `"test"`, or else `"validation"`, or else `None`.
 
     Args:
-        roles: What there is.
+        roles: The roles that a data set has.
     """
     return next((role for role in ("test", "validation") if role in roles), None)

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import logging
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import absl.logging
 import tensorflow as tf
@@ -20,19 +22,16 @@ PROBE_TIMEOUT_SECONDS = 10
 def tensorflow_dataset(name: str) -> Source:
     """Returns a data set of TensorFlow Datasets, downloaded if it is not on disk.
 
-    Where it is looked for and kept is TensorFlow Datasets' own choice, `~/tensorflow_datasets` or
-    the environment variable `TFDS_DATA_DIR`.
+    It is kept in the directory of TensorFlow Datasets: that of the environment variable
+    `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
 
     Args:
-        name: Its name, with a configuration or a version if wanted: `"cifar10"`, `"mnist:3.0.1"`;
-            then, after a colon, the split of the test examples, or those of the training and the
-            test examples with a comma between.
-
-    Returns:
-        The data set, a `Source`.
+        name: The name of the data set, with a configuration or a version if wanted, as in
+            `"cifar10"` or `"mnist:3.0.1"`; then, after a colon, the test split, or the training
+            split and the test split with a comma between them.
 
     Raises:
-        ValueError: If there is no such data set, or it does not classify images, or it cannot be
+        ValueError: If there is no such data set, it does not classify images, or it cannot be
             downloaded.
     """
     name, splits = _named_splits(name)
@@ -41,7 +40,7 @@ def tensorflow_dataset(name: str) -> Source:
     _prepare(builder)
     train_split, test_split = _checked_splits(builder, splits)
     feature, classes = builder.info.features[image], tuple(builder.info.features[label].names)
-    # Decoded later, and then only the part that is used.
+    # Images of different sizes are decoded later, and only the part that is used.
     encoded = None in feature.shape
     make = functools.partial(_examples, builder, image if encoded else None)
     train, test = make(train_split), make(test_split)
@@ -61,8 +60,8 @@ def tensorflow_dataset(name: str) -> Source:
     )
 
 
-def _builder(name):
-    # Imported here because it takes its time, and most runs do not need it.
+def _builder(name: str) -> Any:
+    # Imported here, since the import takes seconds and most runs do not need it.
     import tensorflow_datasets as tfds
 
     try:
@@ -75,24 +74,24 @@ def _builder(name):
         ) from error
 
 
-def _classification_keys(builder):
+def _classification_keys(builder: Any) -> tuple[str, str]:
     import tensorflow_datasets as tfds
 
     info = builder.info
-    keys = info.supervised_keys or ()
+    keys: Any = info.supervised_keys or ()
     kinds = [type(info.features[key]) for key in keys if key in info.features.keys()]  # noqa: SIM118
     if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
         raise ValueError(
-            f"The data set {info.full_name!r} does not classify images: an image and a class "
-            f"label are needed, but its supervised keys are {info.supervised_keys}."
+            f"The data set {info.full_name!r} does not classify images: its supervised keys must "
+            f"be an image and a class label, but are {info.supervised_keys}."
         )
     return keys
 
 
-def _prepare(builder):
+def _prepare(builder: Any) -> None:
     if builder.is_prepared():
         return
-    # Without a network the downloader would retry each file for minutes, a warning each time.
+    # Without a network the downloader retries each file for minutes, with a warning each time.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     try:
         _probe_network(builder)
@@ -107,27 +106,30 @@ def _prepare(builder):
         ) from error
 
 
-def _probe_network(builder):
-    """Asks for one of the files, so that a missing network is found at once."""
+def _probe_network(builder: Any) -> None:
+    """Requests the header of one file, so that a missing network is found at once."""
     import requests
 
     for url in list(builder.url_infos or ())[:1]:
         requests.head(url, timeout=PROBE_TIMEOUT_SECONDS)
 
 
-def _named_splits(name):
-    """Returns the name of a data set, with its version, and the splits that are named after it."""
+def _named_splits(name: str) -> tuple[str, list[str]]:
+    """Returns the name of a data set, with its version, and the splits after the colon."""
     match = re.fullmatch(r"([^:]+(?::\d[\d.*]*)?)(?::(.+))?", name)
     if not match:
         raise ValueError(f'"tfds:" needs the name of a data set, but got {name!r}.')
     splits = [split for split in (match[2] or "").split(",") if split]
     if len(splits) > 2:
-        raise ValueError(f"Give the split of testing, or two, but got {', '.join(splits)}.")
+        raise ValueError(
+            f"There must be at most two splits, but got {', '.join(splits)}. Give the test split, "
+            "or the training split and the test split."
+        )
     return match[1], splits
 
 
-def _checked_splits(builder, splits):
-    """Returns the splits of training and of testing."""
+def _checked_splits(builder: Any, splits: list[str]) -> list[str]:
+    """Returns the training split and the test split."""
     known = builder.info.splits
     named = {role: _split_named(known, role) for role in SPLIT_NAMES}
     test = named["test"] or named["validation"] or "test"
@@ -151,8 +153,8 @@ def _checked_splits(builder, splits):
     return chosen
 
 
-def _report_shared(builder, train, test):
-    """Says how many examples are in both of two splits, which may be parts of one."""
+def _report_shared(builder: Any, train: str, test: str) -> None:
+    """Warns of examples that are in both splits, which may be slices of one."""
     splits = builder.info.splits
     shared = sum(
         max(0, min(_end(first), _end(second)) - max(first.skip, second.skip))
@@ -171,36 +173,40 @@ def _report_shared(builder, train, test):
         )
 
 
-def _end(instruction):
-    """Returns the number of the example of a file that a part of it ends before."""
+def _end(instruction: Any) -> int:
+    """Returns the end of a slice of a file, as the index after its last example."""
     whole = instruction.take < 0
     return instruction.examples_in_shard if whole else instruction.skip + instruction.take
 
 
-def _split_named(known, role):
-    """Returns the split that is for something, by the first of its names that there is."""
+def _split_named(known: Iterable[str], role: str) -> str | None:
+    """Returns the split with a role, by the first of its names that the data set has."""
     by_name = {name.lower(): name for name in known}
     return next((by_name[name] for name in SPLIT_NAMES[role] if name in by_name), None)
 
 
-def _contents_of_splits(builder, train_split, test_split, class_names):
-    """Returns what TensorFlow Datasets knows of two splits, without reading them."""
+def _contents_of_splits(
+    builder: Any, train_split: str, test_split: str, class_names: tuple[str, ...]
+) -> Contents:
+    """Returns the contents of two splits from the metadata of the data set, without reading it."""
     splits = builder.info.splits
     sizes = [[name, *info.shard_lengths, int(info.num_bytes)] for name, info in splits.items()]
     digest = hashlib.sha256(repr(sorted(sizes)).encode()).hexdigest()[:16]
 
-    def count(split):
+    def count(split: str) -> int:
         return int(splits[split].num_examples) if splits else 0
 
-    def of_split(split):
+    def of_split(split: str) -> dict[str, str]:
         return {f"{builder.info.full_name}:{split}": f"{count(split)}:{digest}"}
 
     counts = {"train": (count(train_split),), "test": (count(test_split),)}
     return Contents(class_names, counts, of_split(train_split), of_split(test_split))
 
 
-def _examples(builder, encoded, split, seed=None):
-    """Returns the examples of a split; with images as they are stored if `encoded` names them."""
+def _examples(
+    builder: Any, encoded: str | None, split: str, seed: int | None = None
+) -> tf.data.Dataset:
+    """Returns the examples of a split; the feature `encoded` is not decoded."""
     import tensorflow_datasets as tfds
 
     return builder.as_dataset(
@@ -212,18 +218,18 @@ def _examples(builder, encoded, split, seed=None):
     )
 
 
-def _example_bytes(builder):
+def _example_bytes(builder: Any) -> int:
     splits = builder.info.splits.values()
     return max(1, sum(s.num_bytes for s in splits) // max(1, sum(s.num_examples for s in splits)))
 
 
-def _check_first_labels(examples, split, classes):
-    """Raises if one of the first labels is out of range, as those of ImageNet's test images are."""
+def _check_first_labels(examples: tf.data.Dataset, split: str, classes: int) -> None:
+    """Checks the first labels; those of ImageNet's test images, for example, are -1."""
     labels = examples.map(lambda _, label: label).take(LABELS_CHECKED).as_numpy_iterator()
     wrong = next((label for label in labels if not 0 <= label < classes), None)
     if wrong is not None:
         raise ValueError(
-            f"The split {split!r} has an example with the label {wrong}, but labels are 0 to "
+            f"The split {split!r} has an example with the label {wrong}, but labels must be 0 to "
             f'{classes - 1}. Name another split after the data set, as in "tfds:imagenet2012:'
             'validation".'
         )

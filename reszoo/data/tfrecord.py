@@ -1,9 +1,9 @@
-"""Images in TFRecord files, as TensorFlow's Model Garden and TensorFlow Datasets write them."""
+"""Images in TFRecord files: splits by file names, names of classes, checks of labels."""
 
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import tensorflow as tf
 from absl import logging
@@ -15,57 +15,58 @@ from reszoo.data.splits import roles_within, tested_role
 from reszoo.data.tfrecord_index import Records
 
 NAME_FILES = ("labels.txt", "label.labels.txt")
-# What lies beside records, as their index or their description.
+# Endings of files that describe or index the TFRecord files beside them.
 BESIDE = (".crc", ".csv", ".idx", ".index", ".json", ".md", ".md5", ".pbtxt", ".sha256", ".txt")
 
 
 def split_files(pattern: str) -> dict[str, list[str]]:
-    """Returns the files of training and of testing; what is left out is named in a warning.
+    """Returns the files of the training split and of the test split.
+
+    Files that are left out are counted and named in warnings.
 
     Args:
-        pattern: One pattern, or a folder, whose files' names, or else the names of the folders that
-            they are in, say which is which: `train`, and `test` or else `validation`, as words
-            within the name; `reszoo.data.splits` has other words for these. Or two patterns with
-            a comma between: those of training and those of testing. `gs://` works as far as
-            TensorFlow reads it.
+        pattern: One pattern of paths, or a folder. The names of the files, or else of the folders
+            that they are in, must have the split as a word: `train`, and `test` or else
+            `validation`, or another name of these in `reszoo.data.splits`. Or two patterns with a
+            comma between them, for training and for testing. `gs://` works where TensorFlow reads
+            it.
 
     Raises:
-        ValueError: If there are no files of one of them, or one file is of both.
+        ValueError: If a split has no files, or the splits share a file.
     """
     patterns = pattern.split(",")
     if len(patterns) > 2:
-        raise ValueError(f"Give one pattern, or two with a comma between, but got {pattern!r}.")
+        raise ValueError(
+            f"There must be one pattern, or two with a comma between them, but got {pattern!r}."
+        )
     left_out = LeftOut(pattern)
-    found = [_glob(part, left_out) for part in patterns]
-    if len(patterns) == 2:
-        splits = dict(zip(("train", "test"), found, strict=True))
-    else:
-        splits = _by_name(found[0], left_out)
+    first, *second = (_glob(part, left_out) for part in patterns)
+    splits = {"train": first, "test": second[0]} if second else _by_name(first, left_out)
     left_out.report()
     _check_split_files(splits, pattern)
     return splits
 
 
 def check_corrupt(splits: Sequence[Records], allowed: int) -> None:
-    """Names what cannot be read, and raises if it is too much.
+    """Warns of records that cannot be read, and raises if there are too many.
 
     Args:
-        splits: The records.
-        allowed: How many records may be left out.
+        splits: The records of each split.
+        allowed: The most records that may be left out.
 
     Raises:
-        ValueError: If more cannot be read.
+        ValueError: If more records cannot be read.
     """
     left_out, first, number = LeftOut("the records"), "", 0
     for file in (file for records in splits for file in records.files):
-        places = [(f"record {place} of", why) for place, why in file.unreadable.items()]
+        faults = [(f"record {index} of", reason) for index, reason in file.unreadable.items()]
         if file.damage:
-            places.append((f"all from record {len(file.labels)} on of", file.damage))
+            faults.append((f"all from record {len(file.labels)} on of", file.damage))
         elif not file.labels:
             left_out.add("files without a record", file.name)
-        for place, why in places:
-            left_out.add(f"that cannot be read: {why}", f"{place} {file.name}")
-            first = first or f"{place} {file.name} ({why})"
+        for records_of, reason in faults:
+            left_out.add(f"that cannot be read: {reason}", f"{records_of} {file.name}")
+            first = first or f"{records_of} {file.name} ({reason})"
             number += 1
     left_out.report()
     if number > allowed:
@@ -79,10 +80,10 @@ def class_names(files: Sequence[str]) -> tuple[str, ...]:
     """Returns the lines of `labels.txt` or `label.labels.txt` beside the files, if there is one.
 
     Args:
-        files: The files.
+        files: TFRecord files of one folder.
 
     Raises:
-        ValueError: If a line between others is empty, so that it is not clear what is counted.
+        ValueError: If a line between others is empty.
     """
     folder = os.path.dirname(files[0])
     for path in (os.path.join(folder, name) for name in NAME_FILES):
@@ -107,8 +108,8 @@ def check_labels(
     Labels may begin with 0 or, as Model Garden's of ImageNet do, with 1.
 
     Args:
-        splits: The records of training and testing.
-        names: The names, if they are known.
+        splits: The records of `"train"` and `"test"`.
+        names: The names of the classes; empty if they are not known.
 
     Raises:
         ValueError: If a label is out of range, a class has no training example, or a split has no
@@ -116,7 +117,7 @@ def check_labels(
     """
     for split, records in splits.items():
         if not records.labels:
-            raise ValueError(f"No {split} example in {records.files[0].name} and its like is left.")
+            raise ValueError(f"No {split} example of {_files_in_words(records)} can be read.")
     trained = splits["train"].labels
     lowest = min(min(records.labels) for records in splits.values())
     first = int(lowest == 1 and (not names or max(trained) == len(names)))
@@ -125,25 +126,30 @@ def check_labels(
         wrong = sorted(label for label in records.labels if not 0 <= label - first < count)
         if wrong:
             raise ValueError(
-                f"{records.labels[wrong[0]]} {split} examples in {records.files[0].name} and its "
-                f"like have the label {wrong[0]}, but labels are {first} to {first + count - 1}."
+                f"{records.labels[wrong[0]]} {split} examples of {_files_in_words(records)} have "
+                f"the label {wrong[0]}, but labels must be {first} to {first + count - 1}."
             )
-    # There may be more classes than memory has room for their names, if a label is wrong.
+    # A wrong label may mean more classes than memory has room for, so names are made after this.
     missing = next((n for n in range(count) if first + n not in trained), None)
     if missing is not None:
         name = f" ({names[missing]!r})" if names else ""
-        place = _place_of(splits["train"], trained)
+        record = _record_of_highest_label(splits["train"], trained)
         raise ValueError(
-            f"No training example has the label {first + missing}{name}, of {count} classes; the "
-            f"highest label is {max(trained)}, first that of {place}. Give a set that "
-            "has examples of every class."
+            f"Every class must have training examples, but none has the label {first + missing}"
+            f"{name}, of {count} classes. The highest label is {max(trained)}, which {record} has "
+            "first."
         )
     names = tuple(names) or tuple(str(label) for label in range(first, first + count))
     return first, names, tuple(trained[first + index] for index in range(count))
 
 
-def _place_of(records, labels):
-    """Returns where the highest of the labels is found first."""
+def _files_in_words(records: Records) -> str:
+    more = len(records.files) - 1
+    return records.files[0].name + f" and {more} more files" * bool(more)
+
+
+def _record_of_highest_label(records: Records, labels: Collection[int]) -> str:
+    """Returns the first record with the highest of the labels, in words."""
     highest = max(labels)
     file = next(file for file in records.files if highest in file.used_labels())
     return f"record {file.labels.index(highest)} of {file.name}"
@@ -152,36 +158,37 @@ def _place_of(records, labels):
 def record_contents(
     splits: dict[str, Records], first: int, class_names: tuple[str, ...]
 ) -> Contents:
-    """Returns what is in some records; images that are in both splits are named in a warning.
+    """Returns the contents of a data set; images that are in both splits are named in a warning.
 
     Args:
-        splits: The records of training and testing.
-        first: The first label.
-        class_names: Names of the classes.
+        splits: The records of `"train"` and `"test"`.
+        first: The label of the first class, 0 or 1.
+        class_names: The names of the classes, in the order of their labels.
     """
     _report_copies(splits)
     folders = {os.path.dirname(f.name) for records in splits.values() for f in records.files}
-    # Where the set as a whole lies says nothing of what it is.
-    place = (lambda name: name) if len(folders) > 1 else os.path.basename
+    # A data set may be moved: a folder that all files share is no part of their names.
+    name_of = str if len(folders) > 1 else os.path.basename
 
-    def of_split(records):
-        return {place(file.name): file.mark for file in records.files}
+    def of_split(records: Records) -> dict[str, str]:
+        return {name_of(file.name): file.fingerprint for file in records.files}
 
     labels = range(first, first + len(class_names))
     return Contents(
         class_names,
         {split: tuple(r.labels.get(n, 0) for n in labels) for split, r in splits.items()},
-        **{split: of_split(records) for split, records in splits.items()},
+        train=of_split(splits["train"]),
+        test=of_split(splits["test"]),
     )
 
 
-def _report_copies(splits):
+def _report_copies(splits: dict[str, Records]) -> None:
     trained = {n for file in splits["train"].files for n in file.used_fingerprints()}
     both = [
-        f"record {place} of {file.name}"
+        f"record {index} of {file.name}"
         for file in splits["test"].files
-        for place, n in enumerate(file.fingerprints)
-        if n in trained and place not in file.unreadable
+        for index, n in enumerate(file.fingerprints)
+        if n in trained and index not in file.unreadable
     ]
     if both:
         logging.warning(
@@ -193,8 +200,8 @@ def _report_copies(splits):
         )
 
 
-def _glob(pattern, left_out):
-    """Returns the files that a pattern matches, or those in a folder, that may hold records."""
+def _glob(pattern: str, left_out: LeftOut) -> list[str]:
+    """Returns the files of a pattern or a folder that may hold records."""
     is_folder = tf.io.gfile.isdir(pattern)
     files = tf.io.gfile.glob(os.path.join(pattern, "*") if is_folder else pattern)
     if is_folder:
@@ -207,7 +214,7 @@ def _glob(pattern, left_out):
     return sorted(file for file in files if _may_hold_records(file, is_folder, left_out))
 
 
-def _may_hold_records(file, is_listed, left_out):
+def _may_hold_records(file: str, is_listed: bool, left_out: LeftOut) -> bool:
     name = os.path.basename(file)
     if is_hidden(name):
         left_out.add("hidden files", file)
@@ -229,15 +236,15 @@ def _may_hold_records(file, is_listed, left_out):
     return True
 
 
-def _by_name(files, left_out):
-    by_role = {}
+def _by_name(files: list[str], left_out: LeftOut) -> dict[str, list[str]]:
+    by_role: dict[str, list[str]] = {}
     for file in files:
         folder, name = os.path.split(file)
         roles = roles_within(name) or roles_within(os.path.basename(folder))
         if len(roles) > 1:
             raise ValueError(
-                f"The name of {file} is that of {' and '.join(sorted(roles))} examples. Give two "
-                "patterns with a comma between, for training and testing."
+                f"The name of {file} has several splits: {' and '.join(sorted(roles))}. Give two "
+                "patterns with a comma between them, for training and for testing."
             )
         if roles:
             by_role.setdefault(roles.pop(), []).append(file)
@@ -249,27 +256,27 @@ def _by_name(files, left_out):
     return {"train": by_role.get("train", []), "test": by_role.get(tested, [])}
 
 
-def _check_split_files(splits, pattern):
+def _check_split_files(splits: dict[str, list[str]], pattern: str) -> None:
     for name, files in splits.items():
         if not files:
             raise ValueError(
                 f"There is no file of {name} examples in {pattern!r}. Give a pattern whose files "
                 "have train, and test or validation, in their names; or two patterns with a comma "
-                "between, for training and testing."
+                "between them, for training and for testing."
             )
     both = set(splits["train"]) & set(splits["test"])
     if both:
         raise ValueError(
-            f"{counted(both, 'files')} in {pattern!r} would be trained on and tested. Give "
-            "patterns that share no file."
+            f"The splits must share no file, but {counted(both, 'files')} in {pattern!r} are in "
+            "both. Give patterns that share none."
         )
     for files in splits.values():
         _report_missing(files)
 
 
-def _report_missing(files):
-    """Names the sets of which a part is missing, by names such as train-00003-of-00005."""
-    sets = {}
+def _report_missing(files: list[str]) -> None:
+    """Warns of missing shards, by names such as train-00003-of-00005."""
+    sets: dict[tuple[str, str, str], set[int]] = {}
     for file in files:
         match = re.fullmatch(r"(.*?)(\d+)-of-(\d+)(.*)", file)
         if match:

@@ -1,4 +1,4 @@
-"""TFRecord files, read once: what is in each record, and what cannot be used."""
+"""Index of TFRecord files: label, fingerprint and readability of each record, kept in a cache."""
 
 import dataclasses
 import functools
@@ -7,9 +7,10 @@ import itertools
 import os
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,18 +18,18 @@ from absl import logging
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from reszoo.data.contents import mark_of
+from reszoo.data.contents import fingerprint_of
 from reszoo.data.images import check_image, reason_of
 from reszoo.json_files import read_json, to_json
 
-# Features of an example: the encoded image and its label, of Model Garden and of TFDS.
+# Features of the encoded image and its label, in the records of Model Garden and of TFDS.
 KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
-FILES_AT_ONCE = 16
+FILES_AT_ONCE = 16  # that are interleaved
 RECORDS_AT_ONCE = 256  # that are decoded in parallel
-FIRST_RECORDS = 20  # which are asked for the names of features
-HEAD_BYTES = 2**16  # in which a compressed file has to make sense
-_CACHE_VERSION = 2  # of what is kept of the files that were read
-_KEPT = {
+FIRST_RECORDS = 20  # that are searched for the names of the features
+HEAD_BYTES = 2**16  # that are decompressed to detect a compression
+_CACHE_VERSION = 2
+_CACHE_SHAPE = {
     "files": [
         {
             "name": str,
@@ -46,16 +47,16 @@ _KEPT = {
 
 @dataclasses.dataclass(frozen=True)
 class RecordFile:
-    """The records of a file.
+    """Records of one file.
 
     Args:
-        name: The file.
-        size: In bytes, as it is stored.
+        name: Path of the file.
+        size: Size of the stored file in bytes.
         compression: `"GZIP"`, `"ZLIB"`, or `""`.
-        labels: That of each record.
-        fingerprints: That of the image in each record, a whole number.
-        unreadable: Why a record has no image and label that can be read, by its number.
-        damage: Why nothing is read behind these records; empty if nothing is there.
+        labels: The label of each record; 0 where it is unreadable.
+        fingerprints: The fingerprint of each record's image; 0 where it is unreadable.
+        unreadable: Reasons why records have no usable image and label, by index.
+        damage: Reason why the file cannot be read behind these records; empty if it is whole.
     """
 
     name: str
@@ -67,25 +68,25 @@ class RecordFile:
     damage: str
 
     @property
-    def mark(self) -> str:
-        """Differs where an image or a label differs."""
-        return mark_of(self.size, [*self.fingerprints, *self.labels])
+    def fingerprint(self) -> str:
+        """Fingerprint of the file, from its images and labels."""
+        return fingerprint_of(self.size, [*self.fingerprints, *self.labels])
 
     def used_labels(self) -> list[int]:
         """Returns the labels of the records that can be read."""
-        return [n for place, n in enumerate(self.labels) if place not in self.unreadable]
+        return [n for index, n in enumerate(self.labels) if index not in self.unreadable]
 
     def used_fingerprints(self) -> list[int]:
         """Returns the fingerprints of the images that can be read."""
-        return [n for place, n in enumerate(self.fingerprints) if place not in self.unreadable]
+        return [n for index, n in enumerate(self.fingerprints) if index not in self.unreadable]
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The examples in some files, as they were found when all were read once.
+    """Records of all files of a split.
 
     Args:
-        files: What is in each.
+        files: The records of each file.
         keys: Names of the features of an image and its label.
     """
 
@@ -94,62 +95,67 @@ class Records:
 
     @functools.cached_property
     def labels(self) -> dict[int, int]:
-        """How often each label occurs in what can be read."""
-        counts = Counter()
+        """Number of usable examples, by label."""
+        counts: Counter[int] = Counter()
         for file in self.files:
             counts.update(file.used_labels())
         return dict(counts)
 
     @property
     def examples(self) -> int:
-        """Number of examples that can be used."""
+        """Number of usable examples."""
         return sum(self.labels.values())
 
     @property
     def example_bytes(self) -> int:
-        """About how many bytes an example has."""
+        """Approximate size of an example in bytes."""
         return max(1, sum(file.size for file in self.files) // max(1, self.examples))
 
     def dataset(self, first_label: int = 0, seed: int | None = None) -> tf.data.Dataset:
-        """Returns the examples: encoded images and their labels, from several files in turn.
+        """Returns the usable examples, encoded images and labels, of several files in turn.
 
         Args:
-            first_label: The label that becomes 0.
-            seed: Of the order of the files; `None`: as they are.
+            first_label: The label of the first class, which becomes 0.
+            seed: Seed of a random order of the files; `None` keeps their order.
         """
         order = np.arange(len(self.files))
         if seed is not None:
             order = np.random.default_rng(seed).permutation(order)
         columns = zip(*((f.name, f.compression, len(f.labels)) for f in self.files), strict=True)
         files = (*(np.array(column)[order] for column in columns), order)
+        numbered: Any = _numbered  # the hints of tf.data know functions of one argument only
         records = tf.data.Dataset.from_tensor_slices(files).interleave(
-            _numbered, FILES_AT_ONCE, 1, tf.data.AUTOTUNE, deterministic=True
+            numbered, FILES_AT_ONCE, 1, tf.data.AUTOTUNE, deterministic=True
         )
-        unreadable = [(i, place) for i, file in enumerate(self.files) for place in file.unreadable]
+        unreadable = [(i, index) for i, file in enumerate(self.files) for index in file.unreadable]
         if unreadable:
-            places = tf.constant(unreadable, tf.int64)
-            records = records.filter(
-                lambda place, _: not tf.reduce_any(tf.reduce_all(place == places, axis=1))
-            )
+            refused = tf.constant(unreadable, tf.int64)
 
-        def example(_, record):
+            def is_usable(key: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+                return tf.logical_not(tf.reduce_any(tf.reduce_all(key == refused, axis=1)))
+
+            predicate: Any = is_usable
+            records = records.filter(predicate)
+
+        def example(_: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image, label = _parsed(record, self.keys)
             return image, label - first_label
 
-        return records.map(example, tf.data.AUTOTUNE, deterministic=True)
+        parse: Any = example
+        return records.map(parse, tf.data.AUTOTUNE, deterministic=True)
 
 
 def read_once(files: Sequence[str]) -> Records:
-    """Returns what is in some files, every image decoded once; or what a run before found.
+    """Returns the records of some files, from the cache or by decoding every image once.
 
-    It is kept in `~/.cache/reszoo` (or that in `XDG_CACHE_HOME`), under a name that depends on the
-    names, sizes and times of the files.
+    The cache is `~/.cache/reszoo`, or `reszoo` in the directory of `XDG_CACHE_HOME`. The name of an
+    entry depends on the names, sizes and modification times of the files.
 
     Args:
-        files: The files.
+        files: Paths of TFRecord files.
 
     Raises:
-        ValueError: If they do not have images and labels.
+        ValueError: If no record has an image and a label.
     """
     stats = [tf.io.gfile.stat(file) for file in files]
     identity = [[f, s.length, s.mtime_nsec] for f, s in zip(files, stats, strict=True)]
@@ -158,39 +164,41 @@ def read_once(files: Sequence[str]) -> Records:
     path = folder / f"tfrecord-{digest}.json"
     if path.exists():
         try:
-            return _kept(path, files)
+            return _cached(path, files)
         except ValueError as error:
             logging.warning("%s", error)
     records = _read(files, [stat.length for stat in stats])
-    _keep(path, records)
+    _write_cache(path, records)
     return records
 
 
-def _kept(path, names):
-    fields = read_json(path, _KEPT, "It is made again.")
+def _cached(path: Path, names: Sequence[str]) -> Records:
+    fields = read_json(path, _CACHE_SHAPE, "It is made again.")
     files = tuple(map(_file_from, fields["files"]))
     if [file.name for file in files] != list(names):
-        raise ValueError(f"{path} is of other files. It is made again.")
+        raise ValueError(f"{path} describes other files. It is made again.")
     return Records(files, tuple(fields["keys"]))
 
 
-def _file_from(fields):
-    unreadable = {int(place): reason for place, reason in fields.pop("unreadable").items()}
+def _file_from(fields: dict[str, Any]) -> RecordFile:
+    unreadable = {int(index): reason for index, reason in fields.pop("unreadable").items()}
     labels, fingerprints = tuple(fields.pop("labels")), tuple(fields.pop("fingerprints"))
     return RecordFile(labels=labels, fingerprints=fingerprints, unreadable=unreadable, **fields)
 
 
-def _keep(path, records):
+def _write_cache(path: Path, records: Records) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(to_json(dataclasses.asdict(records)), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        logging.warning("%s cannot be written (%s); the next run counts again.", path, error)
+        logging.warning(
+            "%s cannot be written (%s); the next run reads all images again.", path, error
+        )
 
 
-def _read(files, sizes):
+def _read(files: Sequence[str], sizes: list[int]) -> Records:
     compressions = [_compression(file) for file in files]
     keys = _keys(files, compressions)
     sets = zip(files, sizes, compressions, strict=True)
@@ -198,21 +206,25 @@ def _read(files, sizes):
     return Records(tuple(_read_file(*file, keys) for file in progress), keys)
 
 
-def _read_file(name, size, compression, keys):
-    records = tf.data.TFRecordDataset(name, compression).as_numpy_iterator()
-    looked_at, found, damage = functools.partial(_looked_at, keys=keys), [], None
+def _read_file(name: str, size: int, compression: str, keys: tuple[str, str]) -> RecordFile:
+    records = _records(name, compression).as_numpy_iterator()
+    examine, found, damage = functools.partial(_examined, keys=keys), [], None
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while damage is None:
             some, error = _collected(itertools.islice(records, RECORDS_AT_ONCE))
-            found += pool.map(looked_at, some)
+            found += pool.map(examine, some)
             damage = None if len(some) == RECORDS_AT_ONCE else error
     labels, fingerprints, reasons = zip(*found, strict=True) if found else ((), (), ())
-    unreadable = {place: reason for place, reason in enumerate(reasons) if reason}
+    unreadable: dict[int, str] = {index: each for index, each in enumerate(reasons) if each}
     return RecordFile(name, size, compression, labels, fingerprints, unreadable, damage)
 
 
-def _compression(file):
-    """Returns how a file is compressed, by its content: names are often wrong."""
+def _records(file: str | tf.Tensor, compression: Any) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(file, compression)
+
+
+def _compression(file: str) -> str:
+    """Returns the compression of a file by its content, since names are often wrong."""
     with tf.io.gfile.GFile(file, "rb") as stream:
         head = stream.read(HEAD_BYTES)
     for name, window in (("GZIP", 31), ("ZLIB", 15)):
@@ -221,18 +233,18 @@ def _compression(file):
             begin = decompressor.decompress(head)
         except zlib.error:
             continue
-        # The length of a first record could look like the two bytes that a compressed file
-        # begins with, but not all that follows.
+        # The length of an uncompressed first record may equal the two bytes with which compressed
+        # files begin; what follows it does not decompress.
         if begin or decompressor.eof:
             return name
     return ""
 
 
-def _keys(files, compressions):
-    """Returns the names of the features, from the first record that has some that are known."""
+def _keys(files: Sequence[str], compressions: list[str]) -> tuple[str, str]:
+    """Returns the names of the features, from the first record with known ones."""
     first = None
     for file, compression in zip(files, compressions, strict=True):
-        records = tf.data.TFRecordDataset(file, compression).take(FIRST_RECORDS)
+        records = _records(file, compression).take(FIRST_RECORDS)
         for features in map(_features, _collected(records.as_numpy_iterator())[0]):
             for keys in KEYS:
                 if set(keys) <= features.keys():
@@ -241,24 +253,26 @@ def _keys(files, compressions):
         if first:
             break
     if not first:
-        raise ValueError(f"There is no record in {files[0]}{' and its like' * (len(files) > 1)}.")
+        raise ValueError(
+            f"There is no record in {files[0]}{' or the other files' * (len(files) > 1)}."
+        )
     features = ", ".join(sorted(first[1]))
     there = f"have the features {features}" if features else "are no tf.train.Example"
     raise ValueError(
-        f"The records in {first[0]} {there}, but "
-        f"{' or '.join(' and '.join(keys) for keys in KEYS)} are needed."
+        f"The records in {first[0]} {there}, but must have "
+        f"{' or '.join(' and '.join(keys) for keys in KEYS)}."
     )
 
 
-def _features(record):
+def _features(record: bytes) -> dict[str, Any]:
     try:
         return dict(tf.train.Example.FromString(record).features.feature)
     except DecodeError:
         return {}
 
 
-def _collected(records):
-    """Returns records up to an error in the file, and that error in words."""
+def _collected(records: Iterable[Any]) -> tuple[list[bytes], str]:
+    """Returns the records before an error in the file, and its reason; empty if there is none."""
     elements = []
     try:
         for element in records:
@@ -268,8 +282,8 @@ def _collected(records):
     return elements, ""
 
 
-def _looked_at(record, keys):
-    """Returns label and fingerprint of a record, and why it cannot be read if that is so."""
+def _examined(record: bytes, keys: tuple[str, str]) -> tuple[int, int, str]:
+    """Returns the label, the fingerprint and the reason why a record is unreadable, if it is."""
     features = _features(record)
     image, label = (features.get(key) for key in keys)
     try:
@@ -278,7 +292,7 @@ def _looked_at(record, keys):
         if len(image.bytes_list.value) != 1:
             raise ValueError(f"{keys[0]} is not the bytes of one image")
         if label.bytes_list.value:
-            raise ValueError(f"{keys[1]} is a text, not a whole number")
+            raise ValueError(f"{keys[1]} is a string, not a whole number")
         if len(label.int64_list.value) != 1:
             raise ValueError(f"{keys[1]} is not one whole number")
         return label.int64_list.value[0], check_image(image.bytes_list.value[0]), ""
@@ -286,7 +300,7 @@ def _looked_at(record, keys):
         return 0, 0, str(error)
 
 
-def _parsed(record, keys):
+def _parsed(record: tf.Tensor, keys: tuple[str, str]) -> tuple[tf.Tensor, tf.Tensor]:
     image, label = keys
     features = {
         image: tf.io.FixedLenFeature([], tf.string),
@@ -296,6 +310,14 @@ def _parsed(record, keys):
     return parsed[image], parsed[label]
 
 
-def _numbered(file, compression, count, index):
-    records = tf.data.TFRecordDataset(file, compression).take(count).enumerate()
-    return records.map(lambda place, record: (tf.stack([index, place]), record))
+def _numbered(
+    file: tf.Tensor, compression: tf.Tensor, count: tf.Tensor, file_index: tf.Tensor
+) -> tf.data.Dataset:
+    """Returns the records of a file, each with the index of its file and its own in the file."""
+    records = _records(file, compression).take(count).enumerate()
+
+    def with_indices(index: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.stack([file_index, index]), record
+
+    number: Any = with_indices
+    return records.map(number)

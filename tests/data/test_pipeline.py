@@ -159,14 +159,16 @@ def test_images_of_differing_size_need_an_image_size():
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (5, 4, 1)])
 def test_images_that_are_not_as_their_source_says(shape):
-    with pytest.raises(ValueError, match=r"have the shape \(4, 4, 1\), but its image_shape is"):
+    with pytest.raises(
+        ValueError, match=r"must have its image_shape, .* but have the shape \(4, 4, 1\)"
+    ):
         Pipeline(dataclasses.replace(numbered(), image_shape=shape), batch_size=2)
 
 
 def test_encoded_images_without_a_way_to_read_them():
     names = tf.data.Dataset.from_tensor_slices((["a", "b"], [0, 1]))
     source = dataclasses.replace(numbered(), train=names)
-    with pytest.raises(ValueError, match="are strings; it needs `read`"):
+    with pytest.raises(ValueError, match="are strings, so that `read` must be given"):
         Pipeline(source, batch_size=2)
 
 

@@ -130,7 +130,7 @@ def test_splits_may_be_named():
     assert source.counts_of_classes() == (2, 2)
     for name, message in (
         (":test", "has no split 'test', but train, validation"),
-        (":a,b,c", "Give the split of testing, or two"),
+        (":a,b,c", "at most two splits, but got a, b, c"),
         (":train[6:]", "has no example"),
     ):
         with pytest.raises(ValueError, match=message):

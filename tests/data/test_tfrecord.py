@@ -99,17 +99,21 @@ def test_labels_may_count_from_one_and_have_names(tmp_path):
 def test_labels_that_do_not_fit_the_names(tmp_path):
     folder = write_set(tmp_path / "set")
     (folder / "labels.txt").write_text("cat\ndog\n")
-    with pytest.raises(ValueError, match=r"2 train examples .* the label 2, but labels are 0 to 1"):
+    with pytest.raises(
+        ValueError, match=r"2 train examples .* the label 2, but labels must be 0 to 1"
+    ):
         load_source(f"tfrecord:{folder}")
     (folder / "labels.txt").write_text("cat\ndog\ncow\nhen\n")
-    with pytest.raises(ValueError, match=r"No training example has the label 3 \('hen'\)"):
+    with pytest.raises(ValueError, match=r"none has the label 3 \('hen'\)"):
         load_source(f"tfrecord:{folder}")
 
 
 def test_a_test_label_that_no_training_example_has(tmp_path):
     folder = write_set(tmp_path / "set")
     write(folder / "validation-00001-of-00001", [example(-1)])
-    with pytest.raises(ValueError, match=r"1 test examples .* the label -1, but labels are 0 to 2"):
+    with pytest.raises(
+        ValueError, match=r"1 test examples .* the label -1, but labels must be 0 to 2"
+    ):
         load_source(f"tfrecord:{folder}")
 
 
@@ -153,7 +157,7 @@ def test_files_are_read_once_until_they_change(tmp_path, cache, monkeypatch):
     folder = write_set(tmp_path / "set")
     first = load_source(f"tfrecord:{folder}")
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(module, "_looked_at", None)  # would fail
+    monkeypatch.setattr(module, "_examined", None)  # would fail
     again = load_source(f"tfrecord:{folder}")
     assert labels_of(again.train) == labels_of(first.train)
     assert again.counts_of_classes() == first.counts_of_classes()
@@ -180,7 +184,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch, ca
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_source(f"tfrecord:{write_set(tmp_path / 'set')}").train_examples == 6
-    assert "the next run counts again" in caplog.text
+    assert "the next run reads all images again" in caplog.text
 
 
 def test_what_the_files_lack(tmp_path):
@@ -194,7 +198,9 @@ def test_what_the_files_lack(tmp_path):
             load_source(f"tfrecord:{pattern}")
     write(tmp_path / "odd" / "train", [example(0, keys=("jpeg", "class"))])
     write(tmp_path / "odd" / "test", [example(0)])
-    with pytest.raises(ValueError, match=r"have the features class, jpeg, but image/encoded and"):
+    with pytest.raises(
+        ValueError, match=r"have the features class, jpeg, but must have image/encoded and"
+    ):
         load_source(f"tfrecord:{tmp_path}/odd")
     write(tmp_path / "odd" / "train", [])
     with pytest.raises(ValueError, match="There is no record in"):
@@ -255,10 +261,10 @@ def test_files_that_are_left_out_are_named(tmp_path, caplog):
 
 def test_a_file_is_of_one_split(tmp_path):
     folder = write_set(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"1 files .* would be trained on and tested"):
+    with pytest.raises(ValueError, match=r"must share no file, but 1 files .* are in both"):
         load_source(f"tfrecord:{folder}/*,{folder}/val*")
     write(folder / "train_test-0", [example(0)])
-    with pytest.raises(ValueError, match="train_test-0 is that of test and train examples"):
+    with pytest.raises(ValueError, match="train_test-0 has several splits: test and train"):
         load_source(f"tfrecord:{folder}")
 
 
@@ -271,7 +277,7 @@ def test_images_that_are_in_both_splits_are_named(tmp_path, caplog):
 def test_a_label_far_out_of_range_is_named_at_once(tmp_path, label):
     folder = write_set(tmp_path / "set")
     write(folder / "train-00001-of-00002", [example(1), example(label, jpeg(1))])
-    message = rf"label 3, of .* highest label is {label}, first that of record 1 of .*train-00001"
+    message = rf"label 3, of .* highest label is {label}, which record 1 of .*train-00001"
     with pytest.raises(ValueError, match=message):
         load_source(f"tfrecord:{folder}")
 
@@ -288,7 +294,7 @@ def odd(**features):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (odd(image=[jpeg(0)], label=[b"cat"]), "label is a text, not a whole number"),
+        (odd(image=[jpeg(0)], label=[b"cat"]), "label is a string, not a whole number"),
         (odd(image=[jpeg(0)], label=[1, 2]), "label is not one whole number"),
         (odd(image=[bytes(784)], label=[1]), "it is none of JPEG"),
         (odd(image=[1, 2], label=[1]), "image is not the bytes of one image"),
