@@ -206,7 +206,7 @@ def written_whole(path: Path | StoredPath) -> Iterator[Path | StoredPath]:
     Raises:
         OSError: If it cannot be written.
     """
-    if is_stored(path):
+    if isinstance(path, StoredPath):
         with os_errors(path):
             yield path
         return
@@ -251,7 +251,7 @@ def copy_whole(source: Path | StoredPath, target: Path | StoredPath) -> None:
             shutil.copyfile(source, partial)
 
 
-def _sync(path):
+def _sync(path: str | os.PathLike) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,18 +8,18 @@ from reszoo.report.write import UnreadableRunWarning, write_report
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command.
+    """Writes the report of the runs on the command line.
 
     Args:
-        arguments: The command's arguments; those of the process if `None`.
+        arguments: Arguments of the command; `None` takes those of the process.
 
     Returns:
-        The exit status: 0 if every run has its report.
+        The exit status: 0 if every run has a report.
     """
     parser = argparse.ArgumentParser(
         prog="python -m reszoo.report",
-        description="Shows where the gradient went in finished runs: a picture in each directory, "
-        "and in the first a page with all runs and a table of their numbers.",
+        description="Writes a report of finished runs: a figure in each directory, and in the "
+        "first a page with all runs and a table of their statistics.",
     )
     parser.add_argument(
         "workdir", nargs="+", help="directory of a training, or of a recorder's log"

@@ -1,16 +1,17 @@
-"""The picture of a run for a page of paper."""
+"""Figure of a run for print: heatmaps of blocks by steps."""
 
 import matplotlib
 import matplotlib.colors
 import matplotlib.figure
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from reszoo.figure_text import AS_TEXT, drawable
 
 LETTERS_OF_TITLE, LETTERS_OF_BLOCK = 90, 40
 
-# The panels of the picture: statistic, title, label of the colour bar.
+# Panels of the figure: statistic, title, label of the colour bar.
 PANELS = (
     ("output_gradient_norm", "What reaches the block: $g_y$", "norm, loss per unit of y"),
     (
@@ -32,17 +33,13 @@ PANELS = (
 
 
 def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.Figure:
-    """Draws where the gradient went: heatmaps of blocks by steps.
+    """Draws heatmaps of blocks by steps for the norms of a block's gradients and the skip's share.
 
-    The three norms share one logarithmic colour scale, so that they can be compared by eye. A zero
-    and a value that is not defined are grey.
+    The three norms share one logarithmic colour scale. Zeros and NaN are grey.
 
     Args:
-        table: A log as `reszoo.gradients.load` gives it.
-        title: The headline.
-
-    Returns:
-        The figure.
+        table: A log, from `reszoo.gradients.load`.
+        title: The title above all panels.
 
     Raises:
         ValueError: If the log has no recorded step.
@@ -72,15 +69,17 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
     return figure
 
 
-def _grid(table, statistic, blocks, steps):
-    """Returns blocks by steps, the first block on top; what was not recorded is NaN."""
+def _grid(
+    table: pd.DataFrame, statistic: str, blocks: np.ndarray, steps: np.ndarray
+) -> pd.DataFrame:
+    """Returns a statistic as blocks by steps, the first block on top; NaN where not recorded."""
     rows = table[table.statistic == statistic]
     grid = rows.pivot(index="block", columns="step", values="value")
     return grid.reindex(index=blocks, columns=steps)
 
 
-def _draw(axis, grid, scale, colors):
-    colors = matplotlib.colormaps[colors].with_extremes(bad="0.8", under="0.8")
+def _draw(axis: Axes, grid: pd.DataFrame, scale: matplotlib.colors.Normalize, palette: str) -> None:
+    colors = matplotlib.colormaps[palette].with_extremes(bad="0.8", under="0.8")
     values = np.ma.masked_invalid(grid.to_numpy(dtype=float))
     if isinstance(scale, matplotlib.colors.LogNorm):
         values = np.ma.masked_less_equal(values, 0)

@@ -1,4 +1,4 @@
-"""The Gradient Flow page with its data in itself, to open in a browser or show in a notebook."""
+"""The Gradient Flow page with its data embedded, for a browser or a notebook."""
 
 import base64
 import gzip
@@ -9,13 +9,15 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
+from reszoo.gradients.alarms import Finding
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 
-# Of a longer run, so many steps are in the page; the table beside it has all.
+# Recorded steps of a run in the page; the table beside it has all.
 MOST_STEPS = 1_000
 
 _PAGE = """<!DOCTYPE html>
@@ -37,10 +39,10 @@ script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:">
 
 @dataclass(frozen=True)
 class Page:
-    """What a notebook shows for a log.
+    """HTML page with a representation for notebooks.
 
     Attributes:
-        content: The page, as HTML.
+        content: The page as HTML.
     """
 
     content: str
@@ -54,13 +56,10 @@ class Page:
 
 
 def show(log: str | Sequence[str]) -> Page:
-    """Shows the Gradient Flow page in a notebook, as the last line of a cell.
+    """Returns the Gradient Flow page of runs for a notebook: the last line of a cell shows it.
 
     Args:
         log: A recorder's `log_dir` or a training's workdir, or several of them to compare.
-
-    Returns:
-        What the notebook shows.
 
     Raises:
         ValueError: If there is no log, or it has no recorded step.
@@ -78,17 +77,15 @@ def show(log: str | Sequence[str]) -> Page:
 
 
 def page(log_dirs: Sequence[str]) -> str:
-    """Returns the page of some runs.
+    """Returns the Gradient Flow page of runs, as HTML that needs no other file and no network.
+
+    A run whose log cannot be read is named in the page, with the reason.
 
     Args:
         log_dirs: Recorders' `log_dir`s, or trainings' workdirs.
 
-    Returns:
-        HTML that needs no other file and no network.
-
     Raises:
-        ValueError: If no log can be read or has a recorded step. Of several, one that cannot be
-            read is named in the page, and the others are shown.
+        ValueError: If no log can be read and has a recorded step.
     """
     names = run_names(log_dirs)
     runs = [_run(name, str(log_dir)) for name, log_dir in zip(names, log_dirs, strict=True)]
@@ -98,20 +95,17 @@ def page(log_dirs: Sequence[str]) -> str:
     return _PAGE.format(
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=html.escape(f"Gradient flow: {', '.join(names)}"),
-        # As JSON has it, a < is the same; and no text can end the element.
+        # In JSON the escape is the same character, and no string can end the HTML element.
         data=to_json({"runs": runs}).replace("<", "\\u003c"),
         script=script,
     )
 
 
 def run_names(log_dirs: Sequence[str]) -> list[str]:
-    """Returns a name for each run: its directory's, or the whole path where that is not unique.
+    """Returns the names of runs: those of their directories, or the whole paths if two are equal.
 
     Args:
-        log_dirs: Directories.
-
-    Returns:
-        The names.
+        log_dirs: Recorders' `log_dir`s, or trainings' workdirs.
 
     Example:
 
@@ -123,8 +117,8 @@ def run_names(log_dirs: Sequence[str]) -> list[str]:
     return names if unique else [str(log_dir) for log_dir in log_dirs]
 
 
-def _run(name, log_dir):
-    """Returns what the page needs of a run, as TensorBoard's server would answer."""
+def _run(name: str, log_dir: str) -> dict[str, Any]:
+    """Returns the data of a run in the form of the answers of TensorBoard's server."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -136,7 +130,7 @@ def _run(name, log_dir):
     return {**described, "notes": list(dict.fromkeys(str(each.message) for each in caught))}
 
 
-def _described(name, log_dir):
+def _described(name: str, log_dir: str) -> dict[str, Any]:
     recording = _recording(log_dir)
     alarms = _alarms(log_dir)
     shown = recordings.select_steps(
@@ -153,7 +147,7 @@ def _described(name, log_dir):
     }
 
 
-def _recording(log_dir):
+def _recording(log_dir: str) -> recordings.Recording:
     """Returns a log's recording, under whichever headers."""
     parts = {}
     for record in records(log_dir):
@@ -165,14 +159,14 @@ def _recording(log_dir):
     return recordings.join([recordings.stack(*part) for part in parts.values()])
 
 
-def _alarms(log_dir):
-    """Returns what alarms found, by step."""
+def _alarms(log_dir: str) -> list[dict[str, Any]]:
+    """Returns the alarms of a run, by step."""
     directories = (log_dir, os.path.join(log_dir, "gradients"))
     found = [asdict(finding) for each in directories for finding in _findings(each)]
     return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
 
 
-def _findings(log_dir):
+def _findings(log_dir: str) -> list[Finding]:
     try:
         return read_findings(log_dir)
     except ValueError as error:

@@ -1,5 +1,8 @@
-"""Gradient Flow: the TensorBoard page that shows where the gradient goes.
+"""Gradient Flow: a page of TensorBoard with the gradient of each path of each block.
 
-TensorBoard finds `reszoo.tensorboard.plugin` by its entry point. Nothing is imported here, since
-every start of TensorBoard imports this package.
+- `plugin`: the routes of TensorBoard's server, found by TensorBoard through an entry point
+- `recording`: recorded steps as arrays, and the packed form that the page reads
+- `frontend`: the sources of the page; `static` has the built page
+
+Nothing is imported here, since every start of TensorBoard imports this package.
 """

@@ -1,4 +1,4 @@
-"""The Gradient Flow plugin: what TensorBoard's server answers the page."""
+"""The Gradient Flow plugin: the routes by which TensorBoard's server answers the page."""
 
 import collections
 import contextlib
@@ -6,8 +6,10 @@ import dataclasses
 import functools
 import importlib.resources
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from tensorboard import errors, plugin_util
 from tensorboard.backend import http_util
 from tensorboard.context import RequestContext
@@ -19,8 +21,8 @@ from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.recording import PLUGIN_NAME, TAG, Recording
 
 FINDINGS_TAG = f"{TAG}/findings"
-# TensorBoard keeps so many recorded steps of a run, unless --samples_per_plugin says otherwise. Of
-# a longer run it keeps a random choice, spread evenly.
+# Recorded steps of a run that TensorBoard keeps, unless --samples_per_plugin sets another number.
+# Of a longer run it keeps a random sample.
 DEFAULT_SAMPLES = 10_000
 MOST_STEPS_AN_ANSWER = 10_000
 DEFAULT_STEPS_AN_ANSWER = 1_000
@@ -30,32 +32,33 @@ _LAST_STEP = 2**63 - 1
 
 
 class GradientFlowLoader(base_plugin.TBLoader):
-    """Loads the plugin, with a number of samples that suits it."""
+    """Loader of the plugin, with the number of samples that it needs."""
 
-    def fix_flags(self, flags):
-        """Has TensorBoard keep more than the ten tensors a run that it keeps of a new plugin."""
+    def fix_flags(self, flags: Any) -> None:
+        """Raises the number of steps per run that TensorBoard keeps, 10 for an unknown plugin."""
         flags.samples_per_plugin.setdefault(PLUGIN_NAME, DEFAULT_SAMPLES)
 
-    def load(self, context):
+    def load(self, context: base_plugin.TBContext) -> "GradientFlowPlugin":
         """Returns the plugin."""
         return GradientFlowPlugin(context)
 
 
 class _BadRequestError(Exception):
-    def __init__(self, sentence, code=400):
+    def __init__(self, sentence: str, code: int = 400):
         super().__init__(sentence)
         self.code = code
 
 
 def _answer(routine: Callable) -> Callable:
-    """Makes a WSGI application of a method from a request to (content, content type)."""
+    """Decorates a method from a request to (content, content type) as a WSGI application."""
 
-    @wrappers.Request.application
+    # The hints of Werkzeug know functions only, no methods.
+    @wrappers.Request.application  # pyright: ignore[reportArgumentType]
     @functools.wraps(routine)
-    def application(self, request):
+    def application(self: "GradientFlowPlugin", request: wrappers.Request) -> Any:
         try:
             if request.method not in ("GET", "HEAD"):
-                raise _BadRequestError("Only GET and HEAD are answered here.", 405)
+                raise _BadRequestError("The method must be GET or HEAD.", 405)
             content, content_type = routine(self, request)
         except _BadRequestError as error:
             return http_util.Respond(request, str(error), "text/plain", code=error.code)
@@ -67,30 +70,30 @@ def _answer(routine: Callable) -> Callable:
 
 
 class GradientFlowPlugin(base_plugin.TBPlugin):
-    """Serves the page and its data.
+    """Server of the page and its data.
 
     | route | answer |
     | --- | --- |
     | `/index.js` | the page |
-    | `/runs` | JSON: the runs with recordings, their blocks and statistics |
-    | `/data` | packed: steps and values of a run, see `reszoo.tensorboard.recording` |
+    | `/runs` | JSON: the runs with recorded steps, their blocks and statistics |
+    | `/data` | steps and values of a run, packed as `reszoo.tensorboard.recording` describes |
     | `/alarms` | JSON: the alarms of a run |
 
     A bad request is answered with a 4xx code and one sentence.
 
     Args:
-        context: TensorBoard's context.
+        context: TensorBoard's context, with the data provider of the log directory.
     """
 
     plugin_name = PLUGIN_NAME
 
     def __init__(self, context: base_plugin.TBContext):
-        self._provider = context.data_provider
-        self._held = collections.OrderedDict()
+        self._provider: Any = context.data_provider
+        self._held: collections.OrderedDict = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get_plugin_apps(self):
-        """Returns the routes."""
+    def get_plugin_apps(self) -> dict[str, Callable]:
+        """Returns the WSGI application of each route."""
         return {
             "/index.js": self._serve_page,
             "/runs": self._serve_runs,
@@ -98,27 +101,27 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             "/alarms": self._serve_alarms,
         }
 
-    def is_active(self):
-        """Returns whether a log holds recordings."""
+    def is_active(self) -> bool:
+        """Returns whether a log has recorded steps."""
         return bool(self._provider) and bool(self._list(RequestContext(), "", _is_recording))
 
-    def frontend_metadata(self):
-        """Returns how TensorBoard shows the page."""
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """Returns the module of the page and the name of its tab."""
         return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Gradient Flow")
 
     @_answer
-    def _serve_page(self, request):
+    def _serve_page(self, request: wrappers.Request) -> tuple[Any, str]:
         page = importlib.resources.files("reszoo.tensorboard").joinpath("static/index.js")
         return page.read_bytes(), "text/javascript"
 
     @_answer
-    def _serve_runs(self, request):
+    def _serve_runs(self, request: wrappers.Request) -> tuple[Any, str]:
         _arguments(request, ())
         runs = self._list(*_context(request), _is_recording)
         return {"runs": [_describe_run(run, runs[run]) for run in sorted(runs)]}, "application/json"
 
     @_answer
-    def _serve_data(self, request):
+    def _serve_data(self, request: wrappers.Request) -> tuple[Any, str]:
         allowed = ("run", "block", "statistic", "first_step", "last_step", "max_steps")
         arguments = _arguments(request, allowed)
         first = _integer(arguments, "first_step", 0, 0, _LAST_STEP)
@@ -140,13 +143,19 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return recordings.pack(recording, available), "application/octet-stream"
 
     @_answer
-    def _serve_alarms(self, request):
+    def _serve_alarms(self, request: wrappers.Request) -> tuple[Any, str]:
         run = _run_name(_arguments(request, ("run",)))
         self._series(*_context(request), run)
         return {"alarms": self._alarms(*_context(request), run)}, "application/json"
 
-    def _list(self, ctx, experiment_id, is_wanted, runs=None):
-        """Returns the time series by run and tag, of the tags that are wanted."""
+    def _list(
+        self,
+        ctx: RequestContext,
+        experiment_id: str,
+        is_wanted: Callable[[str], bool],
+        runs: Sequence[str] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Returns the time series of the wanted tags, by run and tag."""
         listed = self._provider.list_tensors(
             ctx,
             experiment_id=experiment_id,
@@ -159,7 +168,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         }
         return {run: tags for run, tags in wanted.items() if tags}
 
-    def _read(self, ctx, experiment_id, tag, run):
+    def _read(self, ctx: RequestContext, experiment_id: str, tag: str, run: str) -> Sequence[Any]:
         try:
             read = self._provider.read_tensors(
                 ctx,
@@ -168,7 +177,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
                 downsample=10 * DEFAULT_SAMPLES,
                 run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
             )
-        except (TypeError, ValueError) as error:  # of bytes that are no tensor
+        except (TypeError, ValueError) as error:  # the bytes are no tensor
             raise _BadRequestError(
                 f"The log of the run {run!r} holds a damaged record of {tag!r} ({error}). "
                 "reszoo.gradients.load reads the others.",
@@ -176,15 +185,15 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             ) from error
         return (read or {}).get(run, {}).get(tag, [])
 
-    def _series(self, ctx, experiment_id, run):
-        """Returns the time series of a run: one for each header that it was recorded under."""
+    def _series(self, ctx: RequestContext, experiment_id: str, run: str) -> dict[str, Any]:
+        """Returns the time series of a run by tag, one for each header of its log."""
         series = self._list(ctx, experiment_id, _is_recording, [run])
         if run not in series:
             raise _BadRequestError(f"There is no run {run!r} with recorded gradients.", 404)
         return series[run]
 
-    def _recording(self, ctx, experiment_id, run) -> Recording:
-        """Returns a run's recording, read again only if there is something new."""
+    def _recording(self, ctx: RequestContext, experiment_id: str, run: str) -> Recording:
+        """Returns a run's recording, which is read again only after new steps."""
         series = self._series(ctx, experiment_id, run)
         key = (experiment_id, run)
         version = {tag: (of_tag.max_step, of_tag.max_wall_time) for tag, of_tag in series.items()}
@@ -203,8 +212,8 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
                 self._held.popitem(last=False)
         return held
 
-    def _alarms(self, ctx, experiment_id, run):
-        """Returns what alarms found in a run, by step; none is not an error."""
+    def _alarms(self, ctx: RequestContext, experiment_id: str, run: str) -> list[dict]:
+        """Returns the alarms of a run, by step."""
         if not self._list(ctx, experiment_id, FINDINGS_TAG.__eq__, [run]):
             return []
         found = [
@@ -215,16 +224,16 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
 
 
-def _context(request):
+def _context(request: wrappers.Request) -> tuple[RequestContext, str]:
     return plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
 
 
-def _is_recording(tag):
+def _is_recording(tag: str) -> bool:
     return recordings.is_tag_of(tag, TAG)
 
 
-def _headers(series):
-    """Returns the headers that can be read, by tag."""
+def _headers(series: Mapping[str, Any]) -> dict[str, dict]:
+    """Returns the readable headers, by tag."""
     headers = {}
     for tag, of_tag in series.items():
         with contextlib.suppress(ValueError):
@@ -232,7 +241,8 @@ def _headers(series):
     return headers
 
 
-def _why_unreadable(series):
+def _why_unreadable(series: Mapping[str, Any]) -> str:
+    """Returns the error of the first unreadable header."""
     for of_tag in series.values():
         try:
             recordings.parse_header(of_tag.plugin_content)
@@ -241,8 +251,8 @@ def _why_unreadable(series):
     return ""
 
 
-def _stack(data, headers):
-    """Returns the recording of a run, given what was recorded under each header."""
+def _stack(data: Mapping[str, Sequence[Any]], headers: Mapping[str, Mapping]) -> Recording:
+    """Returns the recording of a run from its recorded steps and headers, by tag."""
     points = {tag: [(d.step, d.wall_time, d.numpy) for d in data[tag]] for tag in data}
     parts = [recordings.stack(header, points[tag]) for tag, header in headers.items()]
     joined = recordings.join(recordings.without_undone(parts))
@@ -250,7 +260,7 @@ def _stack(data, headers):
     return dataclasses.replace(joined, left_out=joined.left_out + unread)
 
 
-def _describe_run(run, series):
+def _describe_run(run: str, series: Mapping[str, Any]) -> dict[str, Any]:
     headers = _headers(series)
     if not headers:
         return {"run": run, "error": _why_unreadable(series)}
@@ -264,46 +274,49 @@ def _describe_run(run, series):
     }
 
 
-def _texts(array):
+def _texts(array: np.ndarray) -> list[str]:
     return [
         item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
         for item in array.ravel()
     ]
 
 
-def _arguments(request, allowed):
+def _arguments(request: wrappers.Request, allowed: Sequence[str]) -> Any:
     for name in request.args:
         if name not in allowed:
             known = ", ".join(allowed) or "none"
-            raise _BadRequestError(f"There is no parameter {name!r} here; known is: {known}.")
+            raise _BadRequestError(
+                f"There is no parameter {name!r} here; the parameters are: {known}."
+            )
     return request.args
 
 
-def _run_name(arguments):
+def _run_name(arguments: Any) -> str:
     runs = arguments.getlist("run")
     if len(runs) != 1:
         raise _BadRequestError("Give one run, as in ?run=NAME.")
     return runs[0]
 
 
-def _integer(arguments, name, default, smallest, largest):
-    """Returns a parameter as a whole number."""
+def _integer(arguments: Any, name: str, default: int, smallest: int, largest: int) -> int:
+    """Returns a parameter as a whole number within bounds."""
     text = arguments.get(name)
     if text is None:
         return default
-    # str.isdigit would let through digits that int() reads, of other scripts.
+    # str.isdigit and int() accept digits of other scripts.
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
     if not smallest <= number <= largest:
         raise _BadRequestError(
-            f"The parameter {name} is {text!r}; give a whole number from {smallest} to {largest}."
+            f"The parameter {name} must be a whole number from {smallest} to {largest}, but is "
+            f"{text!r}."
         )
     return number
 
 
-def _check_size(size_bytes):
+def _check_size(size_bytes: int) -> None:
     if size_bytes > MOST_BYTES_AN_ANSWER:
         raise _BadRequestError(
-            f"The answer would have {size_bytes} bytes, and {MOST_BYTES_AN_ANSWER} is the most; "
-            "ask for fewer statistics, blocks or steps.",
+            f"The answer must have at most {MOST_BYTES_AN_ANSWER} bytes, but would have "
+            f"{size_bytes}. Ask for fewer statistics, blocks or steps.",
             413,
         )

@@ -1,4 +1,4 @@
-"""A run's recorded steps as one array, and the packed form in which the page reads them.
+"""Recorded steps of a run as arrays, and the packed form that the page reads.
 
 A packed answer is a 4-byte little-endian length, a JSON header of that length padded with spaces so
 that numbers lie on 8-byte boundaries, then little-endian: the steps and the wall times as float64,
@@ -8,6 +8,7 @@ bytes that TensorBoard's server sends.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +22,15 @@ TAG = "gradient_flow"
 
 @dataclass(frozen=True)
 class Recording:
-    """What one run recorded.
+    """Recorded steps of one run.
 
     Attributes:
         blocks: A description of each block, with at least its `name`.
-        statistics: The names of the statistics.
+        statistics: The names of the statistics, in the order of the values.
         steps: Shape `(steps,)`, int64, increasing.
         wall_times: Shape `(steps,)`, in seconds since 1970.
         values: Shape `(steps, blocks, statistics)`, float32.
-        left_out: How many recorded steps do not fit the header, and are not here.
+        left_out: Number of recorded steps that are left out, since they do not fit the header.
     """
 
     blocks: Sequence[Mapping]
@@ -41,17 +42,17 @@ class Recording:
 
 
 def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> Recording:
-    """Stacks recorded steps.
+    """Stacks recorded steps into arrays.
 
     Args:
-        header: What `parse_header` returned.
-        points: For each step its number, its wall time and an array of shape
-            `(blocks, statistics)`. One of another shape, which a changed model wrote to the same
-            directory, or that holds no numbers, is left out and counted. Of a step that occurs
-            twice the last is taken.
+        header: The header of their log, from `parse_header`.
+        points: The number, the wall time and the array of each step, of shape
+            `(blocks, statistics)`. An array of another shape, which a changed model wrote to the
+            same directory, or without numbers is left out and counted. Of a step that occurs twice
+            the last one is kept.
 
     Returns:
-        The recording, by step.
+        The recording, in the order of the steps.
     """
     shape = (len(header["blocks"]), len(header["statistics"]))
     points = list(points)
@@ -69,14 +70,15 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
 
 
 def join(parts: Sequence[Recording]) -> Recording:
-    """Joins what was recorded of one run under several headers.
+    """Joins recordings of one run under several headers.
 
     Args:
-        parts: The recordings under each header. Of a step that is in two of them, that is taken
-            which was written later.
+        parts: The recording under each header. Of a step in several of them, the values that were
+            written last are kept.
 
     Returns:
-        The recording of all blocks and statistics, by step. What was not recorded of a step is NaN.
+        The recording of all blocks and statistics, in the order of the steps. Values that were not
+        recorded are NaN.
 
     Example:
 
@@ -108,12 +110,12 @@ def join(parts: Sequence[Recording]) -> Recording:
     return replace(joined, left_out=sum(part.left_out for part in parts))
 
 
-def _merged(orders):
-    """Returns all names, each behind the one that it follows where it first occurs.
+def _merged(orders: Iterable[Sequence[str]]) -> list[str]:
+    """Merges orders of names: a new name follows the name before it in its own order.
 
-    Before the first that is known already, in an order of which one is.
+    New names at the beginning of an order precede the first name that is merged already.
     """
-    merged = []
+    merged: list[str] = []
     for names in orders:
         at = min((merged.index(name) for name in names if name in merged), default=len(merged))
         for name in names:
@@ -124,23 +126,23 @@ def _merged(orders):
 
 
 def without_undone(parts: Sequence[Recording]) -> list[Recording]:
-    """Leaves out what a restart undid that recorded under another header.
+    """Removes the steps that a restart, which recorded under another header, went back behind.
 
-    TensorBoard's fast loader does so for each tag by itself. Where two tags have no steps in
-    common, it does not matter which was written first.
+    TensorBoard's fast loader does this within each tag. Recordings whose ranges of steps do not
+    overlap are kept as they are, whichever was written first.
 
     Args:
-        parts: The recordings under each header.
+        parts: The recording under each header.
 
     Returns:
-        The recordings of what was not undone.
+        The recordings without those steps.
     """
     return [
         _without_undone_by(part, [other for other in parts if other is not part]) for part in parts
     ]
 
 
-def _without_undone_by(part, others):
+def _without_undone_by(part: Recording, others: Sequence[Recording]) -> Recording:
     kept = np.ones(len(part.steps), bool)
     for other in others:
         if not len(part.steps) or not len(other.steps):
@@ -157,36 +159,37 @@ def _without_undone_by(part, others):
     )
 
 
-def _is_of(values, shape):
-    values = np.asarray(values)
-    return values.shape == shape and values.dtype.kind in "fiu"
+def _is_of(values: Any, shape: tuple[int, int]) -> bool:
+    array = np.asarray(values)
+    return array.shape == shape and array.dtype.kind in "fiu"
 
 
-def _in_float32(values):
-    """Returns numbers as the page takes them: those above 3.4e38 are infinite there."""
+def _in_float32(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns values in the page's dtype, in which those above 3.4e38 are infinite."""
     with np.errstate(over="ignore", under="ignore"):
         return np.array(values).astype(np.float32)
 
 
 def select_steps(
-    recording: Recording, first_step: int, last_step: int, max_steps: int, marked=()
+    recording: Recording,
+    first_step: int,
+    last_step: int,
+    max_steps: int,
+    marked: Iterable[int] = (),
 ) -> Recording:
-    """Takes the steps of a range, thinned out to a number.
+    """Selects the steps of a range, thinned to a maximum number.
 
-    The range is cut into equal spans of training time, counted in steps, and one recorded step is
-    taken from each: the first that is marked or that holds an infinite value or counts non-finite
-    ones, so that none goes unseen, or else the last. What is kept stands as it was recorded;
-    nothing is averaged. The first and the last step of the range are always among them.
+    The range is divided into spans with equal numbers of training steps, and one recorded step of
+    each span is kept: the first one that is marked, has an infinite value or counts non-finite
+    values; or else the last one. Values are kept as recorded, not averaged. The first and the last
+    recorded step of the range are always kept.
 
     Args:
-        recording: A recording.
+        recording: All recorded steps.
         first_step: The first step of the range.
         last_step: The last step of the range, included.
-        max_steps: How many steps to keep at most, at least 3.
-        marked: Steps to prefer, those of alarms.
-
-    Returns:
-        The recording of those steps.
+        max_steps: The most steps that are kept, at least 3.
+        marked: Steps that are preferred, such as those with alarms.
     """
     inside = np.flatnonzero((recording.steps >= first_step) & (recording.steps <= last_step))
     if len(inside) > max_steps:
@@ -199,35 +202,35 @@ def select_steps(
     )
 
 
-def _one_of_each_span(recording, inside, number_of_spans, marked):
-    """Returns positions within `inside`, increasing: one a span, and both ends."""
+def _one_of_each_span(
+    recording: Recording, inside: np.ndarray, number_of_spans: int, marked: Iterable[int]
+) -> np.ndarray:
+    """Returns increasing positions within `inside`: one per span, and both ends."""
     steps = recording.steps[inside]
     spans = (steps - steps[0]) * number_of_spans // (steps[-1] - steps[0] + 1)
     position = np.arange(len(inside))
     special = np.isin(steps, list(marked)) | _nonfinite(recording)[inside]
-    # Within a span: the earliest special step first, then the others from the last one.
+    # Preference within a span: special steps from the first on, then the others from the last.
     preference = np.where(special, position, 2 * len(inside) - position)
     order = np.lexsort((preference, spans))
     _, first_of_span = np.unique(spans[order], return_index=True)
     return np.union1d(order[first_of_span], [0, len(inside) - 1])
 
 
-def _nonfinite(recording):
+def _nonfinite(recording: Recording) -> np.ndarray:
+    """Returns for each step whether it has an infinite value or counts non-finite ones."""
     counts = [name.endswith("_nonfinite") for name in recording.statistics]
     counted = (recording.values[:, :, counts] > 0).any(axis=(1, 2))
-    return counted | np.isinf(recording.values).any(axis=(1, 2))
+    return np.logical_or(counted, np.isinf(recording.values).any(axis=(1, 2)))
 
 
 def select(recording: Recording, blocks: Sequence[str], statistics: Sequence[str]) -> Recording:
-    """Takes some blocks and statistics.
+    """Selects blocks and statistics, and keeps their order.
 
     Args:
-        recording: A recording.
+        recording: A recording with all of them.
         blocks: Names of blocks; all if empty.
         statistics: Names of statistics; all if empty.
-
-    Returns:
-        The recording of those, in the order of the recording.
 
     Raises:
         ValueError: If there is no such block or statistic.
@@ -243,7 +246,7 @@ def select(recording: Recording, blocks: Sequence[str], statistics: Sequence[str
     )
 
 
-def _positions(kind, wanted, known):
+def _positions(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[int]:
     for name in wanted:
         if name not in known:
             raise ValueError(f"There is no {kind} {name!r} in this run.")
@@ -251,14 +254,11 @@ def _positions(kind, wanted, known):
 
 
 def pack(recording: Recording, recorded_steps: int) -> bytes:
-    """Packs a recording for the page.
+    """Packs a recording for the page, as the docstring of this module describes.
 
     Args:
-        recording: A recording.
-        recorded_steps: How many steps there are in the range it was taken from, before thinning.
-
-    Returns:
-        The bytes; see the top of this module.
+        recording: The steps, blocks and statistics to send.
+        recorded_steps: Number of recorded steps in the range, before thinning.
     """
     header = {
         "blocks": [block["name"] for block in recording.blocks],
@@ -281,20 +281,21 @@ def pack(recording: Recording, recorded_steps: int) -> bytes:
 
 
 def describe_statistics(names: Iterable[str]) -> list[dict]:
-    """Returns what the page says about statistics.
+    """Returns the units, formulas and sets of statistics, for the page.
 
     Args:
-        names: Names of statistics. One that this version does not know has no unit and no formula.
+        names: Names of statistics. An unknown one, which another version recorded, has an empty
+            unit and formula.
 
     Returns:
-        For each a dictionary with `name`, `unit`, `formula` and `group`.
+        A dictionary with `name`, `unit`, `formula` and `group` for each.
 
     Example:
 
     >>> describe_statistics(["skip_share", "of_tomorrow"])[0]["unit"]
     'none, 0 to 1'
     """
-    from reszoo.gradients.statistics import STATISTICS  # Here, since it imports TensorFlow.
+    from reszoo.gradients.statistics import STATISTICS  # imported here, since it imports TensorFlow
 
     known = {statistic.name: statistic for statistic in STATISTICS}
     return [
@@ -309,17 +310,17 @@ def describe_statistics(names: Iterable[str]) -> list[dict]:
 
 
 def parse_alarm(step: int, wall_time: float, text: str) -> dict:
-    """Reads an alarm.
+    """Reads an alarm from a log.
 
     Args:
-        step: The step at which it was raised.
-        wall_time: When, in seconds since 1970.
-        text: A JSON object with `alarm`, `block`, `path` and `text`; any other text is taken as
-            what the alarm says.
+        step: The step at which the alarm was raised.
+        wall_time: The time at which it was raised, in seconds since 1970.
+        text: A JSON object with `alarm`, `block`, `path` and `text`; any other string is the `text`
+            of an alarm.
 
     Returns:
-        A dictionary with `step`, `wall_time`, `alarm`, `block`, `path` and `text`; what is not
-        known is `None`.
+        A dictionary with `step`, `wall_time`, `alarm`, `block`, `path` and `text`; unknown values
+        are `None`.
 
     Example:
 
@@ -335,6 +336,6 @@ def parse_alarm(step: int, wall_time: float, text: str) -> dict:
     return {"step": int(step), "wall_time": float(wall_time), **strings}
 
 
-def _sendable(value):
-    # Half of a pair of surrogates, which JSON can hold, is no UTF-8.
+def _sendable(value: Any) -> str:
+    # JSON may hold a lone surrogate, which UTF-8 cannot encode.
     return str(value).encode("utf-8", "replace").decode()

@@ -347,9 +347,9 @@ def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path):
         ("/data", {"run": "plain", "tag": "loss"}, 400, "no parameter 'tag'"),
         ("/data", {"run": "plain", "block": "b"}, 404, "no block 'b'"),
         ("/data", {"run": "plain", "statistic": "loss"}, 404, "no statistic 'loss'"),
-        ("/data", {"run": "plain", "first_step": "x"}, 400, "first_step is 'x'"),
-        ("/data", {"run": "plain", "first_step": "-1"}, 400, "first_step is '-1'"),
-        ("/data", {"run": "plain", "first_step": "1e3"}, 400, "first_step is '1e3'"),
+        ("/data", {"run": "plain", "first_step": "x"}, 400, "first_step must be a whole number"),
+        ("/data", {"run": "plain", "first_step": "-1"}, 400, "but is '-1'"),
+        ("/data", {"run": "plain", "first_step": "1e3"}, 400, "but is '1e3'"),
         ("/data", {"run": "plain", "first_step": "²"}, 400, "first_step"),
         ("/data", {"run": "plain", "last_step": str(2**63)}, 400, "last_step"),
         ("/data", {"run": "plain", "last_step": "9" * 5000}, 400, "last_step"),
@@ -372,7 +372,7 @@ def test_an_answer_too_large_is_refused(server, monkeypatch):
     monkeypatch.setattr(plugins, "MOST_BYTES_AN_ANSWER", 100)
     answer = server.get("/data", run="plain")
     assert answer.status_code == 413
-    assert "ask for fewer" in answer.text
+    assert "Ask for fewer" in answer.text
     assert server.get("/data", run="plain", statistic="skip_share").status_code == 200
 
 
