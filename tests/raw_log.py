@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import summary_pb2
-from tensorflow.core.util import event_pb2
+from tensorflow.compat.v1 import Event, SessionLog
 
 from reszoo.gradients.log import PLUGIN_NAME, TAG
 
@@ -15,13 +14,13 @@ def write_raw(path, *headers, values=None, step=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     tensor = tf.make_tensor_proto(np.full((1, 1), 0.5, np.float32) if values is None else values)
     with tf.io.TFRecordWriter(str(path)) as file:
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        file.write(event_pb2.Event(file_version="brain.Event:2").SerializeToString())
-        file.write(event_pb2.Event(step=step, session_log=start).SerializeToString())
+        start = SessionLog(status=SessionLog.START)
+        file.write(Event(file_version="brain.Event:2").SerializeToString())
+        file.write(Event(step=step, session_log=start).SerializeToString())
         for offset, header in enumerate(headers):
-            event = event_pb2.Event(step=step + offset)
+            event = Event(step=step + offset)
             value = event.summary.value.add(tag=TAG, tensor=tensor)
-            value.metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
+            value.metadata.data_class = 2  # DATA_CLASS_TENSOR
             value.metadata.plugin_data.plugin_name = PLUGIN_NAME
             value.metadata.plugin_data.content = header
             file.write(event.SerializeToString())

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from reszoo.keras_internals import draw_seeds_from
 from reszoo.ranges import Number, Switch, Whole, check_fields
 
 DTYPE = "float32"  # of images, whatever the dtype policy of the model
@@ -151,8 +152,7 @@ def _mixed(
 
 
 def _drawn(layer: Any, images: tf.Tensor, seeds: "_Seeds") -> Any:
-    # RandAugment ignores the argument `seed`; all layers ask this method.
-    layer._get_seed_generator = lambda backend=None: seeds
+    draw_seeds_from(layer, seeds)
     return layer.get_random_transformation(images, seed=seeds)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import keras
 
 from reszoo.gradients.graph import Graph, GraphBlock, strides_of
+from reszoo.keras_internals import sublayers
 from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
 
 
@@ -45,7 +46,7 @@ def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
 
 
 def _walk(layer, path, found):
-    for child in layer._flatten_layers(include_self=False, recursive=False):
+    for child in sublayers(layer, recursive=False):
         child_path = (*path, child.name)
         if isinstance(child, ResidualBlock):
             found.setdefault(id(child), (child_path, child))
@@ -67,7 +68,7 @@ def graphs_of(model: keras.Model, blocks: Mapping[str, ResidualBlock | GraphBloc
     """
     if not blocks:
         raise ValueError("There is no block to record: blocks is empty. Leave it out to have all.")
-    layers = {id(layer) for layer in model._flatten_layers()}
+    layers = {id(layer) for layer in (model, *sublayers(model))}
     graphs = {}
     for name, block in blocks.items():
         owner = block.graph.function if isinstance(block, GraphBlock) else block
@@ -132,9 +133,9 @@ def layers_of(block: ResidualBlock | GraphBlock) -> list[keras.layers.Layer]:
         The layers.
     """
     if not isinstance(block, GraphBlock):
-        return list(block._flatten_layers(include_self=False))
+        return sublayers(block)
     layers = [part for part in block.operations if isinstance(part, keras.layers.Layer)]
-    return [part for layer in layers for part in layer._flatten_layers()]
+    return [part for layer in layers for part in (layer, *sublayers(layer))]
 
 
 def _parts(block):

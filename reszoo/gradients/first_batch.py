@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from reszoo.keras_internals import sublayers
 from reszoo.layers.symbolic import symbolic_call
 
 
@@ -39,7 +40,7 @@ def is_built(model: keras.Model) -> bool:
     Args:
         model: The model. One whose training step calls its parts only stays unbuilt itself.
     """
-    parts = model._flatten_layers(include_self=False)
+    parts = sublayers(model)
     return model.built or (bool(parts) and all(part.built for part in parts))
 
 

@@ -7,10 +7,18 @@ of an operation. Keras keeps it for the life of the model; nothing is added to i
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+
+from reszoo.keras_internals import (
+    RUN_THROUGH_GRAPH,
+    is_addition,
+    is_concatenation,
+    nodes_in_order,
+    run_through_graph,
+)
 
 # What may stand between a merge and the next block, and belongs to the block.
 _ACTIVATIONS = (
@@ -129,7 +137,7 @@ class Graph:
 
     def __init__(self, function: keras.Function):
         self.function = function
-        self.nodes = list(_in_order(function))
+        self.nodes = list(nodes_in_order(function))
         outputs = itertools.chain.from_iterable(node.outputs for node in self.nodes)
         self._tensors = [*function.inputs, *outputs]
         self._position = {id(x): i for i, x in enumerate(self._tensors)}
@@ -175,8 +183,8 @@ class Graph:
         return None
 
     def run(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
-        """Takes the place of `keras.Function._run_through_graph`: goes by the blocks' places."""
-        run = functools.partial(keras.Function._run_through_graph, self.function, inputs)
+        """Takes the place of the model's `RUN_THROUGH_GRAPH`: goes by the blocks' places."""
+        run = functools.partial(run_through_graph, self.function, inputs)
         symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
         if symbolic or call_fn is not None:
             return run(operation_fn, call_fn)
@@ -184,7 +192,7 @@ class Graph:
 
     def acting(self) -> "Graph | None":
         """Returns the graph by which the model runs now, if it runs by one."""
-        owner = getattr(vars(self.function).get("_run_through_graph"), "__self__", None)
+        owner = getattr(vars(self.function).get(RUN_THROUGH_GRAPH), "__self__", None)
         return owner if isinstance(owner, Graph) else None
 
     def _is_between(self, y, from_start, end):
@@ -205,7 +213,7 @@ class Graph:
     def _block_at(self, node):
         """Returns the block that ends in a node, or `None`."""
         ends = node.input_tensors
-        if not _is_addition(node.operation) or len(ends) != 2 or ends[0] is ends[1]:
+        if not is_addition(node.operation) or len(ends) != 2 or ends[0] is ends[1]:
             return None
         if ends[0].shape != ends[1].shape:
             return None
@@ -231,8 +239,7 @@ class Graph:
     def _first_concatenation(self):
         for node in self.nodes:
             tensors = node.input_tensors
-            # Of the layer and of `keras.ops.concatenate`.
-            joins = type(node.operation).__name__ == "Concatenate" and len(tensors) > 1
+            joins = is_concatenation(node.operation) and len(tensors) > 1
             if joins and self._common_origin(tensors) is not None:
                 return node.operation.name
         return None
@@ -324,19 +331,6 @@ def _cross(block, later):
     readers = set.union(*block.readers_of_fork())
     parts = [readers & of_path for of_path in later.readers_of_fork()]
     return any(parts) and readers not in parts
-
-
-def _in_order(function: keras.Function) -> Iterator:
-    """Yields the nodes of a model in the order in which Keras runs them."""
-    for depth in sorted(function._nodes_by_depth, reverse=True):
-        yield from (node for node in function._nodes_by_depth[depth] if not node.is_input)
-
-
-def _is_addition(operation):
-    if isinstance(operation, keras.layers.Layer):
-        return isinstance(operation, keras.layers.Add)
-    # `keras.ops.add` and `+`, whose operation has no public name.
-    return type(operation).__name__ == "Add"
 
 
 def strides_of(operation: keras.Operation) -> int:

@@ -5,6 +5,7 @@ import warnings
 import keras
 
 from reszoo.gradients.graph import Graph, GraphBlock
+from reszoo.keras_internals import sublayers
 
 
 def instrument(model: keras.Model) -> dict[str, GraphBlock]:
@@ -72,7 +73,7 @@ def _walk(layer, path, graphs, found):
     if any(layer is graph.function for graph in graphs):
         return
     if not isinstance(layer, keras.Function):
-        for child in getattr(layer, "_layers", ()):
+        for child in sublayers(layer, recursive=False):
             _walk(child, (*path, child.name), graphs, found)
         return
     graph = Graph(layer)

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework import summary_pb2
-from tensorflow.core.util import event_pb2
+from tensorflow.compat.v1 import Event, SessionLog, Summary
 
 from reszoo.files import is_stored
 from reszoo.json_files import to_json
@@ -46,6 +45,8 @@ _TABLES_PLUGIN = "gradient_flow_tables"
 ALARMS_TAG = "gradient_flow/alarms"
 FINDINGS_TAG = "gradient_flow/findings"
 FORMAT_VERSION = 1
+# DataClass of TensorFlow's summary.proto.
+_SCALAR, _TENSOR = 1, 2
 _FILE_PREFIX = "events.out.tfevents."
 # Nothing can be appended to what Google Cloud Storage holds: a flush sends the whole file again,
 # and no Python thread runs meanwhile. The service takes one version of a file a second.
@@ -112,9 +113,9 @@ class LogWriter:
             ) from error
 
     def _begin(self, first_step):
-        self._add_event(event_pb2.Event(file_version="brain.Event:2"))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add_event(event_pb2.Event(step=first_step, session_log=start))
+        self._add_event(Event(file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._add_event(Event(step=first_step, session_log=start))
         self._file.flush()
 
     def write(self, step: int, values: np.ndarray, scalars: Mapping[str, float]) -> None:
@@ -125,18 +126,12 @@ class LogWriter:
             values: Shape `(blocks, statistics)`.
             scalars: Numbers about the whole model, by name.
         """
-        summary = summary_pb2.Summary()
-        self._add(
-            summary,
-            self._tag,
-            values,
-            PLUGIN_NAME,
-            summary_pb2.DATA_CLASS_TENSOR,
-            to_json(self._header),
-        )
+        summary = Summary()
+        header = to_json(self._header)
+        self._add(summary, self._tag, values, PLUGIN_NAME, _TENSOR, header)
         for name, value in scalars.items():
-            self._add(summary, f"{TAG}/{name}", value, "scalars", summary_pb2.DATA_CLASS_SCALAR, "")
-        self._write_event(event_pb2.Event(step=step, summary=summary))
+            self._add(summary, f"{TAG}/{name}", value, "scalars", _SCALAR, "")
+        self._write_event(Event(step=step, summary=summary))
 
     def write_table(self, step: int, tag: str, values: np.ndarray, header: Mapping) -> None:
         """Writes another table of a recorded step.
@@ -147,10 +142,9 @@ class LogWriter:
             values: Shape `(rows, columns)`.
             header: JSON values: the names of the `rows` and the `columns`.
         """
-        summary = summary_pb2.Summary()
-        kind = summary_pb2.DATA_CLASS_TENSOR
-        self._add(summary, tag, values, _TABLES_PLUGIN, kind, to_json(header))
-        self._write_event(event_pb2.Event(step=step, summary=summary))
+        summary = Summary()
+        self._add(summary, tag, values, _TABLES_PLUGIN, _TENSOR, to_json(header))
+        self._write_event(Event(step=step, summary=summary))
 
     def write_text(self, step: int, text: str) -> None:
         """Writes what alarms found, for TensorBoard's page of texts.
@@ -159,10 +153,9 @@ class LogWriter:
             step: The training step, counted from 0.
             text: Markdown.
         """
-        summary = summary_pb2.Summary()
-        kind = summary_pb2.DATA_CLASS_TENSOR
-        self._add(summary, ALARMS_TAG, np.array([text], object), "text", kind, "")
-        self._write_event(event_pb2.Event(step=step, summary=summary))
+        summary = Summary()
+        self._add(summary, ALARMS_TAG, np.array([text], object), "text", _TENSOR, "")
+        self._write_event(Event(step=step, summary=summary))
 
     def write_findings(self, step: int, findings: Sequence[str]) -> None:
         """Writes what alarms found, for the plugin's marks on the time axis.
@@ -171,10 +164,9 @@ class LogWriter:
             step: The training step, counted from 0.
             findings: A JSON object each, as `alarms.jsonl` has them.
         """
-        summary = summary_pb2.Summary()
-        kind = summary_pb2.DATA_CLASS_TENSOR
-        self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, kind, "")
-        self._write_event(event_pb2.Event(step=step, summary=summary))
+        summary = Summary()
+        self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, _TENSOR, "")
+        self._write_event(Event(step=step, summary=summary))
 
     def flush(self) -> None:
         """Writes what is held back."""
@@ -466,7 +458,7 @@ def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:
             continue
         names = {}
         for event in _events(path, warn=False):
-            if event.session_log.status == event_pb2.SessionLog.START:
+            if event.session_log.status == SessionLog.START:
                 steps = {step: steps[step] for step in steps if step < event.step}
             for value in event.summary.value:
                 if not is_tag_of(value.tag, TAG):
@@ -557,7 +549,7 @@ def _is_event_file(name):
 def _first_step(path):
     """Returns the step at which a log file's training began; None if it is another's file."""
     for event in itertools.islice(_events(path, warn=False), 2):
-        if event.session_log.status == event_pb2.SessionLog.START:
+        if event.session_log.status == SessionLog.START:
             return event.step
     return None
 
@@ -568,7 +560,7 @@ def _events(path, warn=True):
     read = 0
     try:
         for serialized in data:
-            yield event_pb2.Event.FromString(serialized.numpy())
+            yield Event.FromString(serialized.numpy())
             read += 1
     except (tf.errors.DataLossError, DecodeError) as error:
         if warn:

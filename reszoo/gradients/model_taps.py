@@ -20,6 +20,7 @@ from reszoo.gradients.scale import accumulation_steps, loss_scale
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.taps import Accumulator, BlockTaps, Switch
 from reszoo.gradients.update_tap import UpdateTap
+from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 
 
@@ -252,7 +253,7 @@ class ModelTaps:
                 self._replace(block, attribute, replacement)
         for graph in self._graphs:
             if graph.acting() is None:
-                self._replace(graph.function, "_run_through_graph", graph.run)
+                self._replace(graph.function, RUN_THROUGH_GRAPH, graph.run)
         # Of all optimizers and tapes, wherever a step finds or makes them; in its thread alone.
         self._replace(tf.GradientTape, "gradient", self._gradient(tf.GradientTape.gradient))
         for kind in _kinds_of_optimizers():

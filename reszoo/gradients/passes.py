@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from reszoo.gradients.graph import GraphBlock
+from reszoo.keras_internals import identity_of_variable
 from reszoo.layers import ResidualBlock
 
 # The places of a block that backward passes reach.
@@ -28,7 +28,9 @@ class Passes:
     """
 
     def __init__(self, blocks: Sequence[ResidualBlock | GraphBlock]):
-        self._own = [{_identity(v) for v in block.trainable_variables} for block in blocks]
+        self._own = [
+            {identity_of_variable(v) for v in block.trainable_variables} for block in blocks
+        ]
         self.number = _first_of_replicas(0.0)
         self._keys = _first_of_replicas([0.0] * len(self._own))
 
@@ -43,7 +45,7 @@ class Passes:
         Args:
             sources: What is differentiated by, any structure of tensors and variables.
         """
-        sources = {_identity(source) for source in tf.nest.flatten(sources)}
+        sources = {identity_of_variable(source) for source in tf.nest.flatten(sources)}
         self.number.assign_add(1.0)
         trains = tf.constant([bool(own & sources) for own in self._own])
         self._keys.assign(self.number.value() + _OF_OWN_WEIGHTS * tf.cast(trains, tf.float64))
@@ -101,13 +103,6 @@ class Turns:
         number = tf.where(is_new, tf.where(alike, number + 1, 1.0), tf.maximum(number, 1.0))
         variable.assign(tf.stack([tf.where(is_taken, key, last), number]))
         return is_taken, is_new
-
-
-def _identity(x):
-    """Returns what tells variables apart, whichever of Keras's and TensorFlow's objects it is."""
-    x = x.value if isinstance(x, keras.Variable) else x
-    container = getattr(x, "_distributed_container", None)
-    return id(container() if container is not None else x)
 
 
 def _first_of_replicas(value):

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from reszoo.gradients.blocks import describe_blocks, find_blocks, graphs_of
 from reszoo.gradients.graph import GraphBlock
+from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def path_gradients(
     """
     _check_series(blocks)
     paths = _Paths(blocks)
-    graphs = [(g.function, "_run_through_graph", g.run) for g in graphs_of(model, blocks)]
+    graphs = [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
     with _in_place([*paths.forks(), *graphs]), _restored(model.non_trainable_variables):
         with tf.GradientTape(persistent=True) as tape:
             paths.tape = tape

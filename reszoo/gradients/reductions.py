@@ -10,7 +10,8 @@ import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util  # there is no public way to ask for XLA
+
+from reszoo.keras_internals import function_of_one_node, is_traced_for_xla
 
 # XLA adds up so many rows side by side, a power of two, each of so many values.
 ROWS = 8
@@ -31,7 +32,7 @@ def squares(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     Returns:
         Shape `(tensors,)`, of their dtype.
     """
-    if in_xla():
+    if is_traced_for_xla():
         return tf.stack([sum_of(x * x) for x in tensors])
     # Where XLA does not make one pass of it, this kernel does, without a temporary tensor.
     return 2 * tf.stack([tf.nn.l2_loss(x) for x in tensors])
@@ -48,7 +49,7 @@ def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         A scalar of their dtype.
     """
     # A matrix product would round its factors on GPUs and TPUs, and is slower on a CPU.
-    if in_xla() or has_gpu():
+    if is_traced_for_xla() or has_gpu():
         return sum_of(x * y)
     # Their product as a whole would be a tensor that no cache holds, in memory that the system has
     # to hand out anew in every step.
@@ -67,7 +68,7 @@ def sum_of(x: tf.Tensor) -> tf.Tensor:
         A scalar of its dtype.
     """
     elements = x.shape.num_elements()
-    if not in_xla() or not elements:
+    if not is_traced_for_xla() or not elements:
         return tf.reduce_sum(x)
     values = tf.reshape(x, [-1])
     left_over = elements % (ROWS * ROW_VALUES)
@@ -145,7 +146,7 @@ def over_finite(
     Returns:
         The sums, and shape `(tensors,)`, both float64.
     """
-    if in_xla() or has_gpu():
+    if is_traced_for_xla() or has_gpu():
         return _without_nonfinite(sums, tensors)
     tensors = [tf.reshape(x, [1]) if x.shape.rank == 0 else x for x in tensors]
     wide = tf.float64 if any(x.dtype == tf.float64 for x in tensors) else tf.float32
@@ -173,23 +174,17 @@ def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
     @functools.cache
     def graph_of(*dtypes):
-        # Otherwise TensorFlow would put the nodes back where the call is.
-        apart = tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+        apart = function_of_one_node(function)
         with tf.init_scope():
             return apart.get_concrete_function(*(tf.TensorSpec(None, dtype) for dtype in dtypes))
 
     @functools.wraps(function)
     def call(*tensors):
-        if tf.executing_eagerly() or in_xla():
+        if tf.executing_eagerly() or is_traced_for_xla():
             return function(*tensors)
         return graph_of(*(tensor.dtype for tensor in tensors))(*tensors)
 
     return call
-
-
-def in_xla() -> bool:
-    """Returns whether what is being traced will be compiled by XLA."""
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def has_gpu() -> bool:

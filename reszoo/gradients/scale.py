@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from reszoo.keras_internals import batch_counter
+
 
 def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
     """Returns what the optimizer multiplied the loss with.
@@ -47,7 +49,7 @@ def applied_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     Args:
         optimizer: An optimizer.
     """
-    return updating_optimizer(optimizer)._iterations
+    return batch_counter(updating_optimizer(optimizer))
 
 
 def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -19,6 +19,7 @@ from reszoo.gradients.scale import (
     batches_applied,
     unscaled,
 )
+from reszoo.keras_internals import hand_on_mask
 
 
 class Accumulator:
@@ -221,7 +222,7 @@ class BlockTaps:
             return (tf.identity(x), tf.identity(x)), backward
 
         self.turns.count_run(self.switch.on())
-        return tuple(_masked_as(x, path) for path in fork(x, self.anchor.value()))
+        return tuple(hand_on_mask(x, path) for path in fork(x, self.anchor.value()))
 
     def _behind(self, to_shortcut, to_branch):
         """Sees what comes back to a fork that is another recorder's, which adds it up."""
@@ -237,7 +238,7 @@ class BlockTaps:
             return (tf.identity(to_shortcut), tf.identity(to_branch)), backward
 
         paths = observed(to_shortcut, to_branch)
-        return tuple(map(_masked_as, (to_shortcut, to_branch), paths))
+        return tuple(map(hand_on_mask, (to_shortcut, to_branch), paths))
 
     @tf.autograph.experimental.do_not_convert
     def merge(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
@@ -254,7 +255,7 @@ class BlockTaps:
                 return tf.identity(y), backward
 
         y = self.own_merge(shortcut, branch)
-        return _masked_as(y, observed(y))
+        return hand_on_mask(y, observed(y))
 
     @tf.autograph.experimental.do_not_convert
     def activation(self, y: tf.Tensor) -> tf.Tensor:
@@ -266,7 +267,7 @@ class BlockTaps:
                 return tf.identity(y), lambda gradient: gradient
 
         y = self.own_activation(y)
-        return _masked_as(y, observed(y))
+        return hand_on_mask(y, observed(y))
 
     def _measures(self, place):
         return [pair for pair in self.accumulators if pair[0].place == place]
@@ -294,14 +295,6 @@ class BlockTaps:
         if not measure.unscaled:
             return tensors
         return [unscaled(tf.cast(tensor, tf.float64), [1], self.scale()) for tensor in tensors]
-
-
-def _masked_as(x, same):
-    """Returns the same tensor with the mask, if any, that Keras hung on another."""
-    mask = getattr(x, "_keras_mask", None)
-    if mask is not None:
-        same._keras_mask = mask
-    return same
 
 
 def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]]) -> tf.Tensor:

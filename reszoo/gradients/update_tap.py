@@ -14,6 +14,11 @@ from reszoo.gradients.scale import (
 from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.sums import gradient_sums, update_sums
 from reszoo.gradients.taps import Accumulator, Switch, choose, when
+from reszoo.keras_internals import (
+    accumulated_gradient,
+    can_communicate_in_replicas,
+    optimized_variables,
+)
 
 # Longer vectors are not copied into a matrix; all weights of a normalization are shorter.
 LONGEST_STACKED = 2**13
@@ -56,7 +61,7 @@ class UpdateTap:
     @tf.autograph.experimental.do_not_convert
     def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
         if trainable_variables is None:
-            trainable_variables = self.optimizer._trainable_variables
+            trainable_variables = optimized_variables(self.optimizer)
         grads, variables = list(grads), list(trainable_variables)
         if not self.optimizer.built:  # as its `apply` would, but its scale is asked for before
             with keras.name_scope(self.optimizer.name):
@@ -97,7 +102,7 @@ class UpdateTap:
         if strategy.num_replicas_in_sync == 1:
             return self._parts(due, gradients, lambda: self._of_all_batches(gradients, variables))
         context = tf.distribute.get_replica_context()
-        if tf.__internal__.distribute.strategy_supports_no_merge_call():
+        if can_communicate_in_replicas():
             add = tf.distribute.ReduceOp.SUM
             return self._parts(due, gradients, lambda: context.all_reduce(add, gradients))
         # Where replicas are threads, communication under a condition is asked for outside them.
@@ -108,11 +113,8 @@ class UpdateTap:
         optimizer = updating_optimizer(self.optimizer)
         if accumulation_steps(optimizer) == 1:
             return gradients
-        # Keras has no public way to them; it keeps them without the loss scale.
-        accumulated = [
-            optimizer._accumulated_gradients[optimizer._get_variable_index(variable)].value
-            for variable in variables
-        ]
+        # Keras keeps them without the loss scale.
+        accumulated = [accumulated_gradient(optimizer, variable).value for variable in variables]
         scale = loss_scale(self.optimizer)
         return [g + scale * a for g, a in zip(gradients, accumulated, strict=True)]
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from reszoo.keras_internals import sublayers
+
 
 def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
     """Builds a layer and all layers in it.
@@ -26,7 +28,7 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
     """
     if not layer.built and type(layer).build is not keras.layers.Layer.build:
         layer.build(x.shape)
-    if not all(part.built for part in layer._flatten_layers()):
+    if not all(part.built for part in (layer, *sublayers(layer))):
         symbolic_call(layer, x)
 
 

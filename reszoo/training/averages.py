@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from reszoo.gradients.scale import updating_optimizer
+from reszoo.keras_internals import average_of_each_weight
 
 
 @contextlib.contextmanager
@@ -30,14 +31,13 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     if not optimizer.use_ema:
         yield
         return
-    variables = optimizer._trainable_variables
-    trained = [variable.value.numpy() for variable in variables]
-    # Keras has no public way to them but one that overwrites the trained weights for good.
-    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+    averages = average_of_each_weight(optimizer)
+    trained = [variable.value.numpy() for variable, _ in averages]
+    for variable, average in averages:
         if average is not None:
             variable.assign(average.value.numpy())
     try:
         yield
     finally:
-        for variable, value in zip(variables, trained, strict=True):
+        for (variable, _), value in zip(averages, trained, strict=True):
             variable.assign(value)

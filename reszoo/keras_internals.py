@@ -1,0 +1,226 @@
+"""Names of Keras and TensorFlow that are not public, a function each.
+
+Written for Keras 3.15 and TensorFlow 2.21, which `setup.py` bounds above. For another version run
+`pytest tests/test_keras_internals.py`, which fails with the name of what has changed. TensorFlow is
+imported by the functions that need it, so that layers and models run without.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# The method by which a functional model runs its operations, of `keras.Function`.
+RUN_THROUGH_GRAPH = "_run_through_graph"
+
+
+def sublayers(layer: Any, recursive: bool = True) -> list[keras.layers.Layer]:
+    """Returns the layers that a layer holds, each once.
+
+    Relies on `Layer._flatten_layers`. The public `Model.layers` has none of nested models, and none
+    of layers that are no models.
+
+    Args:
+        layer: A layer. Another operation holds none.
+        recursive: Whether those that its layers hold are among them.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    return list(layer._flatten_layers(include_self=False, recursive=recursive))
+
+
+def nodes_in_order(function: keras.Function) -> Iterator[Any]:
+    """Yields the calls of operations in a functional model, in the order in which Keras runs them.
+
+    Relies on `Function._nodes_by_depth`, and on the node's `operation`, `arguments` (with `args`,
+    `kwargs` and `fill_in`), `input_tensors`, `outputs` and `is_input`.
+
+    Args:
+        function: A functional model.
+    """
+    nodes = function._nodes_by_depth
+    for depth in sorted(nodes, reverse=True):
+        yield from (node for node in nodes[depth] if not node.is_input)
+
+
+def run_through_graph(
+    function: keras.Function,
+    inputs: Any,
+    operation_fn: Callable[[keras.Operation], Callable],
+    call_fn: Callable | None = None,
+) -> Any:
+    """Runs the operations of a functional model, as `RUN_THROUGH_GRAPH` of its class does.
+
+    Relies on `Function._run_through_graph`: that `Function.call` and `Functional.call` find it on
+    the instance, and that it asks for each operation in the order of `nodes_in_order`.
+
+    Args:
+        function: A functional model.
+        inputs: Any structure of tensors.
+        operation_fn: Takes an operation and returns what is called in its place.
+        call_fn: Takes that and its arguments, and calls it; `None` to call it as it is.
+    """
+    return keras.Function._run_through_graph(function, inputs, operation_fn, call_fn)
+
+
+def is_addition(operation: keras.Operation) -> bool:
+    """Returns whether an operation adds tensors: `keras.layers.Add`, `keras.ops.add` or `+`.
+
+    Relies on the class name of the operation of the last two, `Add`.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    if isinstance(operation, keras.layers.Layer):
+        return isinstance(operation, keras.layers.Add)
+    return type(operation).__name__ == "Add"
+
+
+def is_concatenation(operation: keras.Operation) -> bool:
+    """Returns whether an operation is `keras.layers.Concatenate` or `keras.ops.concatenate`.
+
+    Relies on the class name of the operation of the latter, `Concatenate`.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    return type(operation).__name__ == "Concatenate"
+
+
+def hand_on_mask(source: Any, target: Any) -> Any:
+    """Returns a tensor with the mask, if any, of another one, whose values it has.
+
+    Relies on the attribute `_keras_mask`, in which Keras keeps the mask of a tensor.
+
+    Args:
+        source: The tensor that may have a mask.
+        target: The tensor that gets it.
+    """
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None:
+        target._keras_mask = mask
+    return target
+
+
+def batch_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns the variable in which an optimizer counts the batches that it applied.
+
+    Relies on `Optimizer._iterations`. The public `iterations` counts updates, of several batches
+    where gradients are accumulated.
+
+    Args:
+        optimizer: An optimizer that updates weights itself.
+    """
+    return optimizer._iterations
+
+
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the weights that a built optimizer updates.
+
+    Relies on `Optimizer._trainable_variables`.
+
+    Args:
+        optimizer: An optimizer that is built.
+    """
+    return optimizer._trainable_variables
+
+
+def accumulated_gradient(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> keras.Variable:
+    """Returns the variable in which an optimizer adds up the gradients of a weight.
+
+    Relies on `Optimizer._accumulated_gradients` and `Optimizer._get_variable_index`. The sum is of
+    the batches before the one that makes the update, without a loss scale.
+
+    Args:
+        optimizer: A built optimizer with `gradient_accumulation_steps`.
+        variable: A weight that it updates.
+    """
+    return optimizer._accumulated_gradients[optimizer._get_variable_index(variable)]
+
+
+def average_of_each_weight(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[keras.Variable, keras.Variable | None]]:
+    """Returns the weights that an optimizer updates, each with its moving average if it has one.
+
+    Relies on `Optimizer._trainable_variables` and `Optimizer._model_variables_moving_average`. The
+    public `finalize_variable_values` overwrites the weights for good.
+
+    Args:
+        optimizer: A built optimizer with `use_ema`.
+    """
+    averages = optimizer._model_variables_moving_average
+    return list(zip(optimizer._trainable_variables, averages, strict=True))
+
+
+def draw_seeds_from(layer: keras.layers.Layer, seeds: keras.random.SeedGenerator) -> None:
+    """Has a random layer of images draw its seeds from another generator.
+
+    Relies on `_get_seed_generator`, which `get_random_transformation` of these layers calls.
+    `RandAugment` does not pass on the public argument `seed`.
+
+    Args:
+        layer: A layer of augmentation.
+        seeds: The generator.
+    """
+    layer._get_seed_generator = lambda backend=None: seeds
+
+
+def identity_of_variable(x: Any) -> int:
+    """Returns a number that tells variables apart, by whichever of their objects they are named.
+
+    Relies on `_distributed_container` of a replica's copy, or of its `handle`, which leads to the
+    whole variable.
+
+    Args:
+        x: A variable of Keras, of TensorFlow, or one replica's copy of it; or a tensor.
+    """
+    import tensorflow as tf
+
+    x = x.value if isinstance(x, keras.Variable) else x
+    if isinstance(x, tf.distribute.DistributedValues):
+        return id(x)
+    holder = x if hasattr(x, "_distributed_container") else getattr(x, "handle", x)
+    container = getattr(holder, "_distributed_container", None)
+    return id(container() if container is not None else x)
+
+
+def is_traced_for_xla() -> bool:
+    """Returns whether what is being traced will be compiled by XLA.
+
+    Relies on `control_flow_util.GraphOrParentsInXlaContext` of `tensorflow.python.ops`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def can_communicate_in_replicas() -> bool:
+    """Returns whether the replicas of the strategy in use can sum tensors under a condition.
+
+    Relies on `tf.__internal__.distribute.strategy_supports_no_merge_call`. Otherwise replicas are
+    threads, and `merge_call` has to bring them together.
+    """
+    import tensorflow as tf
+
+    return tf.__internal__.distribute.strategy_supports_no_merge_call()
+
+
+def function_of_one_node(function: Callable[..., "tf.Tensor"]) -> Any:
+    """Returns a `tf.function` each call of which stays a single node of the graph around it.
+
+    Relies on the attribute `_noinline` of a graph's function, without which TensorFlow puts the
+    function's nodes in the place of the call.
+
+    Args:
+        function: Takes tensors and returns one.
+    """
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})

@@ -1,0 +1,267 @@
+"""Each name of Keras and TensorFlow that is not public still means what is relied on.
+
+Run alone, in seconds, to try another version of either.
+"""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import reszoo
+from reszoo import keras_internals
+
+WRITTEN_FOR = "keras 3.15 and tensorflow 2.21"
+ROOM = Path(reszoo.__file__).parent
+# A private attribute of anything but `self` and `cls`; and modules that are not public.
+ACCESSED = re.compile(r"(?<!\bself)(?<!\bcls)\.(_[a-z]\w*)")
+DEFINED = re.compile(r"(?:def |self\.)(_[a-z]\w*)")
+MODULES = re.compile(r"__internal__|keras\.src|tensorflow\.(?:python|core|compiler)")
+
+
+def changed(name):
+    """Returns what a test says that fails."""
+    return (
+        f"{name} is not what reszoo/keras_internals.py relies on, which was written for "
+        f"{WRITTEN_FOR}; these are keras {keras.__version__} and tensorflow {tf.__version__}"
+    )
+
+
+def check(is_so, name):
+    if not is_so:
+        pytest.fail(changed(name))
+
+
+def has(owner, name):
+    check(hasattr(owner, name), f"{type(owner).__name__}.{name}")
+
+
+@pytest.fixture(scope="module")
+def model():
+    inputs = keras.Input((4,), name="x")
+    branch = keras.layers.Dense(4, name="dense")(inputs)
+    return keras.Model(inputs, keras.layers.Add(name="add")([inputs, branch]), name="nested")
+
+
+@pytest.fixture
+def weight():
+    return keras.Variable([1.0, 2.0], name="weight")
+
+
+def test_layers_in_layers_are_found_by_flatten_layers(model):
+    inputs = keras.Input((4,), name="input")
+    outer = keras.Model(inputs, keras.layers.Dense(4, name="head")(model(inputs)))
+    has(outer, "_flatten_layers")
+    names = [layer.name for layer in keras_internals.sublayers(outer)]
+    check(
+        sorted(names) == ["add", "dense", "head", "input", "nested", "x"],
+        "Layer._flatten_layers(include_self=False)",
+    )
+    direct = keras_internals.sublayers(outer, recursive=False)
+    check(direct == outer.layers, "Layer._flatten_layers(recursive=False)")
+    assert keras_internals.sublayers(keras.Operation()) == []
+
+
+def test_the_nodes_of_a_functional_model_are_in_nodes_by_depth(model):
+    has(model, "_nodes_by_depth")
+    nodes = list(keras_internals.nodes_in_order(model))
+    for attribute in ("operation", "arguments", "input_tensors", "outputs", "is_input"):
+        has(nodes[0], attribute)
+    check([n.operation.name for n in nodes] == ["dense", "add"], "Function._nodes_by_depth")
+    for attribute in ("args", "kwargs", "fill_in"):
+        has(nodes[1].arguments, attribute)
+    values = {id(x): float(i) for i, x in enumerate(nodes[1].input_tensors)}
+    check(nodes[1].arguments.fill_in(values) == (([0.0, 1.0],), {}), "SymbolicArguments.fill_in")
+
+
+def test_a_functional_model_runs_by_run_through_graph_of_the_instance(model):
+    has(model, keras_internals.RUN_THROUGH_GRAPH)
+    asked = []
+
+    def run(inputs, operation_fn=lambda operation: operation, call_fn=None):
+        def asked_for(operation):
+            asked.append(operation.name)
+            return operation_fn(operation)
+
+        return keras_internals.run_through_graph(model, inputs, asked_for, call_fn)
+
+    x = np.ones((1, 4), np.float32)
+    expected = model(x)
+    vars(model)[keras_internals.RUN_THROUGH_GRAPH] = run
+    try:
+        y = model(x)
+    finally:
+        del vars(model)[keras_internals.RUN_THROUGH_GRAPH]
+    check(asked == ["dense", "add"], "Function._run_through_graph")
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_additions_and_concatenations_have_these_class_names():
+    x = keras.Input((4,))
+    for add in (keras.layers.Add(), lambda xs: keras.ops.add(*xs), lambda xs: xs[0] + xs[1]):
+        found = keras_internals.nodes_in_order(keras.Model(x, add([x, x])))
+        check(all(keras_internals.is_addition(n.operation) for n in found), "operation Add")
+    for join in (keras.layers.Concatenate(), keras.ops.concatenate):
+        (node,) = keras_internals.nodes_in_order(keras.Model(x, join([x, x])))
+        check(keras_internals.is_concatenation(node.operation), "operation Concatenate")
+        assert not keras_internals.is_addition(node.operation)
+
+
+def test_a_mask_hangs_on_its_tensor():
+    x = keras.layers.Masking()(tf.constant([[[0.0], [1.0]]]))
+    check(hasattr(x, "_keras_mask"), "_keras_mask of a tensor")
+    same = keras_internals.hand_on_mask(x, tf.identity(x))
+    seen = []
+
+    class Reader(keras.layers.Layer):
+        supports_masking = True
+
+        def call(self, x, mask=None):
+            seen.append(mask)
+            return x
+
+    Reader()(same)
+    check(seen[0] is not None, "_keras_mask of a tensor")
+    np.testing.assert_array_equal(seen[0], [[False, True]])
+    assert not hasattr(keras_internals.hand_on_mask(tf.zeros(1), tf.ones(1)), "_keras_mask")
+
+
+def test_accumulated_gradients_and_the_count_of_batches_lie_in_the_optimizer(weight):
+    optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2)
+    optimizer.build([weight])
+    for name in ("_iterations", "_trainable_variables", "_accumulated_gradients"):
+        has(optimizer, name)
+    has(optimizer, "_get_variable_index")
+    assert keras_internals.optimized_variables(optimizer)[0] is weight
+    optimizer.apply([tf.constant([3.0, 4.0])], [weight])
+    check(int(keras_internals.batch_counter(optimizer)) == 1, "Optimizer._iterations")
+    accumulated = keras_internals.accumulated_gradient(optimizer, weight)
+    check(list(accumulated.numpy()) == [3.0, 4.0], "Optimizer._accumulated_gradients")
+
+
+def test_the_averages_of_weights_lie_in_the_optimizer(weight):
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    optimizer.build([weight])
+    has(optimizer, "_model_variables_moving_average")
+    optimizer.apply([tf.constant([1.0, 1.0])], [weight])
+    optimizer.apply([tf.constant([1.0, 1.0])], [weight])
+    ((variable, average),) = keras_internals.average_of_each_weight(optimizer)
+    assert variable is weight
+    check(
+        not np.array_equal(average.numpy(), weight.numpy()),
+        "Optimizer._model_variables_moving_average",
+    )
+
+
+def test_an_optimizer_says_by_what_the_loss_is_scaled(weight):
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=8.0)
+    optimizer.build([weight])
+    for name in ("inner_optimizer", "initial_scale", "dynamic_scale", "scale_loss"):
+        has(optimizer, name)
+    check(float(optimizer.dynamic_scale) == 8.0, "LossScaleOptimizer.dynamic_scale")
+    has(keras.optimizers.SGD(loss_scale_factor=2.0), "loss_scale_factor")
+
+
+@pytest.mark.parametrize("kind", ["RandAugment", "MixUp", "CutMix"])
+def test_layers_of_augmentation_ask_get_seed_generator(kind):
+    layer = getattr(keras.layers, kind)()
+    has(layer, "_get_seed_generator")
+    asked = []
+
+    class Seeds(keras.random.SeedGenerator):
+        def next(self, ordered=True):
+            asked.append(ordered)
+            return super().next(ordered)
+
+    seeds = Seeds(0)
+    keras_internals.draw_seeds_from(layer, seeds)
+    images = tf.zeros((2, 8, 8, 3))
+    data = {"images": images, "labels": tf.zeros((2, 2))} if kind != "RandAugment" else images
+    shape = images if kind == "RandAugment" else data["images"]
+    layer.get_random_transformation(shape, seed=seeds)
+    check(asked, f"{kind}._get_seed_generator")
+
+
+def test_a_replicas_copy_of_a_variable_knows_the_whole_one():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        variable = keras.Variable([0.0])
+    whole = keras_internals.identity_of_variable(variable)
+    (copy,) = strategy.experimental_local_results(variable.value)
+    assert copy is not variable.value
+    check(hasattr(copy.handle, "_distributed_container"), "_distributed_container of a handle")
+    check(keras_internals.identity_of_variable(copy) == whole, "_distributed_container")
+
+
+def test_tensorflow_says_what_is_traced_for_xla():
+    said = []
+
+    def function(x):
+        said.append(keras_internals.is_traced_for_xla())
+        return x
+
+    for jit in (False, True):
+        tf.function(function, jit_compile=jit).get_concrete_function(tf.constant(0.0))
+    # XLA's context is there when a compiled function is traced within its call.
+    tf.function(function, jit_compile=True)(tf.constant(0.0))
+    check(said[0] is False and said[-1] is True, "control_flow_util.GraphOrParentsInXlaContext")
+    assert not keras_internals.is_traced_for_xla()
+
+
+def test_tensorflow_says_whether_replicas_are_threads():
+    check(
+        keras_internals.can_communicate_in_replicas() is True,
+        "tf.__internal__.distribute.strategy_supports_no_merge_call",
+    )
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        check(
+            isinstance(keras_internals.can_communicate_in_replicas(), bool),
+            "tf.__internal__.distribute.strategy_supports_no_merge_call",
+        )
+
+
+def test_a_function_that_is_not_inlined_is_one_node():
+    apart = keras_internals.function_of_one_node(lambda x: x * x + x)
+    concrete = apart.get_concrete_function(tf.TensorSpec((), tf.float32))
+    attributes = concrete.function_def.attr
+    check("_noinline" in attributes and attributes["_noinline"].b, "attribute _noinline")
+
+
+def test_fit_runs_by_the_methods_that_are_found_on_the_instance():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    called = []
+
+    def noted(name, own):
+        def function(*args, **kwargs):
+            called.append(name)
+            return own(*args, **kwargs)
+
+        return function
+
+    for name in ("train_step", "make_train_function"):
+        has(model, name)
+        vars(model)[name] = noted(name, getattr(model, name))
+    check(model.train_function is None, "Model.train_function")
+    model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0)
+    check(called == ["make_train_function", "train_step"], "Model.fit")
+    check(callable(model.train_function), "Model.train_function")
+    for name in ("steps_per_execution", "jit_compile", "distribute_strategy", "history"):
+        has(model, name)
+
+
+def test_no_other_module_names_what_is_not_public():
+    texts = {
+        str(path.relative_to(ROOM)): path.read_text(encoding="utf-8") for path in ROOM.rglob("*.py")
+    }
+    here = texts.pop("keras_internals.py")
+    own = {name for text in texts.values() for name in DEFINED.findall(text)}
+    theirs = {*ACCESSED.findall(here), *re.findall(r'"(_\w+)"', here)}
+    assert len(theirs) > 10
+    for path, text in texts.items():
+        assert not MODULES.findall(text), path
+        assert not set(ACCESSED.findall(text)) - own, path
+        assert not [name for name in theirs if re.search(rf"\b{name}\b", text)], path
