@@ -1,114 +1,11 @@
 """Trains a model: `python train.py --config=configs/digits_resnet18.py --workdir=DIR`.
 
-Any field of the configuration can be set: `--config.epochs=3`. Running again in the same work
-directory goes on where the last run stopped.
+The flags are in `reszoo/train.py`; `python -m reszoo.train` is the same once installed.
 """
 
-import contextlib
-import os
-import re
-import signal
-import sys
-
-from absl import app, flags, logging
-
-STOPPED = "stopped; run the same command again to go on."
-_CONFIG = flags.DEFINE_string("config", None, "The configuration, a Python file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, local or gs://.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
-_IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
-_FORMAT = flags.DEFINE_list("format", ["savedmodel"], "What to export: savedmodel,onnx,tflite.")
-
-_FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", flags=re.DOTALL)
-
-
-def main(argv: list[str]) -> None:
-    """Runs the configuration that the flags give.
-
-    Args:
-        argv: The program, then fields of the configuration with their texts, `name=text`.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        with _interrupts_end_it_at_once():
-            # Not at the top: a mistyped flag should not have to wait for TensorFlow.
-            from reszoo import training
-        _run(training, [tuple(field.split("=", 1)) for field in argv[1:]])
-    except KeyboardInterrupt:
-        _fail(STOPPED)
-
-
-def _run(training, fields):
-    try:
-        config, workdir = training.read_config(_CONFIG.value, fields), _WORKDIR.value
-        if _MODE.value == "train":
-            training.prepare(config, workdir).train()
-        elif _MODE.value == "eval":
-            training.evaluate_run(config, workdir)
-        elif _MODE.value == "export":
-            training.export_run(config, workdir, _FORMAT.value)
-        else:
-            training.predict_run(config, workdir, _IMAGES.value)
-    except training.failures.FAILURES as error:
-        _fail(training.failures.in_one_line(error))
-
-
-@contextlib.contextmanager
-def _interrupts_end_it_at_once():
-    """Ends the program at an interrupt: an import would make an error of its own of it."""
-
-    def end(number, frame):
-        print(f"train.py: {STOPPED}", file=sys.stderr, flush=True)
-        os._exit(1)
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Returns the program and what is set of the configuration, or ends it with one line."""
-    try:
-        rest, fields = _without_fields(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
-        rest = flags.FLAGS(rest)
-    except flags.Error as error:
-        _fail(error)
-    if len(rest) > 1:
-        _fail(f"there is no argument {rest[1]!r}; options start with --, see --help.")
-    if not _CONFIG.value:
-        _fail("--config must be given, such as --config=configs/digits_resnet18.py.")
-    if not _WORKDIR.value:
-        _fail("--workdir must be given, the directory of the run, such as --workdir=runs/digits.")
-    if flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.WARNING)
-    return [*rest, *fields]
-
-
-def _without_fields(argv):
-    """Returns the arguments without `--config.NAME=TEXT`, and those as `NAME=TEXT`."""
-    rest, fields, arguments = [], [], list(argv)
-    while arguments:
-        argument = arguments.pop(0)
-        found = _FIELD.fullmatch(argument)
-        if argument == "--":
-            return [*rest, argument, *arguments], fields
-        if not found:
-            rest.append(argument)
-            continue
-        negated, name, text = found.groups()
-        if text is None and not negated and arguments and not arguments[0].startswith("--"):
-            text = arguments.pop(0)
-        fields.append(f"{name}={text if text is not None else not negated}")
-    return rest, fields
-
-
-def _fail(reason):
-    sys.exit(f"train.py: {' '.join(str(reason).split())}")
-
+import runpy
+from pathlib import Path
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    # By its path: a mistyped flag should not wait until the package has imported TensorFlow.
+    runpy.run_path(str(Path(__file__).with_name("reszoo") / "train.py"), run_name="__main__")

@@ -77,9 +77,10 @@ def commands(program):
 def test_the_training_commands_name_flags_and_fields_that_there_are():
     assert len(commands("train.py")) >= 9
     code = (
-        "import json, sys, train\n"
-        "fields = train.parse_flags(['train.py', *sys.argv[1:]])[1:]\n"
-        "print(json.dumps([train.flags.FLAGS.config, fields]))"
+        "import json, runpy, sys\n"
+        "train = runpy.run_path('reszoo/train.py')\n"
+        "fields = train['parse_flags'](['train.py', *sys.argv[1:]])[1:]\n"
+        "print(json.dumps([train['flags'].FLAGS.config, fields]))"
     )
     for arguments in set(commands("train.py")):
         done = subprocess.run(

@@ -1,6 +1,7 @@
 """Configuration files, and what the command line sets in them."""
 
 import difflib
+import importlib.util
 import inspect
 import sys
 import textwrap
@@ -20,8 +21,9 @@ def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> Con
     """Returns the configuration that a file describes, complete and checked.
 
     Args:
-        source: A Python file with a function `get_config()` that returns a `ConfigDict`; after a
-            colon, what that function is given.
+        source: A Python file with a function `get_config()` that returns a `ConfigDict`, or the
+            name of a recipe, such as `"digits_resnet18"`; after a colon, what that function is
+            given.
         assignments: Names of fields, with texts that say what they are to be instead. Several of
             one field whose value is a tuple are put together.
 
@@ -30,7 +32,7 @@ def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> Con
 
     Example:
 
-    >>> read_config("configs/cifar10_resnet.py:56", [("epochs", "3")]).epochs
+    >>> read_config("cifar10_resnet:56", [("epochs", "3")]).epochs
     3
     """
     path, argument = _split(source)
@@ -55,7 +57,21 @@ def _split(source):
             f"There can be no configuration file {shown(source)} ({error})."
         ) from error
     path, colon, argument = source.partition(":")
-    return Path(path), argument if colon else None
+    return recipes().get(path, Path(path)), argument if colon else None
+
+
+def recipes() -> dict[str, Path]:
+    """Returns the files of the configurations that come with the package, by name.
+
+    Example:
+
+    >>> recipes()["digits_resnet18"].name
+    'digits_resnet18.py'
+    """
+    installed = importlib.util.find_spec("reszoo.configs")
+    places = installed.submodule_search_locations if installed else None
+    directory = Path(next(iter(places))) if places else Path(__file__).parents[2] / "configs"
+    return {file.stem: file for file in sorted(directory.glob("*.py"))}
 
 
 def _returned(path, source, argument):
@@ -141,6 +157,8 @@ def _files_in(directory):
 def _near(path):
     names = _names_in(path.parent) if path.parent.is_dir() else []
     near = [path.parent / name for name in difflib.get_close_matches(path.name, names)]
+    if str(path) == path.stem:
+        near += difflib.get_close_matches(path.stem, recipes())
     return f" Did you mean {' or '.join(map(str, near))}?" if near else ""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reszoo.training import read_config
+from reszoo.training.config_file import recipes
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits_resnet18.py")
@@ -243,8 +244,9 @@ def test_what_the_command_line_cannot_set(name, text, message, write):
 def flags(*arguments):
     """What `train.py` makes of its arguments, without TensorFlow."""
     code = (
-        "import json, sys, train\n"
-        "print(json.dumps(train.parse_flags(['train.py', *sys.argv[1:]])[1:]))\n"
+        "import json, runpy, sys\n"
+        "train = runpy.run_path('reszoo/train.py')\n"
+        "print(json.dumps(train['parse_flags'](['train.py', *sys.argv[1:]])[1:]))\n"
         "assert 'tensorflow' not in sys.modules"
     )
     return subprocess.run(
@@ -288,3 +290,22 @@ def test_a_mistake_in_the_flags_is_one_line_and_waits_for_nothing(arguments, mes
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert done.stderr.startswith("train.py: ")
     assert message in done.stderr
+
+
+def test_a_recipe_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_config("digits_resnet18").model.name == "resnet18"
+    assert read_config("cifar10_resnet:56", [("epochs", "3")]).model.name == "resnet56"
+    assert refused("digits_resnet8").startswith(
+        "There is no configuration file digits_resnet8. Did you mean digits_resnet18 or "
+    )
+
+
+def test_a_file_goes_before_a_recipe_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("digits_resnet18").write_text(GOOD)
+    assert "whose name ends in .py" in refused("digits_resnet18")
+
+
+def test_every_configuration_is_a_recipe():
+    assert set(recipes().values()) == set((ROOT / "configs").glob("*.py"))
