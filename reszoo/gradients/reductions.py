@@ -67,25 +67,48 @@ def sum_of(x: tf.Tensor) -> tf.Tensor:
     Returns:
         A scalar of its dtype.
     """
-    elements = x.shape.num_elements()
-    if not is_traced_for_xla() or not elements:
-        return tf.reduce_sum(x)
+    return _sum_of_parts(_parts(x)) if is_traced_for_xla() else tf.reduce_sum(x)
+
+
+def squares_of_sum(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the squares of the finite values of `x + y`, under XLA.
+
+    The two are added up part by part. Were their sum as a whole among what is looked at, XLA would
+    keep it in memory, and then compute what follows from it in another order than it does where
+    nothing is looked at: the last bits of an update would differ.
+
+    Args:
+        x: Any shape, any float dtype.
+        y: The same shape and dtype.
+
+    Returns:
+        A float64 scalar.
+    """
+    pairs = zip(_parts(x), _parts(y), strict=True)
+    return _sum_of_parts([tf.square(kept(x + y, tf.float64)) for x, y in pairs])
+
+
+def _parts(x):
+    """Returns rows of a tensor's values, a power of two or none, and the values that are left.
+
+    On a CPU XLA adds one value after the other, but vectors at once where rows are added up. These
+    lie beside each other: far ones push each other out of the cache.
+    """
     values = tf.reshape(x, [-1])
-    left_over = elements % (ROWS * ROW_VALUES)
-    if left_over == elements:
-        return tf.reduce_sum(values)
-    if left_over:
-        return _sum_of_rows(values[left_over:]) + tf.reduce_sum(values[:left_over])
-    return _sum_of_rows(values)
+    left_over = (x.shape.num_elements() or 0) % (ROWS * ROW_VALUES)
+    if not x.shape.num_elements() or left_over == x.shape.num_elements():
+        return [values]
+    rows = tf.reshape(values[left_over:], (-1, ROWS, ROW_VALUES))
+    return [*tf.unstack(rows, axis=1), *([values[:left_over]] if left_over else [])]
 
 
-def _sum_of_rows(values):
-    # On a CPU XLA adds one value after the other, but vectors at once where rows are added up.
-    # These lie beside each other: far ones push each other out of the cache.
-    sums = tf.unstack(tf.reshape(values, (-1, ROWS, ROW_VALUES)), axis=1)
-    while len(sums) > 1:
-        sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=True)]
-    return tf.reduce_sum(sums[0])
+def _sum_of_parts(parts):
+    rows, rest = parts[:ROWS], parts[ROWS:]
+    if len(parts) < ROWS:
+        return tf.reduce_sum(parts[0])
+    while len(rows) > 1:
+        rows = [a + b for a, b in zip(rows[::2], rows[1::2], strict=True)]
+    return tf.add_n([tf.reduce_sum(part) for part in (*rows, *rest)])
 
 
 def kept(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:

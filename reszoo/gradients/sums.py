@@ -13,11 +13,13 @@ from reszoo.gradients.reductions import (
     over_finite,
     products,
     squares,
+    squares_of_sum,
     squares_suffice,
     sum_of,
     traced_once,
 )
 from reszoo.gradients.statistics import HISTOGRAM_EXPONENTS
+from reszoo.keras_internals import is_traced_for_xla
 
 # Fourth powers of gradients leave float32 soon, so those in float32 are of multiples.
 FOURTH_POWER_MULTIPLE = 2.0**16
@@ -47,16 +49,19 @@ def fork_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
 
 
 @traced_once
-def input_sums(total: tf.Tensor) -> tf.Tensor:
+def input_sums(*gradients: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `INPUT_SUMS`.
 
     Args:
-        total: The gradient that leaves the block, the sum of both paths', of any shape.
+        gradients: The gradient that leaves the block, of any shape; under XLA both paths', whose
+            sum it is.
 
     Returns:
         Shape `(1,)`, float64.
     """
-    return over_finite(_squares, [total])[0]
+    if is_traced_for_xla():
+        return squares_of_sum(*gradients)[None]
+    return over_finite(_squares, gradients)[0]
 
 
 @traced_once

@@ -19,7 +19,7 @@ from reszoo.gradients.scale import (
     batches_applied,
     unscaled,
 )
-from reszoo.keras_internals import hand_on_mask
+from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
 
 
 class Accumulator:
@@ -216,7 +216,7 @@ class BlockTaps:
             def backward(skip, branch):
                 with self._observed("fork", skip, branch):
                     total = skip + branch
-                with self._observed("input", total):
+                with self._observed("input", *_seen_at_input(skip, branch, total)):
                     return tf.identity(total), tf.zeros_like(anchor)
 
             return (tf.identity(x), tf.identity(x)), backward
@@ -232,7 +232,7 @@ class BlockTaps:
             def backward(skip, branch):
                 with self._observed("fork", skip, branch):
                     total = skip + branch
-                with self._observed("input", total):
+                with self._observed("input", *_seen_at_input(skip, branch, total)):
                     return tf.identity(skip), tf.identity(branch)
 
             return (tf.identity(to_shortcut), tf.identity(to_branch)), backward
@@ -295,6 +295,11 @@ class BlockTaps:
         if not measure.unscaled:
             return tensors
         return [unscaled(tf.cast(tensor, tf.float64), [1], self.scale()) for tensor in tensors]
+
+
+def _seen_at_input(skip, branch, total):
+    """Returns what `input_sums` takes."""
+    return (skip, branch) if is_traced_for_xla() else (total,)
 
 
 def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]]) -> tf.Tensor:
