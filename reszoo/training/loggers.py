@@ -1,6 +1,8 @@
 """Sends the figures of a run to Weights & Biases or to MLflow."""
 
 import importlib.util
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,11 @@ from reszoo.json_files import read_json, to_json
 from reszoo.training.metrics_file import epoch_figures
 
 LOGGERS_FILE = "loggers.json"
+
+# Without a network W&B would wait for 90 seconds and MLflow for 4 minutes. Their own environment
+# variables say otherwise.
+WANDB_SECONDS = ("WANDB_INIT_TIMEOUT", 30)
+MLFLOW_RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 _SENT = {str: {"run": (str, None), "step": int}}
 _CURE = "Restore it, or delete it to send the figures from here on to new runs."
@@ -51,8 +58,15 @@ class WandbLogger:
 
         # Its own files are open while it runs, so they are on a disk.
         directory = None if is_stored(workdir) else str(workdir)
+        variable, seconds = WANDB_SECONDS
+        self._started_at = time.time()
         self._run = wandb.init(
-            id=run_id, resume="allow", name=workdir.name, dir=directory, config=dict(config)
+            id=run_id,
+            resume="allow",
+            name=workdir.name,
+            dir=directory,
+            config=dict(config),
+            settings=None if variable in os.environ else {"init_timeout": seconds},
         )
         self.run_id = self._run.id
 
@@ -63,6 +77,9 @@ class WandbLogger:
     def close(self) -> None:
         """Sends what is left."""
         self._run.finish()
+        # W&B names the files of a start by its second, and would write over them in the same one,
+        # as after a roll-back.
+        time.sleep(max(0.0, self._started_at // 1 + 1 - time.time()))
 
 
 class MLflowLogger:
@@ -79,6 +96,7 @@ class MLflowLogger:
     def __init__(self, workdir: Path | StoredPath, config: Mapping[str, Any], run_id: str | None):
         import mlflow
 
+        os.environ.setdefault(*MLFLOW_RETRIES)
         self._mlflow = mlflow
         name = None if run_id else workdir.name
         self.run_id = mlflow.start_run(run_id=run_id, run_name=name).info.run_id
@@ -155,7 +173,8 @@ class Logging(keras.callbacks.Callback):
         try:
             call(*arguments)
         except Exception as error:  # no logger is worth a training
-            logging.warning("The logger %r failed (%s: %s).", name, type(error).__name__, error)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            logging.warning("The logger %r failed (%s). The training goes on.", name, reason)
 
     def _note(self, name, step):
         self._sent[name] = {"run": self._loggers[name].run_id, "step": step}

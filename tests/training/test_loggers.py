@@ -1,7 +1,6 @@
 import json
 import struct
 import sys
-import time
 from typing import ClassVar
 
 import keras
@@ -114,8 +113,7 @@ def test_wandb_has_every_epoch_once(model, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     send(model, ["wandb"], tmp_path, range(2))
-    time.sleep(1)  # W&B names a start by its second, and loses one of two that have the same
-    send(model, ["wandb"], tmp_path, range(1, 3))
+    send(model, ["wandb"], tmp_path, range(1, 3))  # at once, as after a roll-back
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     records = [record for file in files for record in wandb_records(file)]
     runs = {record.run.run_id for record in records if record.HasField("run")}
@@ -123,6 +121,18 @@ def test_wandb_has_every_epoch_once(model, tmp_path, monkeypatch):
     sent = [history(record) for record in records if record.HasField("history")]
     assert [(row["_step"], row["train_loss"]) for row in sent] == [(7, 1), (14, 1 / 2), (21, 1 / 3)]
     assert sent[0]["epoch"] == 1
+
+
+def test_mlflow_without_a_network_is_given_up_soon(model, tmp_path, monkeypatch, caplog):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setattr(loggers, "MLFLOW_RETRIES", ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"))
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    send(model, ["mlflow"], tmp_path, range(2))
+    (failure,) = (r.getMessage() for r in caplog.records if "logger" in r.getMessage())
+    assert failure.startswith("The logger 'mlflow' failed (MlflowException: ")
+    assert failure.endswith("). The training goes on.")
+    assert "\n" not in failure
 
 
 def history(record):
