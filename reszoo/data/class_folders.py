@@ -48,11 +48,7 @@ def images_by_split(root: Path, left_out: LeftOut) -> dict[str, Classes]:
 def _split_folders(root: Path, folders: list[str]) -> dict[str, Path]:
     """Returns the folder of each split; nothing if the folders are classes."""
     nested = [name for name in folders if _has_folders(root / name)]
-    by_role = _by_role(nested, _role_as_set)
-    if not by_role and len(nested) == len(folders):
-        by_role = _by_role(nested, roles_within)
-        if sum(map(len, by_role.values())) < len(folders) or "train" not in by_role:
-            by_role = {}
+    by_role = _by_role(nested, _role_as_set) or _by_words(root, nested, len(folders))
     if not by_role:
         if folders and all(map(role_named, folders)):
             raise ValueError(
@@ -61,6 +57,29 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, Path]:
             )
         return {}
     return _checked_roles(root, by_role)
+
+
+def _by_words(root: Path, nested: list[str], number: int) -> dict[str, list[str]]:
+    """Returns folders by the words in their names, as `seg_train` and `seg_test` have them.
+
+    Without others beside them the words are enough; otherwise the folders have to hold the same
+    classes, for a class may be called `steam_train`.
+    """
+    by_role = _by_role(nested, roles_within)
+    tested = tested_role(by_role)
+    is_all = sum(map(len, by_role.values())) == number
+    if "train" not in by_role or not (tested or is_all):
+        return {}
+    if is_all:
+        return by_role
+    both = [*by_role["train"], *by_role[tested]]
+    if len({frozenset(_folders(root / name)) for name in both}) > 1:
+        raise ValueError(
+            f"The folders {', '.join(both)} of {root} have the names of splits, but not the same "
+            "folders in them, so it is unclear which are the classes. Name the splits train and "
+            "test, with one folder per class in each, or rename the classes."
+        )
+    return by_role
 
 
 def _role_as_set(name: str) -> set[str]:

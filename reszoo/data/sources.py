@@ -66,6 +66,12 @@ def load_source(name: str, corrupt_images: int = 0) -> Source:
         return synthetic()
     if name.startswith("tfds:"):
         return tensorflow_dataset(name.removeprefix("tfds:"))
+    if name.strip() in ("folder:", "tfrecord:"):
+        example = {"folder:": "folder:photos", "tfrecord:": "tfrecord:records/*-of-*"}
+        raise ValueError(
+            f"The name of the data set must have a path after {name.strip()!r}, such as "
+            f"{example[name.strip()]!r}, but has none."
+        )
     if name.startswith("folder:"):
         return folder(name.removeprefix("folder:"), corrupt_images)
     if name.startswith("tfrecord:"):

@@ -27,6 +27,19 @@ KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
 FILES_AT_ONCE = 16  # that are interleaved
 RECORDS_AT_ONCE = 256  # that are decoded in parallel
 FIRST_RECORDS = 20  # that are searched for the names of the features
+_OTHERS = {  # what files begin with that are often beside or instead of TFRecords
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"\x04\x22\x4d\x18": "an LZ4 file",
+    b"\xff\x06\0\0sNaPpY": "a Snappy file",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"PK\3\4": "a ZIP archive",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "an array of NumPy",
+}
 HEAD_BYTES = 2**16  # that are decompressed to detect a compression
 _CACHE_VERSION = 2
 _CACHE_SHAPE = {
@@ -240,6 +253,20 @@ def _compression(file: str) -> str:
     return ""
 
 
+def _described(file: str, compression: str) -> str:
+    """Returns what a file is that has no record."""
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if not head:
+        return "it is empty"
+    if compression:
+        return f"it is compressed ({compression.lower()}), but what is in it are no TFRecords"
+    found = [name for begin, name in _OTHERS.items() if head.startswith(begin)]
+    if found:
+        return f"it is {found[0]}, which is not read; unpack it, or write TFRecords of it"
+    return "it is damaged in its first record, or no TFRecord file"
+
+
 def _keys(files: Sequence[str], compressions: list[str]) -> tuple[str, str]:
     """Returns the names of the features, from the first record with known ones."""
     first = None
@@ -253,8 +280,9 @@ def _keys(files: Sequence[str], compressions: list[str]) -> tuple[str, str]:
         if first:
             break
     if not first:
+        others = " or the other files" * (len(files) > 1)
         raise ValueError(
-            f"There is no record in {files[0]}{' or the other files' * (len(files) > 1)}."
+            f"There is no record in {files[0]}{others}: {_described(files[0], compressions[0])}."
         )
     features = ", ".join(sorted(first[1]))
     there = f"have the features {features}" if features else "are no tf.train.Example"

@@ -134,11 +134,32 @@ def test_a_split_that_is_not_used_is_said(tmp_path, caplog):
         (("train/cat", "Train/cat", "test/cat"), "Train and train in .* of the train split"),
         (("train", "test"), "no folders in them"),
         (("data/cat", "data/dog"), r"has 1 folders\. Did you mean .*/data\?"),
+        # As an archive with a folder in each folder is unpacked.
+        (
+            ("seg_train/seg_train/cat", "seg_test/seg_test/cat", "seg_pred/seg_pred"),
+            "seg_train, seg_test of .* have the names of splits, but not the same folders",
+        ),
     ],
 )
 def test_folders_whose_classes_are_not_clear(tmp_path, folders, message):
     with pytest.raises(ValueError, match=message):
         load_source(f"folder:{put_classes(tmp_path, *folders, count=1)}")
+
+
+@pytest.mark.parametrize("beside", ["seg_pred", "seg_pred/images"])
+def test_folders_beside_splits_with_longer_names_do_not_make_classes_of_them(
+    tmp_path, caplog, beside
+):
+    put_classes(put_splits(tmp_path, "seg_train", "seg_test"), beside)
+    source = load_source(f"folder:{tmp_path}")
+    assert (source.class_names, source.train_examples) == (("cat", "dog"), 12)
+    assert "1 folders beside those of the splits (seg_pred)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder: ", "tfrecord:"])
+def test_a_path_has_to_be_given(name):
+    with pytest.raises(ValueError, match="must have a path after '(folder|tfrecord):', such as"):
+        load_source(name)
 
 
 def test_classes_may_be_called_as_splits_are_and_have_folders_within(tmp_path):

@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import io
+import lzma
 import os
 
 import numpy as np
@@ -203,8 +206,26 @@ def test_what_the_files_lack(tmp_path):
     ):
         load_source(f"tfrecord:{tmp_path}/odd")
     write(tmp_path / "odd" / "train", [])
-    with pytest.raises(ValueError, match="There is no record in"):
+    with pytest.raises(ValueError, match="There is no record in .*/odd/train: it is empty"):
         load_source(f"tfrecord:{tmp_path}/odd")
+
+
+@pytest.mark.parametrize(
+    ("pack", "what"),
+    [
+        (bz2.compress, "it is a bzip2 file, which is not read; unpack it"),
+        (lzma.compress, "it is an xz file, which is not read"),
+        (lambda data: gzip.compress(gzip.compress(data)), r"it is compressed \(gzip\), but what"),
+        (lambda data: b"PAR1" + data, "it is a Parquet file"),
+        (lambda data: data[:-3], "it is damaged in its first record, or no TFRecord file"),
+    ],
+)
+def test_a_file_without_a_record_is_said_to_be_what_it_is(tmp_path, pack, what):
+    for split in ("train", "test"):
+        write(tmp_path / split, [example(0)])
+        (tmp_path / split).write_bytes(pack((tmp_path / split).read_bytes()))
+    with pytest.raises(ValueError, match=f"There is no record in .*/train: {what}"):
+        load_source(f"tfrecord:{tmp_path}")
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
