@@ -148,8 +148,8 @@ def os_errors(path: str | os.PathLike) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         number = numbers.get(type(error), errno.EIO)
-        # Without the node of a graph that TensorFlow puts first.
-        message = re.sub(r"^\{\{.*?\}\}", "", error.message)
+        # Without the node of a graph that TensorFlow puts first, and the operation it puts last.
+        message = re.sub(r"^\{\{.*?\}\}|\[Op:\w*\]( name:.*)?$", "", error.message)
         raise OSError(number, " ".join(message.split()), str(path)) from error
 
 

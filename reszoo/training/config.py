@@ -504,6 +504,10 @@ def _something_to_record(values):
         ) from error
 
 
+def _has_schedule(name):
+    return lambda values: values["schedule.name"] == name
+
+
 RULES = (
     _options_of_the_model,
     _as_many_means_as_deviations,
@@ -513,3 +517,66 @@ RULES = (
     _steps_to_fall_at,
     _something_to_record,
 )
+
+# Fields that only do something where another has some value: their names, or the beginning that
+# they share; that value, in words; and whether it is so.
+CONDITIONS = (
+    ("crop.", "data.crop=True", lambda values: values["data.crop"]),
+    (
+        "data.corrupt_images",
+        'a data set "folder:" or "tfrecord:"',
+        lambda values: values["data.name"].startswith(("folder:", "tfrecord:")),
+    ),
+    (
+        "augmentation.rand_augment_strength",
+        "augmentation.rand_augment",
+        lambda values: values["augmentation.rand_augment"] > 0,
+    ),
+    (
+        "loss.target_threshold",
+        'loss.name="binary_crossentropy"',
+        lambda values: values["loss.name"] == "binary_crossentropy",
+    ),
+    *(
+        (f"schedule.{field}", f'schedule.name="{name}"', _has_schedule(name))
+        for field, name in (("boundaries", "step"), ("factor", "step"), ("power", "polynomial"))
+    ),
+    (
+        "recording.statistics",
+        "recording.every_steps",
+        lambda values: values["recording.every_steps"] > 0,
+    ),
+    *(
+        (
+            f"nonfinite.{field}",
+            'nonfinite.action="roll_back"',
+            lambda values: values["nonfinite.action"] == "roll_back",
+        )
+        for field in ("rate_factor", "roll_backs")
+    ),
+)
+
+
+def without_effect(config: ConfigDict) -> list[str]:
+    """Returns the fields that are not at their defaults, but do nothing in this configuration.
+
+    Args:
+        config: What `checked` returned.
+
+    Returns:
+        The fields with their values, and what each would need.
+
+    Example:
+
+    >>> fields = {"data": {"name": "digits"}, "model": {"name": "resnet18"}}
+    >>> fields |= {"optimizer": {"learning_rate": 0.1}, "schedule": {"power": 2.0}}
+    >>> without_effect(checked(ConfigDict(fields)))
+    ['schedule.power=2.0 (needs schedule.name="polynomial")']
+    """
+    values = flat(config.to_dict())
+    return [
+        f"{name}={value!r} (needs {needed})"
+        for name, value in values.items()
+        for beginning, needed, holds in CONDITIONS
+        if name.startswith(beginning) and value != FIELDS[name].default and not holds(values)
+    ]

@@ -51,9 +51,12 @@ def as_run_errors(workdir: Path | StoredPath) -> Iterator[None]:
     except FAILURES as error:
         if _is_sign_of_a_lost_worker(error):
             raise RunError(in_one_line(error)) from error
+        # A file that was open already when the disk was full has no name in the error.
+        is_nameless = isinstance(error, OSError) and error.errno and not error.filename
+        where = f", in {workdir}" if is_nameless else ""
         raise RunError(
-            f"{in_one_line(error).rstrip('.')}. What was saved is intact; run the same command "
-            f"again to go on.{_where_it_was(error, workdir)}"
+            f"{in_one_line(error).rstrip('.')}{where}. What was saved is intact; run the same "
+            f"command again to go on.{_where_it_was(error, workdir)}"
         ) from error
 
 
@@ -76,7 +79,7 @@ def in_one_line(error: BaseException) -> str:
         )
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
     if isinstance(error, tf.errors.OpError):
-        text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:\w*\]|\(\d+\) ", "", text)
+        text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:\w*\](?: name:.*)?|\(\d+\) ", "", text)
         text = re.sub(r"^\d+ root error\(s\) found\.", "", text.strip())
         text = re.split(
             r"\n\s*(?:Traceback|Original stack trace|Detected at node)|\n\n", text.strip()

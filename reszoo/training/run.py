@@ -19,7 +19,7 @@ from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.callbacks.create import create_callbacks
 from reszoo.training.callbacks.guards import BestEpoch, HeldWorkdir, last_good
 from reszoo.training.checkpoint_files import BEST_FILE
-from reszoo.training.config import checked, complete, flat
+from reszoo.training.config import checked, complete, flat, without_effect
 from reszoo.training.confusion import (
     CONFUSION_FILE,
     ConfusionCounts,
@@ -275,6 +275,7 @@ def prepare(config: ConfigDict, workdir: str | Path) -> Run:
     with _no_directory_left(workdir):
         _check_writable(workdir)
         _check_same_run(identity_of(config), workdir)  # soon; it counts once nobody else writes
+        _warn_of_no_effect(config)
         _make_reproducible(config)
         pipeline = create_pipeline(config)
         check_same_run(strategy, flat(config.to_dict()), pipeline.source.digest)
@@ -387,6 +388,12 @@ def _holds_something(path):
     return path.exists() and len(path.read_bytes()) > 0
 
 
+def _warn_of_no_effect(config):
+    fields = without_effect(config)
+    if fields:
+        logging.warning("%d field(s) have no effect: %s.", len(fields), ", ".join(fields))
+
+
 def _make_reproducible(config):
     keras.config.set_dtype_policy(config.dtype)
     keras.utils.set_random_seed(config.seed)
@@ -397,14 +404,16 @@ def _make_reproducible(config):
 
 @contextlib.contextmanager
 def _no_directory_left(workdir):
-    """Deletes a work directory that was made for a run that is refused or interrupted."""
-    was_there = os.path.exists(workdir)
+    """Deletes the directories that were made for a run that is refused or interrupted."""
+    made = []
+    if not is_stored(workdir):
+        made = [path for path in (workdir, *workdir.parents) if not os.path.exists(path)]
     try:
         yield
     except BaseException:
-        if not was_there and not is_stored(workdir):
-            with contextlib.suppress(OSError):  # there is something in it
-                workdir.rmdir()
+        with contextlib.suppress(OSError):  # there is something in it
+            for path in made:
+                path.rmdir()
         raise
 
 

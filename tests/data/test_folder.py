@@ -158,7 +158,7 @@ def test_folders_beside_splits_with_longer_names_do_not_make_classes_of_them(
 
 @pytest.mark.parametrize("name", ["folder:", "folder: ", "tfrecord:"])
 def test_a_path_has_to_be_given(name):
-    with pytest.raises(ValueError, match="must have a path after '(folder|tfrecord):', such as"):
+    with pytest.raises(ValueError, match=r"must have a path after '(folder|tfrecord):', such as"):
         load_source(name)
 
 

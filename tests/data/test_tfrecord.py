@@ -206,7 +206,7 @@ def test_what_the_files_lack(tmp_path):
     ):
         load_source(f"tfrecord:{tmp_path}/odd")
     write(tmp_path / "odd" / "train", [])
-    with pytest.raises(ValueError, match="There is no record in .*/odd/train: it is empty"):
+    with pytest.raises(ValueError, match=r"There is no record in .*/odd/train: it is empty"):
         load_source(f"tfrecord:{tmp_path}/odd")
 
 

@@ -224,7 +224,8 @@ IMAGE_IS_GONE = tf.errors.NotFoundError(
     None,
     None,
     "{{function_node __wrapped__IteratorGetNext_output_types_2_device_/job:localhost}} "
-    "photos/cat/3.jpg; No such file or directory\n\t [[{{node ReadFile}}]] [Op:IteratorGetNext]",
+    "photos/cat/3.jpg; No such file or directory\n\t [[{{node ReadFile}}]] "
+    "[Op:IteratorGetNext] name: ",
 )
 
 
@@ -240,6 +241,7 @@ IMAGE_IS_GONE = tf.errors.NotFoundError(
             OSError(errno.EIO, "Input/output error", "a.png"),
             "Input/output error: 'a.png'. What was",
         ),
+        (OSError(errno.ENOSPC, "No space left"), "[Errno 28] No space left, in /"),
     ],
 )
 def test_a_failure_from_outside_is_one_line_that_names_where_it_was(tmp_path, error, text):

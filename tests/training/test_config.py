@@ -22,6 +22,7 @@ from reszoo.ranges import (
 )
 from reszoo.training import evaluate_run, export_run, predict_run, prepare
 from reszoo.training.config import (
+    CONDITIONS,
     FIELDS,
     OF_THE_MODEL,
     REQUIRED,
@@ -30,7 +31,9 @@ from reszoo.training.config import (
     complete,
     flat,
     markdown_table,
+    without_effect,
 )
+from reszoo.training.config_file import read_config
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -279,6 +282,39 @@ def test_whatever_is_done_with_a_run_checks_its_configuration_before_anything_is
         with pytest.raises(ValueError, match=f"{name} must be a number"):
             call(config_of(**{name: value}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+NEEDED = {
+    "crop.max_ratio": (2.0, {"data.crop": True, "data.image_size": 8}),
+    "data.corrupt_images": (3, {"data.name": "folder:photos"}),
+    "augmentation.rand_augment_strength": (0.2, {"augmentation.rand_augment": 2}),
+    "loss.target_threshold": (0.3, {"loss.name": "binary_crossentropy"}),
+    "schedule.boundaries": ((3, 4), {"schedule.name": "step"}),
+    "schedule.factor": (0.3, {"schedule.name": "step", "schedule.boundaries": (3,)}),
+    "schedule.power": (2.0, {"schedule.name": "polynomial"}),
+    "recording.statistics": (("weights",), {"recording.every_steps": 1}),
+    "nonfinite.roll_backs": (1, {"nonfinite.action": "roll_back"}),
+    "nonfinite.rate_factor": (0.1, {"nonfinite.action": "roll_back"}),
+}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_field_without_effect_is_found_until_what_it_needs_is_given(name):
+    value, needed = NEEDED[name]
+    given = {"recording.every_steps": 0, name: value}
+    (found,) = without_effect(checked(config_of(**given)))
+    assert found.startswith(f"{name}={value!r} (needs ")
+    assert not without_effect(checked(config_of(**given | needed)))
+
+
+def test_every_condition_is_of_a_field_that_is_tried():
+    for beginning, _, _ in CONDITIONS:
+        assert any(name.startswith(beginning) for name in NEEDED), beginning
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.name)
+def test_no_field_of_the_configurations_is_without_effect(path):
+    assert without_effect(read_config(str(path))) == []
 
 
 def test_a_configuration_is_not_changed_by_a_check():

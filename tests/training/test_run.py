@@ -225,8 +225,16 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
 )
 def test_bad_configurations(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        prepare(tiny_config(**changes), tmp_path / "run")
-    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+        prepare(tiny_config(**changes), tmp_path / "several" / "deep" / "run")
+    assert not any(tmp_path.iterdir())
+
+
+def test_fields_that_have_no_effect_are_named(tmp_path, caplog):
+    prepare(tiny_config(**{"schedule.power": 2.0, "crop.min_area": 0.5}), tmp_path).lock.release()
+    assert (
+        "2 field(s) have no effect: crop.min_area=0.5 (needs data.crop=True), schedule.power=2.0 "
+        '(needs schedule.name="polynomial").'
+    ) in caplog.text
 
 
 def test_the_default_run_may_be_cut_to_one_epoch(tmp_path):
