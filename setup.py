@@ -55,6 +55,7 @@ setup(
             "mlxtend>=0.23",
             "onnxruntime>=1.23",
             "playwright>=1.50",
+            "pyright>=1.1.400",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.15",
