@@ -8,7 +8,7 @@ of five runs; 6.61% in the mean).
 
 The paper's recipe: batches of 128; a rate of 0.1, divided by 10 after 32,000 and 48,000 of 64,000
 steps; 4 pixels of padding, crops and flips; weight decay 1e-4; shortcuts without parameters.
-Otherwise than there,
+Differences from the paper:
 
 - 64,350 steps are trained, which are 165 whole epochs;
 - the mean of each channel is subtracted, where the paper subtracts that of each pixel;
@@ -29,10 +29,11 @@ def get_config(depth: str = "20") -> ConfigDict:
     """Returns the configuration of the run.
 
     Args:
-        depth: Number of layers, as text.
+        depth: Number of layers, as a string.
     """
     if depth not in map(str, DEPTHS):
-        raise ValueError(f"The depth is one of {', '.join(map(str, DEPTHS))}, but got {depth!r}.")
+        depths = ", ".join(map(str, DEPTHS))
+        raise ValueError(f"The depth must be one of {depths}, but got {depth!r}.")
     config = ConfigDict()
 
     config.data = ConfigDict()

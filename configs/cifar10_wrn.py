@@ -7,8 +7,8 @@ Komodakis 2016).
 
 The paper's recipe (section 3): batches of 128; Nesterov momentum; a rate of 0.1, divided by 5 after
 60, 120 and 160 of 200 epochs; weight decay 5e-4; flips, and crops of images padded by 4 pixels;
-channels normalized by mean and deviation. Otherwise than there, padding is black rather than
-reflected, and weight decay is decoupled and leaves scales and offsets alone: an L2 penalty of 5e-4
+channels normalized by mean and deviation. Differences: padding is black rather than reflected,
+and weight decay is decoupled and leaves scales and offsets alone: an L2 penalty of 5e-4
 under a momentum of 0.9 is a decay of 5e-4 / (1 - 0.9) = 5e-3.
 """
 

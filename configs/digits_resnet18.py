@@ -20,16 +20,16 @@ def get_config() -> ConfigDict:
     config.data.image_size = 16  # pixels; the scans have 8
     config.data.shift_pixels = 1
     config.data.flip = False  # a mirrored digit is no digit
-    config.data.crop = False  # whether photos are cut as `crop` says
-    config.data.mean = ()  # of each channel, which the model subtracts; (): it does not
-    config.data.std = ()  # of each channel, which it then divides by
-    config.data.corrupt_images = 0  # images of a folder or of TFRecords that may be unreadable
+    config.data.crop = False  # whether photos are cropped, with the options of `crop`
+    config.data.mean = ()  # of each channel, subtracted by the model; (): none
+    config.data.std = ()  # of each channel, by which the model divides; (): none
+    config.data.corrupt_images = 0  # the most unreadable images of a folder or of TFRecord files
 
     config.crop = ConfigDict()
-    config.crop.min_area = 0.08  # of the random part that a training image is
-    config.crop.max_ratio = 4 / 3  # of its sides
-    config.crop.test_share = 0.875  # of the shorter side of a test image, in its middle
-    config.crop.test_image_size = 0  # pixels; 0: that of training
+    config.crop.min_area = 0.08  # share of the image, of a random crop for training
+    config.crop.max_ratio = 4 / 3  # of its width to its height
+    config.crop.test_share = 0.875  # side of the central crop over the shorter side of a test image
+    config.crop.test_image_size = 0  # pixels; 0: the size of training images
 
     config.augmentation = ConfigDict()  # of the training images; 0: none
     config.augmentation.label_smoothing = 0.0
@@ -44,13 +44,13 @@ def get_config() -> ConfigDict:
     config.model.stem = "cifar"
     config.model.width = 16
     config.model.shortcut = "projection"
-    config.model.weights = ""  # what it starts from: anything that `reszoo.load_weights` takes
+    config.model.weights = ""  # initial weights: any source of `reszoo.load_weights`
     config.model.frozen = False  # whether only the last layer is trained
 
     config.loss = ConfigDict()
     config.loss.name = "categorical_crossentropy"  # or "binary_crossentropy"
     config.loss.class_weights = ()  # or ("balanced",), or a number for each class
-    config.loss.target_threshold = 0.0  # share of a mixed label that counts as right, for binary
+    config.loss.target_threshold = 0.0  # share of a mixed label that counts as 1, for binary
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # or "adamw", "lamb", "muon"
@@ -58,42 +58,42 @@ def get_config() -> ConfigDict:
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-3
     config.optimizer.warmup_epochs = 1.0
-    config.optimizer.clip_norm = 0.0  # 0: never
+    config.optimizer.clip_norm = 0.0  # 0: none
     config.optimizer.ema_momentum = 0.0  # of the averaged weights; 0: none
-    config.optimizer.accumulation_steps = 1  # batches an update
+    config.optimizer.accumulation_steps = 1  # batches per update
 
     config.schedule = ConfigDict()
     config.schedule.name = "cosine"  # or "polynomial", "step"
     config.schedule.boundaries = ()  # steps, for "step"
-    config.schedule.factor = 0.1  # at each of them
+    config.schedule.factor = 0.1  # of the rate, at each boundary
     config.schedule.power = 1.0  # for "polynomial"
 
     config.recording = ConfigDict()
     config.recording.every_steps = 10  # 0: off
-    config.recording.statistics = ("paths", "weights")  # docs/statistics.md names the others
+    config.recording.statistics = ("paths", "weights")  # other sets: docs/statistics.md
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every_steps = 0  # beside one after every epoch; 0: none
+    config.checkpoint.every_steps = 0  # besides one after every epoch; 0: none
     config.checkpoint.keep = 2
 
     config.best = ConfigDict()
     config.best.figure = "val_accuracy"  # or "val_loss"
-    config.best.patience = 0  # epochs without a better one before the run ends; 0: never
+    config.best.patience = 0  # epochs without improvement before the run ends; 0: no limit
 
-    config.tensorboard = ConfigDict()  # beside the losses and rates
-    config.tensorboard.examples = True  # training images, as the model sees them
+    config.tensorboard = ConfigDict()  # besides the metrics
+    config.tensorboard.examples = True  # training images, as the model's input
     config.tensorboard.graph = True
-    config.tensorboard.confusion_every_epochs = 0  # beside the one at the end; 0: none
-    config.tensorboard.profile_steps = ()  # first and end of a profile; (): none
+    config.tensorboard.confusion_every_epochs = 0  # besides the one at the end; 0: none
+    config.tensorboard.profile_steps = ()  # first step, and the step after the last; (): none
 
     config.nonfinite = ConfigDict()  # when the loss is not a finite number
     config.nonfinite.action = "stop"  # or "roll_back" to the last checkpoint
     config.nonfinite.rate_factor = 0.5  # of the learning rate, after a roll-back
-    config.nonfinite.roll_backs = 3  # then stop
+    config.nonfinite.roll_backs = 3  # the most; the next one stops the run
 
     config.loggers = ()  # or ("wandb",), ("mlflow",), ("wandb", "mlflow")
     config.strategy = "auto"  # or "cpu", "gpu", "mirrored", "multi_worker", "tpu"
-    config.steps_per_loop = 1  # at most, before the devices come back to the host
+    config.steps_per_loop = 1  # the most steps before the devices return to the host
     config.epochs = 12
     config.batch_size = 64
     config.seed = 0

@@ -1,15 +1,15 @@
-r"""A ResNet-50 that knows ImageNet, trained on a folder of photos, one folder a class.
+r"""Fine-tuning of an ImageNet ResNet-50 on a folder of photos, one folder per class.
 
     pip install -e ".[weights]"
     python train.py --config=configs/finetune_folder.py --workdir=runs/photos \
         --config.data.name=folder:PATH
 
-Not run here: the weights have to be downloaded. The same path, from weights of a small network in a
-file, is run by tests/training/test_run.py.
+Not run here: the weights have to be downloaded. tests/training/test_run.py does the same with the
+weights of a small network in a file.
 
 The last layer is new, for the folder's classes. `--config.model.frozen=True` trains that layer
-alone, which is quicker and often enough for a few hundred photos; the rate may then be 0.1. With
-classes of differing size, `config.loss.class_weights = ("balanced",)` makes each matter as much.
+alone, which is faster and often sufficient for a few hundred photos; the rate may then be 0.1. For
+classes of different sizes, `config.loss.class_weights = ("balanced",)` gives them equal weight.
 """
 
 from ml_collections import ConfigDict
@@ -24,12 +24,12 @@ def get_config() -> ConfigDict:
     config.data.image_size = 224  # pixels
     config.data.crop = True
     config.data.flip = True
-    config.data.mean = (0.485, 0.456, 0.406)  # what the weights were trained with
+    config.data.mean = (0.485, 0.456, 0.406)  # those that the weights were trained with
     config.data.std = (0.229, 0.224, 0.225)
     config.data.corrupt_images = 0
 
     config.crop = ConfigDict()
-    config.crop.min_area = 0.35  # of a photo; the objects of a small set should stay in view
+    config.crop.min_area = 0.35  # of a photo, so that crops of a small data set show the object
 
     config.augmentation = ConfigDict()
     config.augmentation.label_smoothing = 0.1

@@ -6,9 +6,9 @@ Not run here. torchvision publishes 69.758% top-1 and 89.078% top-5 (its weights
 ResNet-18) for its recipe (references/classification): batches of 256; a rate of 0.1, divided by 10
 every 30 of 90 epochs; momentum 0.9; weight decay 1e-4; random-resized crops and flips.
 
-Otherwise than there, momentum is Nesterov's, and weight decay is decoupled and leaves scales and
-offsets alone: an L2 penalty of 1e-4 under a momentum of 0.9 is a decay of 1e-4 / (1 - 0.9) = 1e-3.
-Where the data set comes from: see `imagenet_resnet50.py`.
+Differences: momentum is Nesterov's, and weight decay is decoupled and leaves scales and offsets
+alone: an L2 penalty of 1e-4 under a momentum of 0.9 is a decay of 1e-4 / (1 - 0.9) = 1e-3.
+For the source of the data set see `imagenet_resnet50.py`.
 """
 
 from ml_collections import ConfigDict

@@ -8,13 +8,13 @@ MODEL_GARDEN.md; configs/experiments/image_classification/imagenet_resnet50_tpu.
 0.1; weight decay 1e-4; bfloat16. For fewer devices give a smaller batch and rate,
 `--config.batch_size=256 --config.optimizer.learning_rate=0.1`, and boundaries to match.
 
-Otherwise than there, momentum is Nesterov's, the labels are 1,000 rather than 1,001, and weight
-decay is decoupled and leaves biases, scales and offsets alone: an L2 penalty of 1e-4 under a
-momentum of 0.9 is a decay of 1e-4 / (1 - 0.9) = 1e-3.
+Differences: momentum is Nesterov's, the labels are 1,000 rather than 1,001, and weight decay is
+decoupled and leaves biases, scales and offsets alone: an L2 penalty of 1e-4 under a momentum of 0.9
+is a decay of 1e-4 / (1 - 0.9) = 1e-3.
 
-The data set has to be there, as `tfds` prepares it (https://www.tensorflow.org/datasets/catalog/
-imagenet2012 says where its archives go), or as TFRecord files of Model Garden:
-`--config.data.name=tfrecord:gs://BUCKET/imagenet`.
+The data set must be on disk, either prepared by TensorFlow Datasets (its archives go where
+https://www.tensorflow.org/datasets/catalog/imagenet2012 says), or as TFRecord files of Model
+Garden: `--config.data.name=tfrecord:gs://BUCKET/imagenet`.
 """
 
 from ml_collections import ConfigDict

@@ -4,14 +4,14 @@
 
 Not run here. Published: 78.1% top-1 (Wightman et al. 2021). The procedure: LAMB at a rate of 0.008
 with weight decay 0.02; batches of 2,048; 5 epochs of warmup, then cosine; binary cross entropy;
-mixup 0.1 and CutMix 1.0, one of them each batch; RandAugment of 2 operations, magnitude 6; images
+mixup 0.1 and CutMix 1.0, one of them per batch; RandAugment of 2 operations, magnitude 6; images
 of 160 pixels, tested at 224 with 0.95 of the shorter side.
 
-Otherwise than there, RandAugment is Keras's, whose strength is on another scale: 0.2 turns images
-by up to 72 degrees (magnitude 6: by 18), shears and shifts them by up to 0.2 (by 0.18 and 0.27) and
+Differences: RandAugment is Keras's, whose strength is on another scale: 0.2 rotates images by up to
+72 degrees (magnitude 6: by 18), shears and shifts them by up to 0.2 (by 0.18 and 0.27) and
 changes their colours by up to 0.2 (by 0.54). Images are resized bilinearly rather than bicubically,
-and of a mixed label every class with a share above 0.2 counts as right.
-Where the data set comes from: see `imagenet_resnet50.py`.
+and every class with a share of a mixed label above 0.2 counts as 1.
+For the source of the data set see `imagenet_resnet50.py`.
 """
 
 from ml_collections import ConfigDict

@@ -101,7 +101,7 @@ def test_the_depth_of_a_cifar_network():
     assert [config.model.name for config in configs.values()] == ["resnet20", "resnet110"]
     assert [config.optimizer.warmup_epochs for config in configs.values()] == [0.0, 1.0]
     assert configs["20"].epochs * 390 == 64_350
-    with pytest.raises(ValueError, match="The depth is one of 20, 32, 44, 56, 110, but got '19'"):
+    with pytest.raises(ValueError, match="must be one of 20, 32, 44, 56, 110, but got '19'"):
         load("cifar10_resnet", "19")
 
 

@@ -153,7 +153,7 @@ def test_an_argument_follows_a_colon(write):
     depth = str(ROOT / "configs" / "cifar10_resnet.py")
     assert read_config(f"{depth}:56").model.name == "resnet56"
     assert refused(f"{depth}:19").endswith(
-        "ValueError: The depth is one of 20, 32, 44, 56, 110, but got '19'."
+        "ValueError: The depth must be one of 20, 32, 44, 56, 110, but got '19'."
     )
     with_colon = write(GOOD, "a:b.py")
     assert read_config(with_colon).model.name == "resnet18"
