@@ -1,4 +1,15 @@
-"""Residual networks for Keras and TensorFlow, with the gradient of each path recorded."""
+"""Residual networks for Keras and TensorFlow, with the gradient of each path recorded.
+
+- `layers`, `models`: residual blocks, and the networks of the papers
+- `gradients`: the recorder, its log and its alarms
+- `data`, `training`, `train`: sources of images, runs, and the command line
+- `tensorboard`, `report`: the page Gradient Flow, and reports of finished runs
+- `files`, `json_files`, `log_header`: paths on disks and object stores, JSON, the header of a log
+- `ranges`: ranges of arguments and fields of a configuration
+- `names`, `figure_text`: names in terminals, tables and figures
+- `distribution`: the process that writes
+- `keras_internals`: names of Keras and TensorFlow that are not public
+"""
 
 import importlib
 from typing import Any

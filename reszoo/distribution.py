@@ -1,4 +1,4 @@
-"""The process that writes, of several."""
+"""Choice of the process that writes logs and checkpoints."""
 
 import tensorflow as tf
 
@@ -7,10 +7,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether this process is the one that writes logs and checkpoints.
 
     Args:
-        strategy: The strategy that it trains under.
-
-    Returns:
-        `True` also where there is but one process.
+        strategy: The strategy of the training; a single process always writes.
 
     Example:
 

@@ -1,8 +1,7 @@
 """Command line of a run: `python -m reszoo.train --config=digits_resnet18 --workdir=DIR`.
 
 The configuration is a Python file, or the name of a recipe that comes with the package. Any field
-of it can be set: `--config.epochs=3`. Running again in the same work directory goes on where the
-last run stopped.
+of it can be set: `--config.epochs=3`. The same command resumes a run that was stopped.
 """
 
 import contextlib
@@ -10,6 +9,8 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -24,22 +25,22 @@ _FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", flags=re.DOTALL)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the configuration that the flags give.
+    """Trains, evaluates, exports or predicts, as the flags say.
 
     Args:
-        argv: The program, then fields of the configuration with their texts, `name=text`.
+        argv: The program, then fields of the configuration as `name=text`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with _interrupts_end_it_at_once():
-            # Not at the top: a mistyped flag should not have to wait for TensorFlow.
+            # Imported here, so that an error in a flag does not wait for TensorFlow.
             from reszoo import training
         _run(training, [tuple(field.split("=", 1)) for field in argv[1:]])
     except KeyboardInterrupt:
         _fail(STOPPED)
 
 
-def _run(training, fields):
+def _run(training: Any, fields: list[tuple[str, ...]]) -> None:
     try:
         config, workdir = training.read_config(_CONFIG.value, fields), _WORKDIR.value
         if _MODE.value == "train":
@@ -55,10 +56,10 @@ def _run(training, fields):
 
 
 @contextlib.contextmanager
-def _interrupts_end_it_at_once():
-    """Ends the program at an interrupt: an import would make an error of its own of it."""
+def _interrupts_end_it_at_once() -> Iterator[None]:
+    """Ends the program at an interrupt, which an import would turn into another error."""
 
-    def end(number, frame):
+    def end(number: int, frame: Any) -> None:
         print(f"train.py: {STOPPED}", file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -72,7 +73,7 @@ def _interrupts_end_it_at_once():
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Returns the program and what is set of the configuration, or ends it with one line."""
+    """Returns the program and the fields on the command line; an error is one line."""
     try:
         rest, fields = _without_fields(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
         rest = flags.FLAGS(rest)
@@ -89,7 +90,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     return [*rest, *fields]
 
 
-def _without_fields(argv):
+def _without_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the arguments without `--config.NAME=TEXT`, and those as `NAME=TEXT`."""
     rest, fields, arguments = [], [], list(argv)
     while arguments:
@@ -107,7 +108,7 @@ def _without_fields(argv):
     return rest, fields
 
 
-def _fail(reason):
+def _fail(reason: object) -> NoReturn:
     sys.exit(f"train.py: {' '.join(str(reason).split())}")
 
 

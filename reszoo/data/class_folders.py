@@ -60,18 +60,17 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, Path]:
 
 
 def _by_words(root: Path, nested: list[str], number: int) -> dict[str, list[str]]:
-    """Returns folders by the words in their names, as `seg_train` and `seg_test` have them.
+    """Returns the folders of splits by words in their names, such as `seg_train` and `seg_test`.
 
-    Without others beside them the words are enough; otherwise the folders have to hold the same
-    classes, for a class may be called `steam_train`.
+    Beside other folders they must have the same classes, since a class may be called `steam_train`.
     """
     by_role = _by_role(nested, roles_within)
     tested = tested_role(by_role)
     is_all = sum(map(len, by_role.values())) == number
-    if "train" not in by_role or not (tested or is_all):
+    if "train" not in by_role:
         return {}
-    if is_all:
-        return by_role
+    if is_all or not tested:
+        return by_role if is_all else {}
     both = [*by_role["train"], *by_role[tested]]
     if len({frozenset(_folders(root / name)) for name in both}) > 1:
         raise ValueError(
