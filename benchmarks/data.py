@@ -29,7 +29,7 @@ from timing import CLOCKS, machine, quartiles, seconds_of
 
 from reszoo.training.config import complete
 from reszoo.training.network import create_network
-from reszoo.training.run import create_pipeline
+from reszoo.training.pipeline import create_pipeline
 from reszoo.training.steps import train_step
 
 

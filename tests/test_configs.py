@@ -62,7 +62,7 @@ def test_a_narrow_run_of_each_configuration(name, photos, tmp_path, monkeypatch)
         run.train()
     [line] = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["step"] >= 1
-    assert run.model_file.exists()
+    assert run.results.model_file.exists()
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS])

@@ -1,4 +1,4 @@
-"""Averaged weights: what a run with an exponential moving average tests and saves."""
+"""Averaged weights: those that are tested and saved where the optimizer averages them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,9 +14,6 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Gives a model the averages of its weights, for as long as the context lasts.
 
     Without `use_ema` in its optimizer the model stays as it is.
-
-    Args:
-        model: A compiled model.
 
     Example:
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def place_of(path: Path | StoredPath) -> tuple[int, int]:
     Args:
         path: A file of `step_files`.
     """
-    epoch, batch = _NAME.fullmatch(path.name).groups()
+    _, epoch, batch = path.name.removesuffix(".npz").split("-")
     return int(epoch), int(batch)
 
 
@@ -58,12 +59,12 @@ def step_files(directory: Path | StoredPath) -> list[Path | StoredPath]:
     return sorted(files, key=place_of)
 
 
-def write_arrays(path: Path | StoredPath, arrays: Mapping[str, np.ndarray | str]) -> None:
+def write_arrays(path: Path | StoredPath, arrays: Mapping[str, Any]) -> None:
     """Writes a checkpoint, which appears under its name only when it is whole and on the disk.
 
     Args:
         path: The file.
-        arrays: What it holds.
+        arrays: What it holds: arrays and texts.
 
     Raises:
         OSError: If it cannot be written; what was there before is intact.
@@ -80,9 +81,6 @@ def write_arrays(path: Path | StoredPath, arrays: Mapping[str, np.ndarray | str]
 def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
     """Returns what a checkpoint holds.
 
-    Args:
-        path: The file.
-
     Raises:
         DamagedError: If it is not what was written.
         ValueError: If it cannot be read for a reason that can be mended.
@@ -98,7 +96,7 @@ def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
         raise DamagedError(f"The checkpoint {path} is damaged: {error}.") from error
 
 
-def _content(path):
+def _content(path: Path | StoredPath) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -109,11 +107,7 @@ def _content(path):
 
 
 def move_aside(path: Path | StoredPath) -> Path | StoredPath:
-    """Gives a file a name under which nothing looks for it, and returns that.
-
-    Args:
-        path: The file.
-    """
+    """Gives a file a name under which nothing looks for it, and returns that."""
     names = (f"{path.name}.aside{number or ''}" for number in range(10**6))
     aside = next(other for name in names if not (other := path.parent / name).exists())
     if is_stored(path):

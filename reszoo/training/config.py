@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -372,11 +372,11 @@ def markdown_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _plain(config):
+def _plain(config: Any) -> dict[str, Any]:
     """Returns a configuration as a dictionary."""
     if not hasattr(config, "to_dict"):
         raise ValueError(
@@ -401,7 +401,7 @@ def _given(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(name), value
 
 
-def _nested(values):
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     nested = {}
     for name, value in values.items():
         section, _, field = name.rpartition(".")
@@ -412,11 +412,11 @@ def _nested(values):
     return nested
 
 
-def _fields_of(section):
+def _fields_of(section: str) -> list[str]:
     return [name.split(".")[1] for name in FIELDS if name.startswith(f"{section}.")]
 
 
-def _advice(name):
+def _advice(name: str) -> str:
     section, _, leaf = name.rpartition(".")
     elsewhere = [field for field in FIELDS if field.rpartition(".")[2] == leaf]
     if near := elsewhere or _near(name, section, leaf):
@@ -425,18 +425,18 @@ def _advice(name):
     return f"{section if section in SECTIONS else 'A configuration'} has {', '.join(names)}."
 
 
-def _near(name, section, leaf):
+def _near(name: str, section: str, leaf: str) -> list[str]:
     if section in SECTIONS:
         near = difflib.get_close_matches(leaf, _fields_of(section), cutoff=0.7)
         return [f"{section}.{field}" for field in near]
     return difflib.get_close_matches(name, [*FIELDS, *SECTIONS], cutoff=0.7)
 
 
-def _without_section():
+def _without_section() -> list[str]:
     return [name for name in FIELDS if "." not in name]
 
 
-def _as_many_means_as_deviations(values):
+def _as_many_means_as_deviations(values: Mapping[str, Any]) -> None:
     mean, std = values["data.mean"], values["data.std"]
     if len(mean) != len(std):
         raise ValueError(
@@ -445,7 +445,7 @@ def _as_many_means_as_deviations(values):
         )
 
 
-def _size_of_crops(values):
+def _size_of_crops(values: Mapping[str, Any]) -> None:
     if values["data.crop"] and values["data.image_size"] is None:
         raise ValueError(
             "data.image_size must be given with data.crop=True, for the parts that are cut out "
@@ -453,7 +453,7 @@ def _size_of_crops(values):
         )
 
 
-def _shift_within_image(values):
+def _shift_within_image(values: Mapping[str, Any]) -> None:
     size, shift = values["data.image_size"], values["data.shift_pixels"]
     if size is not None and shift >= size:
         raise ValueError(
@@ -461,13 +461,13 @@ def _shift_within_image(values):
         )
 
 
-def _weights_not_all_zero(values):
+def _weights_not_all_zero(values: Mapping[str, Any]) -> None:
     weights = values["loss.class_weights"]
     if weights and not any(weights):
         raise ValueError(f"loss.class_weights must not be all 0, but got {weights}.")
 
 
-def _steps_to_fall_at(values):
+def _steps_to_fall_at(values: Mapping[str, Any]) -> None:
     if values["schedule.name"] == "step" and not values["schedule.boundaries"]:
         raise ValueError(
             'schedule.boundaries must be given with schedule.name="step": steps, rising, for '
@@ -475,7 +475,7 @@ def _steps_to_fall_at(values):
         )
 
 
-def _options_of_the_model(values):
+def _options_of_the_model(values: Mapping[str, Any]) -> None:
     """Each description of a network has options of its own; blocks are a number in some."""
     description = MODELS[values["model.name"]]
     options = description.options
@@ -493,7 +493,7 @@ def _options_of_the_model(values):
         )
 
 
-def _something_to_record(values):
+def _something_to_record(values: Mapping[str, Any]) -> None:
     if not values["recording.every_steps"]:
         return
     try:
@@ -504,7 +504,7 @@ def _something_to_record(values):
         ) from error
 
 
-def _has_schedule(name):
+def _has_schedule(name: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda values: values["schedule.name"] == name
 
 

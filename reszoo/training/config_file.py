@@ -7,7 +7,7 @@ import sys
 import textwrap
 import traceback
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> Con
         raise ValueError(f"{where}: {error}") from error
 
 
-def _split(source):
+def _split(source: str) -> tuple[Path, str | None]:
     try:
         if Path(source).is_file():
             return Path(source), None
@@ -74,7 +74,7 @@ def recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted(directory.glob("*.py"))}
 
 
-def _returned(path, source, argument):
+def _returned(path: Path, source: str, argument: str | None) -> ConfigDict:
     """Returns what `get_config` of a file returns."""
     function = _function(path)
     arguments = [] if argument is None else [argument]
@@ -89,7 +89,7 @@ def _returned(path, source, argument):
     return config
 
 
-def _takes(function, arguments):
+def _takes(function: Callable, arguments: Sequence[str]) -> bool:
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
@@ -99,13 +99,13 @@ def _takes(function, arguments):
     return True
 
 
-def _mend_returned(config):
+def _mend_returned(config: Any) -> str:
     if config is None:
         return "Is there a `return config` at its end?"
     return "Return ConfigDict(...) of a dictionary with the fields."
 
 
-def _misfit(path, source, argument):
+def _misfit(path: Path, source: str, argument: str | None) -> str:
     if argument is None:
         return (
             f"{path}: get_config() must be given an argument; it follows a colon: "
@@ -117,7 +117,7 @@ def _misfit(path, source, argument):
     )
 
 
-def _function(path):
+def _function(path: Path) -> Callable:
     """Runs a file, and returns its `get_config`."""
     source = _read(path)
     module = types.ModuleType("reszoo_configuration")
@@ -134,7 +134,7 @@ def _function(path):
     return function
 
 
-def _read(path):
+def _read(path: Path) -> bytes:
     if path.is_dir():
         raise ValueError(f"{path} must be a Python file, but is a directory.{_files_in(path)}")
     if not path.exists():
@@ -149,12 +149,12 @@ def _read(path):
         raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
 
 
-def _files_in(directory):
+def _files_in(directory: Path) -> str:
     files = [str(directory / name) for name in _names_in(directory)]
     return f" Give one of {', '.join(files)}." if files else ""
 
 
-def _near(path):
+def _near(path: Path) -> str:
     names = _names_in(path.parent) if path.parent.is_dir() else []
     near = [path.parent / name for name in difflib.get_close_matches(path.name, names)]
     if str(path) == path.stem:
@@ -162,7 +162,7 @@ def _near(path):
     return f" Did you mean {' or '.join(map(str, near))}?" if near else ""
 
 
-def _names_in(directory):
+def _names_in(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.glob("*.py") if file.is_file())
 
 
@@ -174,7 +174,7 @@ def _attempt(path: Path, call: Callable[[], Any]) -> Any:
         raise ValueError(f"{path}{_line(path, error)}: {_reason(path, error)}") from error
 
 
-def _line(path, error):
+def _line(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f", line {error.lineno}" if error.lineno else ""
     frames = traceback.extract_tb(error.__traceback__)
@@ -182,7 +182,7 @@ def _line(path, error):
     return f", line {lines[-1]}" if lines else ""
 
 
-def _reason(path, error):
+def _reason(path: Path, error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "it ends the program; a configuration must return instead."
     text = _first_line(error)
@@ -195,7 +195,7 @@ def _reason(path, error):
     return f"{type(error).__name__}{f': {text}' if text else ''}"
 
 
-def _first_line(error):
+def _first_line(error: BaseException) -> str:
     try:
         lines = str(error).strip().splitlines()
     except Exception:  # of a class of somebody's own
@@ -203,14 +203,14 @@ def _first_line(error):
     return textwrap.shorten(lines[0], 300, placeholder=" ...") if lines else ""
 
 
-def _assigned(name, text, before):
+def _assigned(name: str, text: str, before: tuple) -> Any:
     check_name(name, text)
     values = FIELDS[name].values
     value = values.parse(text)
     return (*before, *value) if isinstance(values, Several) else value
 
 
-def _changed(config, fields):
+def _changed(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
     """Returns a configuration with other values, of whatever type they are."""
     changed = config.to_dict() if fields else None
     if changed is None:

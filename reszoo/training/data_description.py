@@ -1,4 +1,4 @@
-"""What one has to know of a run's data to ask its model: kept, so that the data may be gone."""
+"""Descriptions of a run's data: what has to be known to ask its model when the data are gone."""
 
 import dataclasses
 from pathlib import Path
@@ -11,8 +11,7 @@ from reszoo.data.contents import Contents, changes, contents_from, counted, trai
 from reszoo.data.pipeline import prepared
 from reszoo.files import StoredPath, write_whole
 from reszoo.json_files import OptionalField, read_json, to_json
-
-DATA_FILE = "data.json"
+from reszoo.training.workdir import DATA_FILE
 
 _SHAPE = {
     "image_shape": [int, int, int],
@@ -35,7 +34,7 @@ _CURE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Signature:
+class DataDescription:
     """How a model is given images, and what its answers are called.
 
     Args:
@@ -46,7 +45,7 @@ class Signature:
 
     Example:
 
-    >>> Signature((8, 8, 1), ("cat", "dog")).image(tf.ones((16, 12, 3))).shape
+    >>> DataDescription((8, 8, 1), ("cat", "dog")).image(tf.ones((16, 12, 3))).shape
     TensorShape([8, 8, 1])
     """
 
@@ -70,7 +69,7 @@ class Signature:
 
         Where a run of an earlier version has not said what it was trained on, that stays unsaid.
         """
-        before = read_signature(workdir)
+        before = read_data_description(workdir)
         if before and not before.contents:
             return
         fields = dataclasses.asdict(self)
@@ -79,17 +78,13 @@ class Signature:
         write_whole(workdir / DATA_FILE, to_json(fields, indent=1) + "\n")
 
 
-def signature_of(pipeline: Pipeline) -> Signature:
-    """Returns how a model of some data is asked.
-
-    Args:
-        pipeline: The batches.
-    """
+def describe_data(pipeline: Pipeline) -> DataDescription:
+    """Returns how a model of some data is asked."""
     source = pipeline.source
-    return Signature(pipeline.test_image_shape, tuple(source.class_names), source.contents)
+    return DataDescription(pipeline.test_image_shape, tuple(source.class_names), source.contents)
 
 
-def check_same_data(workdir: Path | StoredPath, now: Signature) -> None:
+def check_same_data(workdir: Path | StoredPath, now: DataDescription) -> None:
     """Checks that a run can go on with its data: they are those that it was begun with.
 
     Args:
@@ -99,15 +94,16 @@ def check_same_data(workdir: Path | StoredPath, now: Signature) -> None:
     Raises:
         ValueError: If they are not; the text says what has changed.
     """
-    before = _contents_before(workdir, now)
-    if before and before.digest != now.contents.digest:
+    contents = now.contents
+    before = _contents_before(workdir, contents)
+    if contents and before and before.digest != contents.digest:
         raise ValueError(
-            f"{workdir} holds a run of other data. What has changed: {_changes(before, now)}. Give "
-            "another workdir, or the data as they were."
+            f"{workdir} holds a run of other data. What has changed: {_changes(before, contents)}. "
+            "Give another workdir, or the data as they were."
         )
 
 
-def check_not_trained_on(workdir: Path | StoredPath, now: Signature) -> None:
+def check_not_trained_on(workdir: Path | StoredPath, now: DataDescription) -> None:
     """Says what has changed in the data of a run since it was trained.
 
     Args:
@@ -117,13 +113,16 @@ def check_not_trained_on(workdir: Path | StoredPath, now: Signature) -> None:
     Raises:
         ValueError: If a test image was trained on.
     """
-    before = _contents_before(workdir, now)
-    if not before or before.digest == now.contents.digest:
+    contents = now.contents
+    before = _contents_before(workdir, contents)
+    if not contents or not before or before.digest == contents.digest:
         return
     logging.warning(
-        "The data have changed since the run in %s was begun: %s.", workdir, _changes(before, now)
+        "The data have changed since the run in %s was begun: %s.",
+        workdir,
+        _changes(before, contents),
     )
-    seen = trained_on(before, now.contents)
+    seen = trained_on(before, contents)
     if seen:
         raise ValueError(
             f"Of what would be tested, {counted(seen, 'were trained on')} in {workdir}, so that "
@@ -132,10 +131,10 @@ def check_not_trained_on(workdir: Path | StoredPath, now: Signature) -> None:
         )
 
 
-def _contents_before(workdir, now):
+def _contents_before(workdir: Path | StoredPath, now: Contents | None) -> Contents | None:
     """Returns what a run was begun with, if that can be compared with what there is now."""
-    before = read_signature(workdir)
-    if not before or not now.contents:
+    before = read_data_description(workdir)
+    if not before or not now:
         return None
     if not before.contents:
         otherwise = (
@@ -146,26 +145,23 @@ def _contents_before(workdir, now):
             "%s is of an earlier version and does not say which data the run was begun with, so "
             "that they cannot be compared.%s",
             workdir / DATA_FILE,
-            otherwise if _is_split_by_name(now.contents) else "",
+            otherwise if _is_split_by_name(now) else "",
         )
     return before.contents
 
 
-def _is_split_by_name(contents):
+def _is_split_by_name(contents: Contents) -> bool:
     """Returns whether training and test images are in the same folders, those of the classes."""
     names = [*contents.train, *contents.test]
     return all("/" in name and name.split("/")[0] in contents.class_names for name in names)
 
 
-def _changes(before, now):
-    return "; ".join(changes(before, now.contents))
+def _changes(before: Contents, now: Contents) -> str:
+    return "; ".join(changes(before, now))
 
 
-def read_signature(workdir: Path | StoredPath) -> Signature | None:
+def read_data_description(workdir: Path | StoredPath) -> DataDescription | None:
     """Returns what a run has written to its work directory; `None` if that was nothing.
-
-    Args:
-        workdir: The work directory.
 
     Raises:
         ValueError: If the file is broken.
@@ -183,4 +179,4 @@ def read_signature(workdir: Path | StoredPath) -> Signature | None:
     contents = fields.get("contents") and contents_from(fields["contents"])
     if contents and contents.digest != fields.get("digest"):
         raise ValueError(f"{path} cannot be read: 'digest' is not that of 'contents'. {_CURE}")
-    return Signature(shape, names, contents)
+    return DataDescription(shape, names, contents)

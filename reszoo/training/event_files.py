@@ -1,8 +1,8 @@
-"""The files that TensorBoard reads."""
+"""Event files, which TensorBoard reads."""
 
 import contextlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -27,7 +27,7 @@ class EventFiles:
     >>> files.close()
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | os.PathLike):
         self._directory = as_path(directory)
         self._writers = {}
 

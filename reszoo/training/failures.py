@@ -1,4 +1,4 @@
-"""Failures of a run: errors that come from outside of this package, told in one line."""
+"""Failures of a run: errors from outside of this package, told in one line."""
 
 import contextlib
 import os
@@ -13,8 +13,8 @@ from absl import logging
 from reszoo.files import StoredPath, append_text
 from reszoo.training.state import RunError
 from reszoo.training.strategy import names_several_workers
+from reszoo.training.workdir import TRACEBACK_FILE
 
-TRACEBACK_FILE = "error.log"
 MOST_LETTERS = 600
 
 # What data, files and devices raise. Any other error is a mistake of this package, and ends in a
@@ -37,9 +37,6 @@ def as_run_errors(workdir: Path | StoredPath) -> Iterator[None]:
 
     Where they come from is added to `error.log` in the work directory, for `ValueError` may be a
     mistake of this package too.
-
-    Args:
-        workdir: The work directory.
 
     Raises:
         RunError: If what is done in the context failed.
@@ -77,8 +74,9 @@ def in_one_line(error: BaseException) -> str:
             f"another worker was lost ({type(error).__name__}). Start all workers again with the "
             "same commands to go on from the last checkpoint."
         )
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    text = str(error)
     if isinstance(error, tf.errors.OpError):
+        text = error.message  # pyright: ignore[reportAttributeAccessIssue] (not in its stubs)
         text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:\w*\](?: name:.*)?|\(\d+\) ", "", text)
         text = re.sub(r"^\d+ root error\(s\) found\.", "", text.strip())
         text = re.split(
@@ -88,11 +86,11 @@ def in_one_line(error: BaseException) -> str:
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
 
 
-def _is_sign_of_a_lost_worker(error):
+def _is_sign_of_a_lost_worker(error: BaseException) -> bool:
     return isinstance(error, SIGNS_OF_A_LOST_WORKER) and names_several_workers()
 
 
-def _where_it_was(error, workdir):
+def _where_it_was(error: BaseException, workdir: Path | StoredPath) -> str:
     """Adds a traceback to a file, and returns a sentence that names it; nothing if that fails."""
     path = workdir / TRACEBACK_FILE
     lines = traceback.format_exception(error)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -60,22 +61,13 @@ class Identity:
 
 
 def identity_of(config: ConfigDict, data: str = "") -> Identity:
-    """Returns the identity of a run.
-
-    Args:
-        config: The configuration.
-        data: The digest of the data.
-    """
+    """Returns the identity of a run."""
     fields = config.to_dict()
     return Identity({name: fields[name] for name in fields if name not in MAY_CHANGE}, data)
 
 
 def identity_to_json(identity: Identity) -> str:
-    """Returns an identity as JSON.
-
-    Args:
-        identity: The identity.
-    """
+    """Returns an identity as JSON."""
     return json.dumps(dataclasses.asdict(identity), sort_keys=True)
 
 
@@ -96,7 +88,7 @@ def identity_from_json(text: str) -> Identity:
     return identity
 
 
-def _complete(fields):
+def _complete(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all fields by their full names, with defaults for those of later versions."""
     # Through JSON, for what was read from there has no tuples.
     return flat(json.loads(json.dumps(complete(ConfigDict(fields)).to_dict())))

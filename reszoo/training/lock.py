@@ -1,4 +1,4 @@
-"""Keeps two runs out of one work directory."""
+"""Locks on a work directory, so that one run at a time is at work there."""
 
 import atexit
 import contextlib
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from absl import logging
 
-from reszoo.files import StoredPath, as_path, is_stored
+from reszoo.files import StoredPath, as_path
 from reszoo.training.state import RunError
+from reszoo.training.workdir import LOCK_FILE
 
-LOCK_FILE = "lock"
 # An object store knows no locks. Who holds one there says so again and again, and is taken for
 # dead after this long without a word.
 SECONDS_BETWEEN_BEATS = 10
@@ -30,9 +30,6 @@ class WorkdirLock:
 
     The operating system keeps the lock, so that of a killed process is never in the way. The file
     `lock` names the process for a reader.
-
-    Args:
-        workdir: The work directory.
 
     Raises:
         ValueError: If another run holds it.
@@ -83,9 +80,6 @@ class LeasedLock:
     After a process that was killed the next one waits until its word is too old. A process that
     was silent for so long that another took its place is told so by `check`.
 
-    Args:
-        workdir: The work directory.
-
     Raises:
         ValueError: If another run holds it.
     """
@@ -95,7 +89,7 @@ class LeasedLock:
         self._token = secrets.token_hex(8)
         self._released = threading.Event()
         self._looked_at = time.monotonic()
-        self._taken_by = None
+        self._taken_by: str | None = None
         holder = _living_holder(self._path)
         if holder is None:
             self._beat(0)
@@ -134,12 +128,12 @@ class LeasedLock:
         """Does what `release` does, for that leaves no file behind."""
         self.release()
 
-    def _beat(self, number):
-        # As long each time, for TensorFlow remembers for some seconds how long a file was.
+    def _beat(self, number: int) -> None:
+        # Always of the same length, which TensorFlow caches for some seconds.
         text = f"{_name_of_this_process()}, {self._token}, {number}"
         self._path.write_text(f"{text:<200}\n")
 
-    def _look(self):
+    def _look(self) -> bool:
         """Returns whether this process still holds the lock; once it does not, it never will."""
         holder = _read(self._path)
         self._looked_at = time.monotonic()
@@ -147,7 +141,7 @@ class LeasedLock:
             self._taken_by = holder.split(",")[0]
         return self._taken_by is None
 
-    def _keep(self):
+    def _keep(self) -> None:
         number = 0
         while not self._released.wait(SECONDS_BETWEEN_BEATS):
             number += 1
@@ -160,19 +154,17 @@ class LeasedLock:
                 logging.warning("The lock could not be kept: %s", error)
 
 
-def lock_workdir(workdir: str | Path | StoredPath) -> WorkdirLock | LeasedLock:
+def lock_workdir(workdir: str | os.PathLike) -> WorkdirLock | LeasedLock:
     """Returns a lock on a work directory, which this process holds.
-
-    Args:
-        workdir: The work directory.
 
     Raises:
         ValueError: If another run holds it.
     """
-    return LeasedLock(as_path(workdir)) if is_stored(workdir) else WorkdirLock(workdir)
+    path = as_path(workdir)
+    return LeasedLock(path) if isinstance(path, StoredPath) else WorkdirLock(path)
 
 
-def _locked(path):
+def _locked(path: Path) -> int:
     """Returns the descriptor of a file that this process has locked."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
@@ -195,14 +187,14 @@ def _locked(path):
     return descriptor
 
 
-def _is_at(path, descriptor):
+def _is_at(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
-def _living_holder(path):
+def _living_holder(path: StoredPath) -> str | None:
     """Returns what the holder of a lock has written; `None` if there is none, or it is dead."""
     first = _read(path)
     if not first:
@@ -222,26 +214,26 @@ def _living_holder(path):
     return None
 
 
-def _read(path):
+def _read(path: StoredPath) -> str:
     try:
         return path.read_text()
     except FileNotFoundError:
         return ""
 
 
-def _is_held(workdir, holder):
+def _is_held(workdir: Path | StoredPath, holder: str) -> ValueError:
     return ValueError(
         f"Another run is at work in {workdir}: {holder or 'unknown'}. Give another workdir, or "
         "wait for it to end."
     )
 
 
-def _is_lost(workdir, holder):
+def _is_lost(workdir: Path | StoredPath, holder: str) -> RunError:
     return RunError(
         f"Another run has taken {workdir}: {holder or 'unknown'}. This one has stopped and saves "
         "nothing more there. Give another workdir, or wait for the other to end."
     )
 
 
-def _name_of_this_process():
+def _name_of_this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"

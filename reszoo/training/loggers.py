@@ -1,28 +1,18 @@
-"""Sends the figures of a run to Weights & Biases or to MLflow."""
+"""Loggers: Weights & Biases and MLflow, to which the figures of a run can be sent."""
 
 import importlib.util
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
-from absl import logging
-
-from reszoo.files import StoredPath, as_path, is_stored, write_whole
-from reszoo.json_files import read_json, to_json
-from reszoo.training.metrics_file import epoch_figures
-
-LOGGERS_FILE = "loggers.json"
+from reszoo.files import StoredPath, is_stored
 
 # Without a network W&B would wait for 90 seconds and MLflow for 4 minutes. Their own environment
 # variables say otherwise.
 WANDB_SECONDS = ("WANDB_INIT_TIMEOUT", 30)
 MLFLOW_RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
-_SENT = {str: {"run": (str, None), "step": int}}
-_CURE = "Restore it, or delete it to send the figures from here on to new runs."
 
 
 class Logger(Protocol):
@@ -60,13 +50,14 @@ class WandbLogger:
         directory = None if is_stored(workdir) else str(workdir)
         variable, seconds = WANDB_SECONDS
         self._started_at = time.time()
+        settings: Any = None if variable in os.environ else {"init_timeout": seconds}
         self._run = wandb.init(
             id=run_id,
             resume="allow",
             name=workdir.name,
             dir=directory,
             config=dict(config),
-            settings=None if variable in os.environ else {"init_timeout": seconds},
+            settings=settings,
         )
         self.run_id = self._run.id
 
@@ -116,72 +107,15 @@ class MLflowLogger:
 LOGGERS = {"wandb": WandbLogger, "mlflow": MLflowLogger}
 
 
-class Logging(keras.callbacks.Callback):
-    """Sends the figures of each epoch, those of the metrics file, to one logger or several.
-
-    A run that is taken up again goes on in the same run there, and sends no step twice. A logger
-    that fails, or cannot start, is named in a warning and does not stop the training.
+def check_logger(name: str) -> None:
+    """Checks that there is a logger of a name, and that its package is installed.
 
     Args:
-        names: Names of loggers: `"wandb"`, `"mlflow"`.
-        workdir: The work directory; `loggers.json` in it holds what was sent.
-        config: The configuration of the run, with the fields' full names.
+        name: One of `LOGGERS`.
 
     Raises:
-        ValueError: If there is no such logger, or its package is missing.
+        ValueError: If not.
     """
-
-    def __init__(self, names: Sequence[str], workdir: str | Path, config: Mapping[str, Any]):
-        super().__init__()
-        for name in names:
-            _check(name)
-        self._workdir = as_path(workdir)
-        self._config = config
-        self._names = names
-        self._sent = {}
-        self._loggers = {}
-
-    def on_train_begin(self, logs=None):
-        path = self._workdir / LOGGERS_FILE
-        self._sent = read_json(path, _SENT, _CURE) if path.exists() else {}
-        for name in self._names:
-            self._send(name, self._start, name)
-
-    def on_epoch_end(self, epoch, logs=None):
-        figures = epoch_figures(self.model, epoch, logs)
-        step = figures.pop("step")
-        for name in self._loggers:
-            if step > self._sent[name]["step"]:
-                self._send(name, self._log, name, step, figures)
-
-    def close(self) -> None:
-        """Sends what is left."""
-        for name, logger in self._loggers.items():
-            self._send(name, logger.close)
-        self._loggers = {}
-
-    def _start(self, name):
-        before = self._sent.get(name, {"run": None, "step": -1})
-        self._loggers[name] = LOGGERS[name](self._workdir, self._config, before["run"])
-        self._note(name, before["step"])
-
-    def _log(self, name, step, figures):
-        self._loggers[name].log(step, figures)
-        self._note(name, step)
-
-    def _send(self, name, call, *arguments):
-        try:
-            call(*arguments)
-        except Exception as error:  # no logger is worth a training
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            logging.warning("The logger %r failed (%s). The training goes on.", name, reason)
-
-    def _note(self, name, step):
-        self._sent[name] = {"run": self._loggers[name].run_id, "step": step}
-        write_whole(self._workdir / LOGGERS_FILE, to_json(self._sent) + "\n")
-
-
-def _check(name):
     if name not in LOGGERS:
         raise ValueError(f"There is no logger {name!r}. Give {', '.join(LOGGERS)}.")
     if importlib.util.find_spec(name) is None:

@@ -1,6 +1,7 @@
-"""What a training makes small, beside the model's own losses."""
+"""Classification losses."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -51,7 +52,7 @@ class ClassificationLoss(keras.losses.Loss):
         kind: str = "categorical_crossentropy",
         class_weights: Sequence[float] = (),
         target_threshold: float = 0.0,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         if kind not in LOSSES:
@@ -84,10 +85,12 @@ class ClassificationLoss(keras.losses.Loss):
         if self.kind == "binary_crossentropy":
             return self._binary(y_true, logits)
         if y_true.shape.rank == 2:
-            return keras.losses.categorical_crossentropy(y_true, logits, from_logits=True)
-        return keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
+            losses: Any = keras.losses.categorical_crossentropy(y_true, logits, from_logits=True)
+        else:
+            losses = keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
+        return losses
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kind": self.kind,
@@ -95,11 +98,12 @@ class ClassificationLoss(keras.losses.Loss):
             "target_threshold": self.target_threshold,
         }
 
-    def _binary(self, labels, logits):
+    def _binary(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         labels = _distributions(labels, logits.shape[-1])
         if self.target_threshold:
             labels = tf.cast(labels > self.target_threshold, tf.float32)
-        return keras.losses.binary_crossentropy(labels, logits, from_logits=True)
+        losses: Any = keras.losses.binary_crossentropy(labels, logits, from_logits=True)
+        return losses
 
 
 def create_loss(config: ConfigDict, source: Source) -> ClassificationLoss:
@@ -156,12 +160,12 @@ def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
     return tuple(images / (classes * count) for count in class_counts)
 
 
-def _without_column(labels):
+def _without_column(labels: tf.Tensor) -> tf.Tensor:
     """Returns classes that Keras has in a column, `(batch, 1)`, as `(batch,)`."""
     return labels[:, 0] if labels.shape.rank == 2 and labels.shape[1] == 1 else labels
 
 
-def _distributions(labels, num_classes):
+def _distributions(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
     if labels.shape.rank == 2:
         return tf.cast(labels, tf.float32)
     return tf.one_hot(labels, num_classes)

@@ -1,20 +1,19 @@
-"""Writes each epoch's figures to a file of JSON lines and to TensorBoard."""
+"""The metrics file of a run: its figures, a line of JSON an epoch."""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
 from absl import logging
 
-from reszoo.files import append_text, as_path, write_whole
+from reszoo.files import StoredPath, as_path, write_whole
 from reszoo.json_files import NUMBER_OR_NULL, read_json_lines, to_json
 from reszoo.training.checkpoint_files import move_aside
-from reszoo.training.event_files import EventFiles
 from reszoo.training.state import TrainingState
-
-METRICS_FILE = "metrics.jsonl"
 
 # What the loop calls a figure, and what it is called in the file.
 FIGURES = {
@@ -32,72 +31,6 @@ _CURE = (
     "Mend it, or delete the line: without an epoch's line its figures are not in the summary, and "
     "everything else goes on as before."
 )
-
-
-class MetricsLog(keras.callbacks.Callback):
-    """Appends one line of JSON an epoch to a file.
-
-    | key | what it is |
-    |---|---|
-    | `epoch` | epochs done |
-    | `step` | optimizer steps done |
-    | `train_loss`, `train_accuracy` | means over the epoch's training images, as they were seen |
-    | `test_loss`, `test_accuracy` | means over all test images, after the epoch |
-    | `test_top5_accuracy` | share of them whose class is among the five best answers |
-    | `learning_rate` | that of the next step |
-    | `images_per_second` | training images, over the epoch's training time |
-
-    A figure that is not a finite number is `null`.
-
-    Args:
-        path: The file.
-        state: Where the training is. A line of an epoch beyond is dropped when training begins: it
-            was written by a run that was interrupted before it saved its checkpoint, and will be
-            written again. Lines that are missing or broken are written again from its history.
-    """
-
-    def __init__(self, path: str | Path, state: TrainingState):
-        super().__init__()
-        self._path = as_path(path)
-        self._state = state
-
-    def on_train_begin(self, logs=None):
-        mend_metrics(self._path, self._state)
-
-    def on_epoch_end(self, epoch, logs=None):
-        figures = epoch_figures(self.model, epoch, logs)
-        append_text(self._path, to_json(figures) + "\n")
-
-
-class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes the figures of each epoch for TensorBoard, at the optimizer's step.
-
-    They are `loss`, `accuracy` and `top5_accuracy`. The runs `train` and `test` have the same tags,
-    so that TensorBoard draws them in one plot; `train` has `learning_rate` and `images_per_second`
-    too.
-
-    Args:
-        files: Where to write; they are closed at the end.
-    """
-
-    def __init__(self, files: EventFiles):
-        super().__init__()
-        self._files = files
-
-    def on_epoch_end(self, epoch, logs=None):
-        step = steps_done(self.model)
-        train = {"loss", "accuracy", "top5_accuracy", "learning_rate", "images_per_second"}
-        self._write("train", step, logs, train)
-        self._write("test", step, logs, {"val_loss", "val_accuracy", "val_top5_accuracy"})
-
-    def close(self):
-        """Closes the files."""
-        self._files.close()
-
-    def _write(self, run, step, logs, names):
-        with self._files.writing(run, step):
-            for name in sorted(names):
-                tf.summary.scalar(name.removeprefix("val_"), logs[name])
 
 
 def epoch_figures(model: keras.Model, epoch: int, logs: Mapping[str, float]) -> dict[str, float]:
@@ -128,10 +61,10 @@ def steps_done(model: keras.Model) -> int:
         model: A compiled model, on any number of devices.
     """
     # Of a variable on several devices, NumPy gets one value; `int` gets none.
-    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    return int(np.asarray(keras.ops.convert_to_numpy(model.optimizer.iterations)))
 
 
-def read_metrics(path: str | Path) -> list[dict[str, float]]:
+def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
     """Returns the lines of a metrics file by epoch; a last one that was cut short is left out.
 
     Args:
@@ -155,7 +88,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
-def mend_metrics(path: str | Path, state: TrainingState) -> list[dict[str, float]]:
+def mend_metrics(path: str | os.PathLike, state: TrainingState) -> list[dict[str, float]]:
     """Has a metrics file hold a line for each epoch done, as far as its figures are known.
 
     What is mended is said in a warning, and the file as it was is kept beside it.
@@ -200,7 +133,9 @@ def mend_metrics(path: str | Path, state: TrainingState) -> list[dict[str, float
     return kept
 
 
-def _lines_and_faults(path, state):
+def _lines_and_faults(
+    path: Path | StoredPath, state: TrainingState
+) -> tuple[list[dict[str, Any]], list[str]]:
     if state.epoch and not path.exists():
         return [], ["it was not there"]
     try:
@@ -211,6 +146,6 @@ def _lines_and_faults(path, state):
         return [], [str(error).removesuffix(f" {_CURE}").rstrip(".")]
 
 
-def _epochs(epochs):
+def _epochs(epochs: Sequence[int]) -> str:
     numbers = ", ".join(map(str, epochs[:5])) + ", ..." * (len(epochs) > 5)
     return f"epoch {numbers} is" if len(epochs) == 1 else f"epochs {numbers} are"

@@ -1,6 +1,7 @@
-"""The network of a run: from its configuration, with its normalization and its first weights."""
+"""The network of a run, from its configuration, with its normalization and its first weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -34,7 +35,7 @@ def create_network(config: ConfigDict, pipeline: Pipeline) -> keras.Model:
     return model
 
 
-def _created(name, options, pipeline):
+def _created(name: str, options: Mapping[str, Any], pipeline: Pipeline) -> keras.Model:
     shape = pipeline.input_shape
     try:
         return create_model(
@@ -79,17 +80,19 @@ def with_normalization(
             f"data.mean and data.std must be {channels} numbers each, one a channel, and data.std "
             f"above zero, but got {tuple(mean)} and {tuple(std)}."
         )
-    images = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name="images")
+    raw: Any = model.input
+    images = keras.Input(model.input_shape[1:], dtype=raw.dtype, name="images")
+    offset: Any = [-middle / value for middle, value in zip(mean, std, strict=True)]
     # In single precision also where the rest is not: pixels have more digits than bfloat16.
     normalized = keras.layers.Rescaling(
         [1 / value for value in std],
-        [-middle / value for middle, value in zip(mean, std, strict=True)],
+        offset,
         dtype="float32",
         name="normalization",
     )(images)
 
-    def call(layer, *inputs, **options):
-        inputs = [normalized if tensor is images else tensor for tensor in inputs]
-        return layer(*inputs, **options)
+    def call(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:
+        given = [normalized if tensor is images else tensor for tensor in inputs]
+        return layer(*given, **options)
 
     return keras.models.clone_model(model, input_tensors=images, call_function=call)

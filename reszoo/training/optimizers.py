@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from absl import logging
@@ -13,6 +14,8 @@ from reszoo.ranges import Number, Whole, check, check_fields
 
 SCHEDULES = ("cosine", "polynomial", "step")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "muon")
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 _RATE = Number(1e-30, 1e6)
 _UPDATE_RANGES = {
@@ -105,7 +108,8 @@ def warmup_steps_of(warmup_epochs: float, steps_per_epoch: int, epochs: int) -> 
     """
     if not 0 <= warmup_epochs < math.inf:
         raise ValueError(
-            f"optimizer.warmup_epochs is a number of epochs, 0 for none, but got {warmup_epochs}."
+            "optimizer.warmup_epochs must be a number of epochs, 0 for none, but got "
+            f"{warmup_epochs}."
         )
     wanted, most = round(warmup_epochs * steps_per_epoch), epochs * steps_per_epoch // 2
     if wanted > most:
@@ -115,7 +119,7 @@ def warmup_steps_of(warmup_epochs: float, steps_per_epoch: int, epochs: int) -> 
     return min(wanted, most)
 
 
-def _cosine(learning_rate, warmup_steps, total_steps):
+def _cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> Schedule:
     if warmup_steps == 0:
         return keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
     return keras.optimizers.schedules.CosineDecay(
@@ -127,7 +131,7 @@ def _cosine(learning_rate, warmup_steps, total_steps):
     )
 
 
-def _piecewise(learning_rate, boundaries, factor):
+def _piecewise(learning_rate: float, boundaries: Sequence[int], factor: float) -> Schedule:
     if not boundaries or sorted(set(boundaries)) != boundaries or boundaries[0] <= 0:
         raise ValueError(
             'The schedule "step" needs boundaries: steps after the warmup, rising, for example '
@@ -166,14 +170,14 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         first = self.learning_rate / self.warmup_steps
         done = ops.cast(step, "float32") / self.warmup_steps
         rising = first + (self.learning_rate - first) * done
         falling = self.schedule(ops.maximum(ops.cast(step, "int64") - self.warmup_steps, 0))
         return ops.where(done < 1, rising, falling)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "learning_rate": self.learning_rate,
@@ -181,7 +185,7 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "Warmup":
         schedule = keras.saving.deserialize_keras_object(config["schedule"])
         return cls(**{**config, "schedule": schedule})
 

@@ -1,7 +1,8 @@
-"""Where a result comes from: written down each time a run starts."""
+"""The provenance of a result: command, versions and devices, a line each time a run starts."""
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -16,13 +17,8 @@ from reszoo.json_files import to_json
 PACKAGES = ("reszoo", "keras", "tensorflow", "tensorflow-datasets", "numpy", "ml_collections")
 
 
-def write_provenance(path: str | Path, seed: int) -> None:
-    """Appends one line of JSON to a file.
-
-    Args:
-        path: The file.
-        seed: The seed of the run.
-    """
+def write_provenance(path: str | os.PathLike, seed: int) -> None:
+    """Appends one line of JSON to a file."""
     path = as_path(path)
     # A line that was cut short by a kill stays a line of its own.
     is_cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
@@ -31,9 +27,6 @@ def write_provenance(path: str | Path, seed: int) -> None:
 
 def provenance(seed: int) -> dict[str, Any]:
     """Returns the command, the time, the versions of packages, the git revision and the devices.
-
-    Args:
-        seed: The seed of the run.
 
     Example:
 
@@ -53,14 +46,14 @@ def provenance(seed: int) -> dict[str, Any]:
     }
 
 
-def _version(package):
+def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _git_revision():
+def _git_revision() -> str | None:
     """Returns the revision of this source, with `+` if it was changed; `None` outside of git."""
     here = Path(__file__).parent
     try:

@@ -1,8 +1,11 @@
-"""Where a training is, and what ends it before its time."""
+"""The state of a training, and the errors that end one before its time."""
 
 import dataclasses
 import json
 from typing import Any
+
+# Sums over the batches done of an epoch: loss, right answers, images, right among the best five.
+Totals = tuple[float, ...]
 
 
 @dataclasses.dataclass
@@ -29,11 +32,16 @@ class TrainingState:
 
     epoch: int = 0
     batch: int = 0
-    totals: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    totals: Totals = (0.0, 0.0, 0.0, 0.0)
     best: float | None = None
     best_epoch: int = 0
     roll_backs: int = 0
     history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a batch was trained on."""
+        return bool(self.epoch or self.batch)
 
     @property
     def has_history(self) -> bool:
@@ -47,11 +55,7 @@ class TrainingState:
 
 
 def state_to_json(state: TrainingState) -> str:
-    """Returns a state as JSON.
-
-    Args:
-        state: The state.
-    """
+    """Returns a state as JSON."""
     return json.dumps(dataclasses.asdict(state))
 
 

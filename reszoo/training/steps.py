@@ -1,6 +1,6 @@
-"""What runs on the devices: a step of training or of testing, over all replicas."""
+"""Steps of training and of testing, on the devices, over all replicas."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -27,7 +27,7 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
     """
     losses = loss_of(model)
 
-    def step(images, labels):
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             of_images = tf.reduce_sum(losses.call(labels, logits))
@@ -57,7 +57,7 @@ def test_step(model: keras.Model, counters: Sequence[Counter]) -> Step:
     """
     losses = loss_of(model)
 
-    def step(images, labels, weights):
+    def step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         logits = model(images, training=False)
         for counter in counters:
             counter(labels, logits, weights)
@@ -70,18 +70,18 @@ def test_step(model: keras.Model, counters: Sequence[Counter]) -> Step:
     return step
 
 
-def _own_losses(model):
+def _own_losses(model: keras.Model) -> tf.Tensor:
     """Returns this replica's part of the model's own losses (regularization)."""
     replicas = tf.distribute.get_replica_context().num_replicas_in_sync
     return tf.add_n([tf.constant(0.0), *(tf.cast(x, tf.float32) for x in model.losses)]) / replicas
 
 
-def _sums(loss, labels, logits, weights):
+def _sums(loss: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Returns the sums `[loss, correct answers, images, right among the best five]`."""
     if labels.shape.rank == 2:
         labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
     first = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
-    five = min(TOP, logits.shape[-1])
+    five = min(TOP, logits.shape[-1] or TOP)
     among_five = tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), five), tf.float32)
     correct = tf.reduce_sum(first * weights)
     return tf.stack([loss, correct, tf.reduce_sum(weights), tf.reduce_sum(among_five * weights)])
@@ -100,11 +100,11 @@ def distributed(step: Step, strategy: tf.distribute.Strategy, jit_compile: bool)
         replicas of what `step` returns, and at the end the sum of the votes.
     """
 
-    def step_and_vote(vote, *batch):
+    def step_and_vote(vote: tf.Tensor, *batch: tf.Tensor) -> tf.Tensor:
         return tf.concat([step(*batch), [vote]], axis=0)
 
     @tf.function(jit_compile=jit_compile, autograph=False)
-    def run(vote, *batch):
+    def run(vote: tf.Tensor, *batch: tf.Tensor) -> tf.Tensor:
         sums = strategy.run(step_and_vote, args=(vote, *batch))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
@@ -123,13 +123,15 @@ def repeated(run_step: Step) -> Callable[..., tf.Tensor]:
     """
 
     @tf.function(autograph=False)
-    def several(vote, batches, number, totals):
-        def one_more(done, totals):
+    def several(
+        vote: tf.Tensor, batches: Iterator, number: tf.Tensor, totals: tf.Tensor
+    ) -> tf.Tensor:
+        def one_more(done: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return done + 1, totals + tf.cast(run_step(vote, *next(batches)), tf.float64)
 
         return tf.while_loop(lambda done, _: done < number, one_more, (0, totals))[1]
 
-    def run(vote, batches, number, totals):
+    def run(vote: tf.Tensor, batches: Iterator, number: int, totals: tf.Tensor) -> tf.Tensor:
         if number == 1:
             return totals + tf.cast(run_step(vote, *next(batches)), tf.float64)
         return several(vote, batches, tf.constant(number), totals)

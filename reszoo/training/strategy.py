@@ -1,4 +1,4 @@
-"""Which devices a run uses."""
+"""Strategies: the devices of a run, and what its processes must agree on."""
 
 import hashlib
 import json
@@ -26,9 +26,6 @@ def create_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
     For several workers it has to be called before anything else of TensorFlow, and waits until all
     of them are up.
-
-    Args:
-        name: Its name.
 
     Returns:
         A TensorFlow strategy.
@@ -156,11 +153,7 @@ def differing(strategy: tf.distribute.Strategy, values: Mapping[str, Any]) -> li
 
 
 def has_several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether a strategy spans several processes.
-
-    Args:
-        strategy: The strategy.
-    """
+    """Returns whether a strategy spans several processes."""
     resolver = strategy.cluster_resolver
     return resolver is not None and resolver.cluster_spec().as_dict() != {}
 
@@ -190,7 +183,7 @@ def _workers():
         return [*cluster.get("chief", []), *cluster.get("worker", [])]
     except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"The environment variable TF_CONFIG is {text!r}, but has to be JSON with `cluster` "
+            f"The environment variable TF_CONFIG is {text!r}, but must be JSON with `cluster` "
             "and `task`; docs/scaling.md shows one."
         ) from error
 

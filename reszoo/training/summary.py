@@ -1,13 +1,13 @@
-"""What a run came to: a table for the terminal, and a file."""
+"""The summary of a run: a table for the terminal, and the file `summary.json`."""
 
 import dataclasses
 import math
+import os
 import shlex
 import statistics
 import textwrap
 import unicodedata
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,6 @@ from reszoo.json_files import to_json
 from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures
 
-SUMMARY_FILE = "summary.json"
 COLUMNS = 80  # of a terminal
 LETTERS = 25  # of a class, of which each may be two columns wide
 
@@ -76,7 +75,7 @@ def summarize(
     }
 
 
-def _speed(epochs, images_per_epoch):
+def _speed(epochs: Sequence[Mapping[str, Any]], images_per_epoch: int) -> dict[str, float]:
     rates = [line["images_per_second"] for line in epochs]
     # A run that was stopped between an epoch's last batch and its test has no rate of that epoch.
     known = [rate for rate in rates if rate > 0]
@@ -87,7 +86,7 @@ def _speed(epochs, images_per_epoch):
     return {"train_seconds": seconds, "images_per_second": median}
 
 
-def write_summary(path: str | Path, summary: dict[str, Any]) -> None:
+def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
     """Writes a summary as JSON.
 
     Args:
@@ -97,7 +96,7 @@ def write_summary(path: str | Path, summary: dict[str, Any]) -> None:
     write_whole(as_path(path), to_json(summary, indent=2) + "\n")
 
 
-def as_table(summary: dict[str, Any], workdir: str | Path) -> str:
+def as_table(summary: dict[str, Any], workdir: str | os.PathLike) -> str:
     """Returns a summary as lines of at most 80 columns.
 
     Args:
@@ -124,12 +123,12 @@ def as_table(summary: dict[str, Any], workdir: str | Path) -> str:
     return "\n".join(_row(name, text) for name, text in rows.items() if text)
 
 
-def _sizes(summary):
+def _sizes(summary: Mapping[str, Any]) -> str:
     parameters, trained = summary["parameters"], summary["trainable_parameters"]
     return f"{summary['model']}, {parameters:,} parameters, {trained:,} of them trained"
 
 
-def _data(summary):
+def _data(summary: Mapping[str, Any]) -> str:
     shape = "x".join(map(str, summary["image_shape"]))
     return (
         f"{summary['data']}: {summary['train_images']:,} training and "
@@ -137,7 +136,7 @@ def _data(summary):
     )
 
 
-def _row(name, text):
+def _row(name: str, text: str) -> str:
     # A letter that is two columns wide counts as two.
     wide = "".join(f"{each}\0" if _is_wide(each) else each for each in text)
     lines = textwrap.wrap(wide, COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
@@ -145,11 +144,11 @@ def _row(name, text):
     return "\n".join(rows).replace("\0", "")
 
 
-def _is_wide(character):
+def _is_wide(character: str) -> bool:
     return unicodedata.east_asian_width(character) in "WF"
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     """Returns a time in the two largest of its units."""
     seconds = round(seconds)
     if seconds < 60:

@@ -1,20 +1,15 @@
-"""What TensorBoard shows of a run beside its scalars: pictures, and the graph of the model."""
+"""Pictures of a run for TensorBoard: training images and confusion matrices."""
 
 from collections.abc import Sequence
 
-import keras
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 
-from reszoo.data import Pipeline
 from reszoo.figure_text import AS_TEXT, drawable
-from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
-from reszoo.training.metrics_file import steps_done
-from reszoo.training.state import TrainingState
 
 # Small pictures with large letters, for TensorBoard shows them 350 pixels wide.
 DOTS_PER_INCH = 80
@@ -25,81 +20,18 @@ LETTERS = 11  # of a class above its image
 CLASSES_WITH_NUMBERS, CLASSES_WITH_NAMES = 20, 50
 
 
-class ExampleImages(keras.callbacks.Callback):
-    """Shows the first training images as the model sees them, when the training begins.
+def show_examples(
+    files: EventFiles, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Writes a picture of training images for TensorBoard.
 
     Args:
         files: Where to write; the run is `train`.
-        pipeline: The batches.
-        state: Where the training is; one that goes on has shown them.
-    """
-
-    def __init__(self, files: EventFiles, pipeline: Pipeline, state: TrainingState):
-        super().__init__()
-        self._files = files
-        self._pipeline = pipeline
-        self._state = state
-
-    def on_train_begin(self, logs=None):
-        if _has_begun(self._state):
-            return
-        images, labels = next(iter(self._pipeline.train_batches(epoch=0)))
-        names = self._pipeline.source.class_names
-        figure = examples_figure(images.numpy(), labels.numpy(), names)
-        _write(self._files, "train", "examples", figure, step=0)
-
-
-class ModelGraph(keras.callbacks.Callback):
-    """Shows the graph of the model, from images to logits, when the training begins.
-
-    Args:
-        files: Where to write; the run is `train`.
-        state: Where the training is; one that goes on has shown it.
-    """
-
-    def __init__(self, files: EventFiles, state: TrainingState):
-        super().__init__()
-        self._files = files
-        self._state = state
-
-    def on_train_begin(self, logs=None):
-        if _has_begun(self._state):
-            return
-        answer = tf.function(lambda images: self.model(images, training=False), autograph=False)
-        images = tf.TensorSpec((None, *self.model.input_shape[1:]))
-        graph = answer.get_concrete_function(images).graph
-        with self._files.writing("train", step=0):
-            tf.summary.graph(graph)
-
-
-class ConfusionPicture(keras.callbacks.Callback):
-    """Shows now and then which classes the model takes for which.
-
-    Args:
-        files: Where to write; the run is `test`.
-        confusion: What counts them in every test.
+        images: A batch.
+        labels: Whole numbers, or distributions over the classes.
         class_names: Names of the classes.
-        every_epochs: After how many epochs.
     """
-
-    def __init__(
-        self,
-        files: EventFiles,
-        confusion: ConfusionCounts,
-        class_names: Sequence[str],
-        every_epochs: int,
-    ):
-        super().__init__()
-        self._files = files
-        self._confusion = confusion
-        self._class_names = class_names
-        self._every_epochs = every_epochs
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self._every_epochs:
-            return
-        step = steps_done(self.model)
-        show_confusion(self._files, self._confusion.counts, self._class_names, step)
+    _write(files, "train", "examples", draw_examples(images, labels, class_names), step=0)
 
 
 def show_confusion(
@@ -109,14 +41,14 @@ def show_confusion(
 
     Args:
         files: Where to write; the run is `test`.
-        counts: Those of `reszoo.training.confusion.ConfusionCounts`.
+        counts: Those of `reszoo.training.callbacks.confusion_counts.ConfusionCounts`.
         class_names: Names of the classes.
         step: The optimizer's step.
     """
-    _write(files, "test", "confusion", confusion_figure(counts, class_names), step)
+    _write(files, "test", "confusion", draw_confusion(counts, class_names), step)
 
 
-def examples_figure(
+def draw_examples(
     images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> matplotlib.figure.Figure:
     """Draws images with the names of their classes.
@@ -137,14 +69,14 @@ def examples_figure(
     return figure
 
 
-def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> matplotlib.figure.Figure:
+def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> matplotlib.figure.Figure:
     """Draws a confusion matrix: rows are what is true, columns what the model says.
 
     The colour is the share of the row, so that rare classes are seen as well as common ones, on a
     scale of square roots, so that a few mistakes are seen too.
 
     Args:
-        counts: Those of `reszoo.training.confusion.ConfusionCounts`.
+        counts: Those of `reszoo.training.callbacks.confusion_counts.ConfusionCounts`.
         class_names: Names of the classes.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -165,25 +97,23 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> matplotl
     if len(class_names) <= CLASSES_WITH_NUMBERS:
         for row, column in np.argwhere(counts):
             color = "white" if shares[row, column] > 0.3 else "black"
-            axis.text(column, row, counts[row, column], color=color, ha="center", va="center")
+            axis.text(column, row, str(counts[row, column]), color=color, ha="center", va="center")
     return figure
 
 
-def _has_begun(state):
-    return bool(state.epoch or state.batch)
-
-
-def _label(label, class_names):
+def _label(label: np.ndarray, class_names: Sequence[str]) -> str:
     """Returns the name of a label; of a mixed one the two largest, with their shares."""
     if label.ndim == 0:
         return drawable(class_names[int(label)], LETTERS)
-    first, second = np.argsort(label)[::-1][:2]
+    first, second = (int(index) for index in np.argsort(label)[::-1][:2])
     if label[second] < 0.005:
         return drawable(class_names[first], LETTERS)
     return "\n".join(f"{drawable(class_names[i], LETTERS)} {label[i]:.0%}" for i in (first, second))
 
 
-def _write(files, run, tag, figure, step):
+def _write(
+    files: EventFiles, run: str, tag: str, figure: matplotlib.figure.Figure, step: int
+) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -25,7 +25,7 @@ from reszoo.gradients import load, read_findings
 from reszoo.gradients.log import LogWriter
 from reszoo.report import write_report
 from reszoo.training import lock
-from reszoo.training.callbacks.guards import StopOnSignal
+from reszoo.training.callbacks.stop_on_signal import StopOnSignal
 from reszoo.training.metrics_file import read_metrics
 from reszoo.training.modes.trained_model import load_model
 from tests.data.test_tfrecord import labels_of, write_set

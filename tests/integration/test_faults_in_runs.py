@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import reszoo.training.run as run_module
-from reszoo.training import loggers, prepare
+from reszoo.training import loggers, preparation, prepare, resume
+from reszoo.training.callbacks import logging
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.config import complete
 from reszoo.training.failures import in_one_line
+from reszoo.training.metrics_file import mend_metrics
 from reszoo.training.state import RunError
 from tests.training import tiny
 
@@ -92,21 +93,21 @@ class TestIdentity:
     def test_a_start_that_lost_the_race_for_the_lock_looks_at_the_configuration_again(
         self, tmp_path, monkeypatch
     ):
-        lock_workdir = run_module.lock_workdir
+        lock_workdir = preparation.lock_workdir
 
         def after_another(workdir):
             monkeypatch.undo()
             prepare(config_of(seed=1), workdir).lock.release()
             return lock_workdir(workdir)
 
-        monkeypatch.setattr(run_module, "lock_workdir", after_another)
+        monkeypatch.setattr(preparation, "lock_workdir", after_another)
         with pytest.raises(ValueError, match="holds a run with seed=1, but now it is 0"):
             prepare(config_of(), tmp_path)
 
     def test_a_run_within_an_epoch_cannot_end_before_it(self, workdir):
         run = prepare(config_of(), workdir)
         run.state.batch = 3
-        run.checkpoints.save()
+        run.callbacks.checkpoints.save()
         run.lock.release()
         with pytest.raises(ValueError, match=r"in its epoch 3 already. Give --config.epochs=3 or"):
             prepare(config_of(), workdir)
@@ -115,9 +116,13 @@ class TestIdentity:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        for name in ("create_pipeline", "lock_workdir", "write_whole"):
+        for module, name in (
+            (preparation, "create_pipeline"),
+            (preparation, "lock_workdir"),
+            (resume, "write_whole"),
+        ):
             with monkeypatch.context() as patch:
-                patch.setattr(run_module, name, interrupted)
+                patch.setattr(module, name, interrupted)
                 with pytest.raises(KeyboardInterrupt):
                     prepare(config_of(), tmp_path / "run")
             assert not (tmp_path / "run").exists()
@@ -154,10 +159,10 @@ class TestMetrics:
             file.unlink()
         run.state.epoch, run.state.history = 0, ()
         run.state.best, run.state.best_epoch = None, 0
-        run.checkpoints.save()
+        run.callbacks.checkpoints.save()
         run = prepare(config_of(), workdir)
-        run.checkpoints.put_in_order()
-        run_module.mend_metrics(workdir / "metrics.jsonl", run.state)
+        run.callbacks.checkpoints.put_in_order()
+        mend_metrics(workdir / "metrics.jsonl", run.state)
         run.lock.release()
         assert "epochs 1, 2 are later than the checkpoint, and trained again" in caplog.text
         assert len((workdir / "metrics.jsonl.aside").read_text().splitlines()) == 2
@@ -246,7 +251,7 @@ IMAGE_IS_GONE = tf.errors.NotFoundError(
 )
 def test_a_failure_from_outside_is_one_line_that_names_where_it_was(tmp_path, error, text):
     run = prepare(config_of(), tmp_path)
-    run.callbacks.insert(0, Fails(error))
+    run.callbacks.in_order.insert(0, Fails(error))
     with pytest.raises(RunError) as raised:
         run.train()
     assert text in str(raised.value)
@@ -259,7 +264,7 @@ def test_a_failure_from_outside_is_one_line_that_names_where_it_was(tmp_path, er
 
 def test_a_mistake_of_this_package_keeps_its_traceback(tmp_path):
     run = prepare(config_of(), tmp_path)
-    run.callbacks.insert(0, Fails(TypeError("a mistake")))
+    run.callbacks.in_order.insert(0, Fails(TypeError("a mistake")))
     with pytest.raises(TypeError, match="a mistake"):
         run.train()
 
@@ -290,7 +295,7 @@ def test_a_logger_that_cannot_start_stops_nothing(tmp_path, monkeypatch, caplog)
             raise ConnectionError("no network")
 
     monkeypatch.setitem(loggers.LOGGERS, "wandb", Offline)
-    monkeypatch.setattr(loggers, "_check", lambda name: None)
+    monkeypatch.setattr(logging, "check_logger", lambda name: None)
     prepare(config_of(loggers=("wandb",), epochs=1), tmp_path).train()
     assert "The logger 'wandb' failed (ConnectionError: no network)" in caplog.text
     assert (tmp_path / "model.keras").exists()

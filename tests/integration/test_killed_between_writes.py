@@ -16,10 +16,10 @@ import keras
 import pytest
 
 import reszoo.gradients
-import reszoo.training.run as run_module
 from reszoo import ResidualBlock
 from reszoo.gradients.log import LogWriter
-from reszoo.training import loggers, prepare
+from reszoo.training import loggers, model, prepare
+from reszoo.training.callbacks import logging
 from reszoo.training.checkpoint_files import BEST_FILE, read_arrays
 from reszoo.training.config import complete
 from reszoo.training.event_files import EventFiles
@@ -69,9 +69,9 @@ class Kept:
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "create_network", network)
+        patch.setattr(model, "create_network", network)
         patch.setitem(loggers.LOGGERS, "wandb", Kept)
-        patch.setattr(loggers, "_check", lambda name: None)
+        patch.setattr(logging, "check_logger", lambda name: None)
         yield
 
 
@@ -138,7 +138,7 @@ def copies(tmp_path_factory, _quick):
         keras.utils.clear_session(free_memory=False)
         taken.active = True
         run = prepare(config(), directory / "whole")
-        run.callbacks.insert(0, OnlyLastEpoch(taken))
+        run.callbacks.in_order.insert(0, OnlyLastEpoch(taken))
         run.train()
         taken.active = False
     return taken
@@ -202,7 +202,7 @@ def test_it_goes_on_to_the_same_from_wherever_it_was_killed(copies):
     for workdir in sorted(copies.target.glob("[0-9]*")):
         keras.utils.clear_session(free_memory=False)
         run = prepare(config(), workdir)
-        if not run.checkpoints.files:  # it begins anew, and need not be trained to see that
+        if not run.callbacks.checkpoints.files:  # it begins anew; training shows no more
             assert (run.state.epoch, run.state.batch) == (0, 0), workdir.name
             run.lock.release()
             continue

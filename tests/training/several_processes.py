@@ -11,7 +11,7 @@ from reszoo.data import Pipeline, load_source
 from reszoo.distribution import is_chief
 from reszoo.training import TrainingState, fit
 from reszoo.training.callbacks.checkpoints import Checkpoints
-from reszoo.training.confusion import ConfusionCounts
+from reszoo.training.callbacks.confusion_counts import ConfusionCounts
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 from reszoo.training.strategy import check_same_place, create_strategy
 

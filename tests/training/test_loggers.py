@@ -7,7 +7,8 @@ import keras
 import pytest
 
 from reszoo.training import loggers
-from reszoo.training.loggers import Logging
+from reszoo.training.callbacks import logging
+from reszoo.training.callbacks.logging import Logging
 from reszoo.training.metrics_file import FIGURES
 
 CONFIG = {"epochs": 3, "model.name": "resnet18", "schedule.boundaries": ()}
@@ -51,7 +52,7 @@ def send(model, names, workdir, epochs):
 
 def test_a_run_goes_on_where_it_was_and_sends_no_step_twice(model, tmp_path, monkeypatch):
     monkeypatch.setitem(loggers.LOGGERS, "wandb", Fake)
-    monkeypatch.setattr(loggers, "_check", lambda name: None)
+    monkeypatch.setattr(logging, "check_logger", lambda name: None)
     monkeypatch.setattr(Fake, "sent", [])
     send(model, ["wandb"], tmp_path, range(2))
     # Killed before its second checkpoint was written.
@@ -67,7 +68,7 @@ def test_a_run_goes_on_where_it_was_and_sends_no_step_twice(model, tmp_path, mon
 @pytest.mark.parametrize("content", ["", "[]", '{"wandb": 3}', '{"wandb": {"run": "a"}}'])
 def test_a_broken_file_of_what_was_sent_is_named(model, tmp_path, monkeypatch, content):
     monkeypatch.setitem(loggers.LOGGERS, "wandb", Fake)
-    monkeypatch.setattr(loggers, "_check", lambda name: None)
+    monkeypatch.setattr(logging, "check_logger", lambda name: None)
     monkeypatch.setattr(Fake, "sent", [])
     (tmp_path / "loggers.json").write_text(content)
     with pytest.raises(ValueError, match=r"loggers\.json cannot be read: .* or delete it"):
@@ -76,7 +77,7 @@ def test_a_broken_file_of_what_was_sent_is_named(model, tmp_path, monkeypatch, c
 
 def test_a_logger_that_fails_does_not_stop_the_training(model, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(loggers.LOGGERS, "wandb", Fake)
-    monkeypatch.setattr(loggers, "_check", lambda name: None)
+    monkeypatch.setattr(logging, "check_logger", lambda name: None)
     monkeypatch.setattr(Fake, "sent", [])
     send(model, ["wandb"], tmp_path, [11, 12, 13])
     assert Fake.sent == [("new", 84, 12), ("new", 98, 14), "closed"]

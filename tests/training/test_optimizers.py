@@ -41,7 +41,7 @@ def test_a_run_of_one_step_does_not_warm_up():
 
 @pytest.mark.parametrize("warmup_epochs", [-1.0, math.inf, math.nan])
 def test_a_warmup_that_is_no_number_of_epochs(warmup_epochs):
-    with pytest.raises(ValueError, match="warmup_epochs is a number of epochs"):
+    with pytest.raises(ValueError, match="warmup_epochs must be a number of epochs"):
         warmup_steps_of(warmup_epochs, 10, 2)
 
 

@@ -14,10 +14,9 @@ import tensorflow as tf
 from PIL import Image
 
 import reszoo.gradients
-import reszoo.training.run as run_module
-from reszoo import save_weights
+from reszoo import GradientRecorder, save_weights
 from reszoo.models import create_model
-from reszoo.training import predict_run, prepare
+from reszoo.training import predict_run, prepare, results
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.config import complete
 from reszoo.training.state import RunError
@@ -121,7 +120,7 @@ def test_a_summary_that_cannot_be_written_is_made_up_for_by_running_again(
     def full(path, summary):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(run_module, "write_summary", full)
+    monkeypatch.setattr(results, "write_summary", full)
     with pytest.raises(RunError, match=r"No space left on device: .*summary.json.* is intact"):
         prepare(tiny_config(), tmp_path / "run").train()
     monkeypatch.undo()
@@ -209,7 +208,8 @@ def test_more_epochs_and_no_recording_may_be_asked_for(whole):
     run = prepare(tiny_config(**{"epochs": 3, "recording.every_steps": 0}), whole)
     assert run.state.epoch == 2
     run.lock.release()
-    assert not any(hasattr(callback, "recorded") for callback in run.callbacks)
+    recorders = [each for each in run.callbacks.in_order if isinstance(each, GradientRecorder)]
+    assert recorders == []
     prepare(tiny_config(), whole).lock.release()
 
 
@@ -271,7 +271,7 @@ class Overflow(keras.callbacks.Callback):
 
 def overflowing_run(workdir, **changes):
     run = prepare(tiny_config(**{"checkpoint.every_steps": 2, "epochs": 3, **changes}), workdir)
-    run.callbacks.insert(0, Overflow(batches=8))
+    run.callbacks.in_order.insert(0, Overflow(batches=8))
     return run
 
 
@@ -327,7 +327,7 @@ class Terminate(keras.callbacks.Callback):
 def test_a_termination_signal_saves_and_stops_after_one_more_step(whole, tmp_path, capsys):
     run = prepare(tiny_config(), tmp_path)
     before = signal.getsignal(signal.SIGTERM)
-    run.callbacks.insert(0, Terminate(run.state))
+    run.callbacks.in_order.insert(0, Terminate(run.state))
     with pytest.raises(RunError, match="SIGTERM"):
         run.train()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -388,7 +388,7 @@ def test_a_termination_signal_waits_for_the_end_of_an_update(tmp_path, capsys):
     config = tiny_config(**{"optimizer.accumulation_steps": 2})
     prepare(config, tmp_path / "whole").train()
     run = prepare(config, tmp_path / "stopped")
-    run.callbacks.insert(0, Terminate(run.state))
+    run.callbacks.in_order.insert(0, Terminate(run.state))
     with pytest.raises(RunError, match="SIGTERM"):
         run.train()
     prepare(config, tmp_path / "stopped").train()

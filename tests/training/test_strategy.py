@@ -52,7 +52,7 @@ def test_two_devices_train_like_one():
     [
         ("gpus", None, "no strategy 'gpus'. Give one of auto, cpu, gpu, mirrored"),
         ("multi_worker", None, "needs the environment variable TF_CONFIG"),
-        ("auto", "worker:0", "has to be JSON with `cluster`"),
+        ("auto", "worker:0", "must be JSON with `cluster`"),
         ("tpu", None, "No TPU could be reached"),
     ],
 )

@@ -12,7 +12,7 @@ from keras import layers
 from reszoo import ResidualBlock
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
-from reszoo.training.confusion import ConfusionCounts
+from reszoo.training.callbacks.confusion_counts import ConfusionCounts
 from reszoo.training.loop import evaluate
 from reszoo.training.losses import ClassificationLoss
 from reszoo.training.optimizers import create_learning_rate, create_optimizer

@@ -1,15 +1,18 @@
-"""Saves a run now and then, and takes it up again."""
+"""Checkpoints of a run: saved now and then, restored when it goes on."""
 
 import errno
 import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 from absl import logging
 
-from reszoo.files import StoredPath, as_path, copy_whole, is_stored
+from reszoo.files import StoredPath, as_path, copy_whole
 from reszoo.gradients.scale import accumulation_steps
+from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.checkpoint_files import (
     BEST_FILE,
     DamagedError,
@@ -30,7 +33,7 @@ from reszoo.training.state import (
 )
 
 
-class Checkpoints(keras.callbacks.Callback):
+class Checkpoints(LoopCallback):
     """Saves the model, its optimizer and where the training is.
 
     What is saved is enough to go on as if there had been no interruption, bit for bit. It is saved
@@ -71,7 +74,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | os.PathLike,
         model: keras.Model,
         state: TrainingState,
         *,
@@ -82,26 +85,35 @@ class Checkpoints(keras.callbacks.Callback):
     ):
         super().__init__()
         if every_steps < 0:
-            raise ValueError(f"checkpoint.every_steps cannot be negative, but got {every_steps}.")
+            raise ValueError(f"checkpoint.every_steps must not be negative, but got {every_steps}.")
         if keep < 1:
-            raise ValueError(f"checkpoint.keep is at least 1, but got {keep}.")
+            raise ValueError(f"checkpoint.keep must be at least 1, but got {keep}.")
         self.directory = as_path(directory)
-        self.restored = None
-        self.before_saving = []
+        self.restored: Identity | None = None
+        self.before_saving: list[Callable[[], None]] = []
         self._saved_model = model
         self._state = state
         self._every_steps = every_steps
         self._keep = keep
         self._writes = writes
         self._identity = identity
-        self._known_as_whole = {}
+        self._known_as_whole: dict[Path | StoredPath, tuple[int, ...]] = {}
 
     @property
     def files(self) -> list[Path | StoredPath]:
         """The checkpoints that are there, the earliest first."""
         return step_files(self.directory)
 
-    def restore(self, path: str | Path | None = None) -> bool:
+    @property
+    def last_in_words(self) -> str:
+        """A sentence about the last one, for errors of losses and weights that are not finite."""
+        if not self.files:
+            return (
+                "There is no checkpoint, for the first weights are not finite; see model.weights."
+            )
+        return f"The last checkpoint, {self.files[-1]}, is good."
+
+    def restore(self, path: str | os.PathLike | None = None) -> bool:
         """Loads the last checkpoint that is whole, if there is one.
 
         A damaged one is left out, and a warning says so.
@@ -184,7 +196,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._delete_older_than(path)
         return path
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self.put_in_order()
         # An early failure to write is better than a late one, and there is a way back from here.
         if self._writes and not self.files:
@@ -196,21 +208,21 @@ class Checkpoints(keras.callbacks.Callback):
         every = self._every_batches()
         return every - self._state.batch % every if every else math.inf
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         every = self._every_batches()
         if every and (batch + 1) % every == 0:
             self.save()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         path = self.save()
         if path and self._state.best_epoch == self._state.epoch:
             copy_whole(path, self.directory / BEST_FILE)
 
-    def _every_batches(self):
+    def _every_batches(self) -> int:
         # Only whole updates are saved, for a recorder sees an update as a whole.
         return self._every_steps * accumulation_steps(self._saved_model.optimizer)
 
-    def _delete_older_than(self, path):
+    def _delete_older_than(self, path: Path | StoredPath) -> None:
         """Deletes what is not kept of the checkpoints before one that was just written."""
         older = [file for file in self.files if place_of(file) < place_of(path)]
         if len(older) < self._keep:
@@ -220,7 +232,7 @@ class Checkpoints(keras.callbacks.Callback):
             file.unlink()
             self._known_as_whole.pop(file, None)
 
-    def _is_whole(self, file):
+    def _is_whole(self, file: Path | StoredPath) -> bool:
         """Returns whether a checkpoint can be read; one that is damaged is moved aside."""
         if self._known_as_whole.get(file) == _stamp(file):
             return True
@@ -235,7 +247,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._known_as_whole[file] = _stamp(file)
         return True
 
-    def _catch_up_best(self):
+    def _catch_up_best(self) -> None:
         """Has `best.npz` be that of the best epoch, or says that its checkpoint is gone."""
         best, epoch = self.directory / BEST_FILE, self._state.best_epoch
         found = _epoch_of(best) if best.exists() else None
@@ -262,7 +274,7 @@ class Checkpoints(keras.callbacks.Callback):
                 BEST_FILE,
             )
 
-    def _load(self, path):
+    def _load(self, path: Path | StoredPath) -> None:
         arrays = read_arrays(path)
         try:
             state = state_from_json(str(arrays.pop("state")))
@@ -291,7 +303,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._known_as_whole[path] = _stamp(path)
 
 
-def _variables(model):
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     # Numbered rather than named: names differ between two processes.
     return {
         f"{owner}/{index:05d}": variable
@@ -303,7 +315,9 @@ def _variables(model):
     }
 
 
-def _check_finite(arrays, variables):
+def _check_finite(
+    arrays: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]
+) -> None:
     for name, array in arrays.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise NonFiniteError(
@@ -311,15 +325,15 @@ def _check_finite(arrays, variables):
             )
 
 
-def _stamp(path):
+def _stamp(path: Path | StoredPath) -> tuple[int, ...]:
     """Returns what changes when a file does, as far as a look at its directory can tell."""
-    if is_stored(path):
+    if isinstance(path, StoredPath):
         return ()
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _epoch_of(path):
+def _epoch_of(path: Path | StoredPath) -> int:
     """Returns the epochs done in a checkpoint; 0 if it cannot be read."""
     try:
         return state_from_json(str(read_arrays(path)["state"])).epoch
@@ -327,7 +341,9 @@ def _epoch_of(path):
         return 0
 
 
-def _cannot_write(path, error, intact):
+def _cannot_write(
+    path: Path | StoredPath, error: OSError, intact: Sequence[Path | StoredPath]
+) -> RunError:
     kept = f"The last checkpoint, {intact[-1]}, is intact. " if intact else ""
     cure = "Free some space" if error.errno == errno.ENOSPC else "Make it writable"
     return RunError(

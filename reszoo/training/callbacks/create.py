@@ -1,5 +1,6 @@
-"""What shows, records and saves a run."""
+"""The callbacks of a run, from its configuration."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -8,51 +9,85 @@ from ml_collections import ConfigDict
 from reszoo.data import Pipeline
 from reszoo.files import StoredPath
 from reszoo.gradients import GradientRecorder
+from reszoo.training.callbacks.best_epoch import BestEpoch
 from reszoo.training.callbacks.checkpoints import Checkpoints
-from reszoo.training.callbacks.guards import BestEpoch, FiniteLoss, StopOnSignal
+from reszoo.training.callbacks.confusion_counts import ConfusionCounts
+from reszoo.training.callbacks.confusion_picture import ConfusionPicture
+from reszoo.training.callbacks.example_images import ExampleImages
+from reszoo.training.callbacks.finite_loss import FiniteLoss
+from reszoo.training.callbacks.logging import Logging
+from reszoo.training.callbacks.loop_callback import LoopCallback
+from reszoo.training.callbacks.metrics_log import MetricsLog
+from reszoo.training.callbacks.model_graph import ModelGraph
 from reszoo.training.callbacks.profiler import Profiler
 from reszoo.training.callbacks.progress import Progress
+from reszoo.training.callbacks.stop_on_signal import StopOnSignal
+from reszoo.training.callbacks.tensorboard_scalars import TensorBoardScalars
 from reszoo.training.config import flat
-from reszoo.training.confusion import ConfusionCounts
 from reszoo.training.event_files import EventFiles
-from reszoo.training.loggers import Logging
-from reszoo.training.metrics_file import METRICS_FILE, MetricsLog, TensorBoardScalars
+from reszoo.training.identity import identity_of
 from reszoo.training.state import TrainingState
-from reszoo.training.tensorboard_images import ConfusionPicture, ExampleImages, ModelGraph
+from reszoo.training.workdir import CHECKPOINTS_DIRECTORY, GRADIENTS_DIRECTORY, METRICS_FILE
+
+
+@dataclasses.dataclass(frozen=True)
+class RunCallbacks:
+    """The callbacks of a run.
+
+    Args:
+        in_order: All of them, in the order in which they are called.
+        state: Where the training is; the loop and they keep it up to date.
+        best: Notes the best epoch; one of them, as the next two are.
+        checkpoints: Saves the run.
+        confusion: Counts the answers of each test.
+    """
+
+    in_order: list[keras.callbacks.Callback]
+    state: TrainingState
+    best: BestEpoch
+    checkpoints: Checkpoints
+    confusion: ConfusionCounts
 
 
 def create_callbacks(
     config: ConfigDict,
     workdir: Path | StoredPath,
     pipeline: Pipeline,
-    state: TrainingState,
-    kept: tuple[BestEpoch, Checkpoints, ConfusionCounts],
+    model: keras.Model,
     chief: bool,
-) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of a run, in the order in which they are called.
+) -> RunCallbacks:
+    """Returns the callbacks of a run, made in the scope of its strategy.
 
     Args:
         config: The configuration, complete.
         workdir: The work directory.
         pipeline: The batches.
-        state: Where the training is.
-        kept: Those that the run itself asks: what notes the best epoch, what saves it, and what
-            counts the answers of each test.
+        model: The compiled model.
         chief: Whether this process is the one that shows and writes.
 
     Raises:
         ValueError: If an option is out of range.
     """
-    best, checkpoints, confusion = kept
+    state = TrainingState()
+    best = BestEpoch(state, **config.best.to_dict())
+    checkpoints = Checkpoints(
+        workdir / CHECKPOINTS_DIRECTORY,
+        model,
+        state,
+        writes=chief,
+        identity=identity_of(config, pipeline.source.digest),
+        **config.checkpoint.to_dict(),
+    )
+    confusion = ConfusionCounts(pipeline.source.num_classes)
     shown = [
         Progress(config.batch_size, state),
         MetricsLog(workdir / METRICS_FILE, state),
         *_tensorboard(config.tensorboard, workdir, pipeline, state, confusion),
         *_loggers(config, workdir),
     ]
-    recorders = _recorders(config.recording, workdir / "gradients")
+    recorders = _recorders(config.recording, workdir / GRADIENTS_DIRECTORY)
     checkpoints.before_saving = [recorder.flush for recorder in recorders]
-    return [
+    in_order = [
         FiniteLoss(state),
         best,
         confusion,
@@ -62,11 +97,18 @@ def create_callbacks(
         checkpoints,  # after the logs: what is in a checkpoint is in them already
         StopOnSignal(checkpoints, state),
     ]
+    return RunCallbacks(in_order, state, best, checkpoints, confusion)
 
 
-def _tensorboard(options, workdir, pipeline, state, confusion):
+def _tensorboard(
+    options: ConfigDict,
+    workdir: Path | StoredPath,
+    pipeline: Pipeline,
+    state: TrainingState,
+    confusion: ConfusionCounts,
+) -> list[LoopCallback]:
     files = EventFiles(workdir)
-    callbacks = [TensorBoardScalars(files)]
+    callbacks: list[LoopCallback] = [TensorBoardScalars(files)]
     if options.examples:
         callbacks.append(ExampleImages(files, pipeline, state))
     if options.graph:
@@ -77,11 +119,13 @@ def _tensorboard(options, workdir, pipeline, state, confusion):
     return callbacks
 
 
-def _loggers(config, workdir):
+def _loggers(config: ConfigDict, workdir: Path | StoredPath) -> list[Logging]:
     return [Logging(config.loggers, workdir, flat(config.to_dict()))] if config.loggers else []
 
 
-def _profiler(config, workdir, pipeline, writes):
+def _profiler(
+    config: ConfigDict, workdir: Path | StoredPath, pipeline: Pipeline, writes: bool
+) -> list[Profiler]:
     steps, batches = config.tensorboard.profile_steps, config.epochs * pipeline.steps_per_epoch
     if not steps:
         return []
@@ -93,8 +137,7 @@ def _profiler(config, workdir, pipeline, writes):
     return [Profiler(workdir / "train", steps, pipeline.steps_per_epoch, writes)]
 
 
-def _recorders(config, log_dir):
-    options = config.to_dict()
-    if options["every_steps"] == 0:
+def _recorders(options: ConfigDict, log_dir: Path | StoredPath) -> list[GradientRecorder]:
+    if options.every_steps == 0:
         return []
-    return [GradientRecorder(str(log_dir), **options)]
+    return [GradientRecorder(str(log_dir), **options.to_dict())]

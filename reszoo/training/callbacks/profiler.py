@@ -1,14 +1,16 @@
-"""Measures where the time of some training steps goes."""
+"""Profiles of some training steps, for TensorBoard."""
 
 import math
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-import keras
 import tensorflow as tf
 
+from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 
-class Profiler(keras.callbacks.Callback):
+
+class Profiler(LoopCallback):
     """Records a profile of some training steps, for TensorBoard's tab Profile.
 
     The tab comes with the package `xprof`. A step here is a batch of the whole run, counted from 0;
@@ -27,7 +29,7 @@ class Profiler(keras.callbacks.Callback):
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | os.PathLike,
         steps: Sequence[int],
         steps_per_epoch: int,
         writes: bool = True,
@@ -45,7 +47,7 @@ class Profiler(keras.callbacks.Callback):
         self._batches_before = 0
         self._next_step = 0
         self._running = False
-        self._step_trace = None
+        self._step_trace: Any = None
 
     @property
     def batches_ahead(self) -> float:
@@ -53,11 +55,11 @@ class Profiler(keras.callbacks.Callback):
         ends = [end - self._next_step for end in (self._first, self._end)]
         return min([ahead for ahead in ends if ahead > 0], default=math.inf)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._batches_before = epoch * self._steps_per_epoch
         self._next_step = self._batches_before
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         step = self._batches_before + batch
         if self._writes and self._first <= step < self._end and not self._running:
             tf.profiler.experimental.start(self._directory)
@@ -66,7 +68,7 @@ class Profiler(keras.callbacks.Callback):
             self._step_trace = tf.profiler.experimental.Trace("train", step_num=step, _r=1)
             self._step_trace.__enter__()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self._next_step = self._batches_before + batch + 1
         if not self._running:
             return

@@ -1,15 +1,15 @@
-"""Shows how a run is getting on."""
+"""The progress of a run, on the terminal."""
 
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
-import keras
 from tqdm import tqdm
 
+from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.state import TrainingState
 
 
-class Progress(keras.callbacks.Callback):
+class Progress(LoopCallback):
     """Shows a progress bar on a terminal, and one plain line an epoch everywhere.
 
     The bar has the loss and accuracy of the epoch so far, images per second and the time left.
@@ -25,10 +25,10 @@ class Progress(keras.callbacks.Callback):
         self._images_per_step = images_per_step
         self._state = state
         self._stream = stream or sys.stdout
-        self._bar = None
+        self._bar: Any = None
         self._first_batch = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         images_per_epoch = self.params["steps"] * self._images_per_step
         self._bar = tqdm(
             total=self.params["epochs"] * images_per_epoch,
@@ -41,18 +41,18 @@ class Progress(keras.callbacks.Callback):
             disable=not self._stream.isatty(),
         )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._bar.set_description(f"epoch {epoch + 1}/{self.params['epochs']}", refresh=False)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._first_batch = batch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         text = f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update((batch + 1 - self._first_batch) * self._images_per_step)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         line = (
             f"epoch {epoch + 1}/{self.params['epochs']}: "
             f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}, "
@@ -62,7 +62,7 @@ class Progress(keras.callbacks.Callback):
         tqdm.write(line, file=self._stream)
         self._stream.flush()
 
-    def close(self):
+    def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()

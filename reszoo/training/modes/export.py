@@ -1,4 +1,4 @@
-"""Exports the model of a finished run for use without Keras."""
+"""Exports of a trained model for use without Keras."""
 
 import contextlib
 import dataclasses
@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import absl.logging
 import keras
@@ -19,11 +20,10 @@ from ml_collections import ConfigDict
 
 from reszoo.files import is_stored
 from reszoo.training.config import checked
-from reszoo.training.data_description import signature_of
+from reszoo.training.data_description import describe_data
 from reszoo.training.modes.trained_model import check_fits, load_model
-from reszoo.training.run import create_pipeline
-
-EXPORT_DIRECTORY = "export"
+from reszoo.training.pipeline import create_pipeline
+from reszoo.training.workdir import EXPORT_DIRECTORY
 
 # How far logits may be off, as a share of the largest: sums are taken in another order.
 TOLERANCE = 1e-4
@@ -49,7 +49,7 @@ class Format:
 
 
 def export_run(
-    config: ConfigDict, workdir: str | Path, formats: Sequence[str] = ("savedmodel",)
+    config: ConfigDict, workdir: str | os.PathLike, formats: Sequence[str] = ("savedmodel",)
 ) -> dict[str, Path]:
     """Exports the model of a run, and checks that what was exported answers as the model does.
 
@@ -83,7 +83,7 @@ def export_run(
         )
     model = load_model(workdir)
     pipeline = create_pipeline(config)
-    check_fits(model, signature_of(pipeline), workdir)
+    check_fits(model, describe_data(pipeline), workdir)
     images, *_ = next(iter(pipeline.test_batches()))
     directory = Path(workdir) / EXPORT_DIRECTORY
     directory.mkdir(exist_ok=True)
@@ -94,7 +94,7 @@ def export_run(
     return paths
 
 
-def _check(formats):
+def _check(formats: Sequence[str]) -> None:
     if not formats:
         raise ValueError(f"There is no format to export to. Give {', '.join(FORMATS)}.")
     for name in formats:
@@ -108,7 +108,9 @@ def _check(formats):
                 )
 
 
-def _export(model, name, images, directory):
+def _export(
+    model: keras.Model, name: str, images: np.ndarray, directory: Path
+) -> tuple[Path, float]:
     """Returns where the exported model is, and by how much its logits differ at most."""
     form = FORMATS[name]
     model = _in_float32(model) if form.float32_only else model
@@ -125,7 +127,7 @@ def _export(model, name, images, directory):
     return path, difference
 
 
-def _difference(name, expected, found):
+def _difference(name: str, expected: Any, found: Any) -> float:
     difference = float(np.max(np.abs(expected - found)))
     # Written so that a NaN does not pass.
     if not difference <= TOLERANCE * max(1, np.max(np.abs(expected))):
@@ -136,7 +138,7 @@ def _difference(name, expected, found):
     return difference
 
 
-def _in_float32(model):
+def _in_float32(model: keras.Model) -> keras.Model:
     """Returns a model with the same weights that computes in float32."""
     text = json.dumps(keras.saving.serialize_keras_object(model))
     for policy in ("mixed_float16", "mixed_bfloat16"):
@@ -160,12 +162,12 @@ def _without_noise() -> Iterator[None]:
         absl.logging.set_verbosity(verbosity)
 
 
-def _answers_of_savedmodel(path, images):
+def _answers_of_savedmodel(path: Path, images: np.ndarray) -> np.ndarray:
     exported = tf.saved_model.load(path)  # its function does not keep its variables alive
     return exported.serve(images)
 
 
-def _answers_of_onnx(path, images):
+def _answers_of_onnx(path: Path, images: np.ndarray) -> Any:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -173,7 +175,7 @@ def _answers_of_onnx(path, images):
     return answers
 
 
-def _answers_of_tflite(path, images):
+def _answers_of_tflite(path: Path, images: np.ndarray) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))

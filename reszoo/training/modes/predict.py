@@ -1,7 +1,8 @@
-"""Asks the model of a finished run what is on an image."""
+"""Predictions of a trained model for images."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,13 +12,13 @@ from reszoo.data.images import read_image
 from reszoo.files import as_path
 from reszoo.names import printable
 from reszoo.training.config import checked
-from reszoo.training.data_description import read_signature, signature_of
+from reszoo.training.data_description import describe_data, read_data_description
 from reszoo.training.modes.trained_model import check_fits, load_model
-from reszoo.training.run import create_crop, create_pipeline
+from reszoo.training.pipeline import create_crop, create_pipeline
 
 
 def predict_run(
-    config: ConfigDict, workdir: str | Path, images: Sequence[str]
+    config: ConfigDict, workdir: str | os.PathLike, images: Sequence[str]
 ) -> list[tuple[str, float]]:
     """Prints and returns the most likely class of each image, with its probability.
 
@@ -34,13 +35,15 @@ def predict_run(
         raise ValueError("There is nothing to predict. Give --images=FILE,FILE.")
     model = load_model(workdir)
     # The data set itself is not needed, unless an older version of this package trained the model.
-    signature = read_signature(as_path(workdir)) or signature_of(create_pipeline(config))
-    check_fits(model, signature, workdir)
+    description = read_data_description(as_path(workdir)) or describe_data(create_pipeline(config))
+    check_fits(model, description, workdir)
     crop = create_crop(config)
-    batch = tf.stack([signature.image(read_image(file), crop) for file in images])
-    probabilities = keras.ops.softmax(tf.cast(model(batch, training=False), tf.float32)).numpy()
+    batch = tf.stack([description.image(read_image(file), crop) for file in images])
+    probabilities: Any = keras.ops.softmax(
+        tf.cast(model(batch, training=False), tf.float32)
+    ).numpy()
     best = probabilities.argmax(axis=1)
-    names = signature.class_names
+    names = description.class_names
     answers = [
         (names[label], float(p[label])) for label, p in zip(best, probabilities, strict=True)
     ]

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline, load_source
 from reszoo.training import fit
+from reszoo.training.callbacks.best_epoch import BestEpoch
 from reszoo.training.callbacks.checkpoints import Checkpoints
-from reszoo.training.callbacks.guards import BestEpoch
 from reszoo.training.checkpoint_files import write_arrays
 from reszoo.training.identity import identity_of
 from reszoo.training.state import NonFiniteError, RunError, TrainingState

@@ -40,7 +40,7 @@ def test_there_is_no_model(config, tmp_path):
 def test_a_terminal_obeys_no_name_of_a_class(config, workdir, capsys, monkeypatch):
     names = ("\x1b[2J", "a\nb", "你好", "$x$", *"456789")
     source = dataclasses.replace(load_source("digits"), class_names=names)
-    monkeypatch.setattr("reszoo.training.run.load_source", lambda *_: source)
+    monkeypatch.setattr("reszoo.training.pipeline.load_source", lambda *_: source)
     evaluate_run(config, workdir)
     said = capsys.readouterr().out
     assert "\x1b" not in said

@@ -8,8 +8,8 @@ from PIL import Image
 
 from reszoo.data import load_source
 from reszoo.training import predict_run
-from reszoo.training.data_description import signature_of
-from reszoo.training.run import create_pipeline
+from reszoo.training.data_description import describe_data
+from reszoo.training.pipeline import create_pipeline
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_photos_are_turned_as_they_were_taken(config, workdir, files):
 def test_predicting_without_the_data(config, workdir, files):
     files, _ = files
     expected = predict_run(config, workdir, files)
-    signature_of(create_pipeline(config)).write(workdir)
+    describe_data(create_pipeline(config)).write(workdir)
     config.data.name = "folder:/no/longer/here"
     assert predict_run(config, workdir, files) == expected
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from reszoo.training.callbacks.guards import BestEpoch
-from reszoo.training.state import TrainingState, state_from_json, state_to_json
+from reszoo.training.callbacks.best_epoch import BestEpoch
+from reszoo.training.state import TrainingState
 
 
 def state_of(accuracies):
@@ -46,11 +46,3 @@ def test_without_a_history_the_best_stays_as_it_was_noted():
     best = BestEpoch(state, patience=2)
     best.take_up()
     assert (state.best, state.best_epoch, best.out_of_patience) == (0.5, 2, True)
-
-
-def test_the_state_of_an_earlier_version_is_read():
-    state = TrainingState(epoch=2, best=0.5, best_epoch=1)
-    text = state_to_json(state).replace('"history": []', '"stopped": true')
-    assert state_from_json(text) == state
-    with pytest.raises(ValueError, match="it says of the training"):
-        state_from_json('{"phase": 1}')

@@ -1,0 +1,63 @@
+"""Counts of which classes a model takes for which, in every test."""
+
+import numpy as np
+import tensorflow as tf
+
+from reszoo.gradients.taps import Accumulator
+from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
+
+
+class ConfusionCounts(LoopCallback):
+    """Counts in every test how many examples of each class the model takes for each class.
+
+    The devices count while they test, so that it costs nothing beside: `fit` and `evaluate` call
+    `count_answers` in the step of each replica. Made in the scope of the strategy of `fit`, in
+    every process; for `evaluate`, outside of any.
+
+    Args:
+        num_classes: Number of classes.
+
+    Attributes:
+        counts: Those of the last test, `None` before the first: whole numbers of shape
+            `(classes, classes)`. Rows are what is true, columns what the model says; all of them
+            together are the test examples, those on the diagonal the right answers.
+
+    Example:
+
+    >>> from reszoo.data import Pipeline, load_source
+    >>> from reszoo.training.loop import evaluate
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
+    ...                           keras.layers.Dense(10)])
+    >>> confusion = ConfusionCounts(10)
+    >>> pipeline = Pipeline(load_source("digits"), batch_size=100)
+    >>> _ = evaluate(model, pipeline, callbacks=[confusion])
+    >>> int(confusion.counts.sum())
+    360
+    """
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.counts: np.ndarray | None = None
+        self._shape = (num_classes, num_classes)
+        self._on_devices = Accumulator(self._shape)
+
+    def count_answers(self, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> None:
+        """Counts the examples of one replica's batch.
+
+        Args:
+            labels: `(batch,)`, integers.
+            logits: `(batch, classes)`.
+            weights: `(batch,)`, 1 for an example and 0 for padding.
+        """
+        answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+        places = tf.stack([labels, answers], axis=1)
+        shape = tf.constant(self._shape, labels.dtype)
+        weights = tf.cast(weights, self._on_devices.variable.dtype)
+        self._on_devices.add(tf.scatter_nd(places, weights, shape))
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        variable = self._on_devices.variable
+        variable.assign(tf.zeros(variable.shape, variable.dtype))
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        self.counts = self._on_devices.variable.numpy().astype(np.int64)

@@ -1,0 +1,71 @@
+"""End of a training that is told to stop by a signal."""
+
+import signal
+import threading
+from types import FrameType
+
+from reszoo.gradients.scale import accumulation_steps
+from reszoo.training.callbacks.checkpoints import Checkpoints
+from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
+from reszoo.training.state import NonFiniteError, RunError, TrainingState
+
+
+class StopOnSignal(LoopCallback):
+    """Saves, and ends the training by `RunError`, at the first update after a SIGTERM.
+
+    Clusters send it before they take a machine away. It is enough that one process gets it.
+
+    Args:
+        checkpoints: What saves.
+        state: Where the training is.
+
+    Attributes:
+        told_to_stop: Whether this process has received the signal.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, state: TrainingState):
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._state = state
+        self.told_to_stop = False
+        self._stopping = False
+        self._before = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        # Python allows it in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._receive)
+
+    def stop(self) -> None:
+        """Ends the training, which the loop calls in all processes once one was told to stop.
+
+        Raises:
+            RunError: If the training is at the end of an update; only whole ones are saved.
+        """
+        if self._state.batch % accumulation_steps(self.model.optimizer) == 0:
+            self._stopping = True
+            raise RunError(
+                "told to stop (SIGTERM); everything is saved. Run the same command again to go on."
+            )
+
+    def close(self) -> None:
+        """Saves if told to stop, and handles the signal as before."""
+        # Not within a test: there the model may have the averages of its weights.
+        try:
+            if self._stopping:
+                self._checkpoints.save()
+        except NonFiniteError as error:
+            raise RunError(
+                f"told to stop (SIGTERM). {error} {self._checkpoints.last_in_words}"
+            ) from error
+        finally:
+            self._stopping = False
+            self._handle_as_before()
+
+    def _handle_as_before(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+        self._before = None
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.told_to_stop = True

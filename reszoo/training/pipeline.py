@@ -1,0 +1,45 @@
+"""The batches of a run, from its configuration."""
+
+from ml_collections import ConfigDict
+
+from reszoo.data import Augmentation, Crop, Pipeline, load_source
+from reszoo.training.config import complete
+
+
+def create_pipeline(config: ConfigDict) -> Pipeline:
+    """Returns the batches of a run.
+
+    Args:
+        config: The configuration; what it leaves out gets its default.
+
+    Raises:
+        ValueError: If there is no such data set, or the options do not fit it.
+    """
+    config = complete(config)
+    options = config.data.to_dict()
+    source = load_source(options.pop("name"), options.pop("corrupt_images"))
+    augmentation = Augmentation(flip=options.pop("flip"), **config.augmentation.to_dict())
+    del options["crop"]
+    del options["mean"], options["std"]  # the model's
+    return Pipeline(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        crop=create_crop(config),
+        augmentation=augmentation,
+        batches_per_update=config.optimizer.accumulation_steps,
+        **options,
+    )
+
+
+def create_crop(config: ConfigDict) -> Crop | None:
+    """Returns which part of its images a run uses; `None` if that is the whole of them.
+
+    Args:
+        config: The configuration; what it leaves out gets its default.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    config = complete(config)
+    return Crop(**config.crop.to_dict()) if config.data.crop else None

@@ -1,0 +1,122 @@
+"""Resuming: a run goes on from what is in its work directory, if that is of the same run."""
+
+from pathlib import Path
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from reszoo.files import StoredPath, write_whole
+from reszoo.json_files import read_json, to_json
+from reszoo.training.checkpoint_files import BEST_FILE
+from reszoo.training.config import complete
+from reszoo.training.data_description import check_same_data, describe_data
+from reszoo.training.identity import identity_of
+from reszoo.training.metrics_file import lasting, read_metrics
+from reszoo.training.provenance import write_provenance
+from reszoo.training.run import Run
+from reszoo.training.strategy import check_same_place
+from reszoo.training.workdir import (
+    CHECKPOINTS_DIRECTORY,
+    CONFIG_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PROVENANCE_FILE,
+    SUMMARY_FILE,
+)
+
+
+def take_up(run: Run) -> None:
+    """Has a run go on from what is in its work directory; all of it is looked at.
+
+    Args:
+        run: The run, whose process holds the lock of the work directory.
+
+    Raises:
+        ValueError: If there is another run, or something of this one is lost.
+    """
+    workdir, fresh = run.workdir, not run.callbacks.checkpoints.files
+    try:
+        with run.strategy.scope():
+            _restore(run)
+        check_same_place(run.strategy, [run.state.epoch, run.state.batch])
+        if run.lock:
+            run.lock.check()
+            text = to_json(run.config.to_dict(), indent=2) + "\n"
+            write_whole(workdir / CONFIG_FILE, text)
+            describe_data(run.pipeline).write(workdir)
+            write_provenance(workdir / PROVENANCE_FILE, run.config.seed)
+    except BaseException:
+        if run.lock and fresh:
+            run.lock.delete()
+        elif run.lock:
+            run.lock.release()
+        raise
+
+
+def _restore(run: Run) -> None:
+    checkpoints, state = run.callbacks.checkpoints, run.state
+    config_file = run.workdir / CONFIG_FILE
+    # Another start may have written it since it was looked at first.
+    check_no_other_run(run.config, run.workdir)
+    check_same_data(run.workdir, describe_data(run.pipeline))
+    if not checkpoints.restore():
+        _check_nothing_lost(run)
+        return
+    if not config_file.exists():
+        if not checkpoints.restored:
+            raise ValueError(
+                f"{run.workdir} holds checkpoints but no {CONFIG_FILE}, so nobody knows whether "
+                "they are of this configuration. Put it back, or give another workdir."
+            )
+        logging.warning(
+            "%s was not there. It is written again, for the checkpoints are of this configuration.",
+            config_file,
+        )
+    if not state.has_history:  # of an earlier version
+        lines = read_metrics(run.workdir / METRICS_FILE)
+        state.history = tuple(lasting(line) for line in lines if line["epoch"] <= state.epoch)
+    run.callbacks.best.take_up()
+    if state.batch and state.epoch >= run.config.epochs:
+        raise ValueError(
+            f"{run.workdir} holds a run that is in its epoch {state.epoch + 1} already. Give "
+            f"--config.epochs={state.epoch + 1} or more, or another workdir."
+        )
+
+
+def _check_nothing_lost(run: Run) -> None:
+    """Raises if a run without checkpoints has left something that a fresh start would overwrite."""
+    names = (METRICS_FILE, MODEL_FILE, SUMMARY_FILE, f"{CHECKPOINTS_DIRECTORY}/{BEST_FILE}")
+    left = [name for name in names if _holds_something(run.workdir / name)]
+    if left:
+        raise ValueError(
+            f"{run.workdir} holds {', '.join(left)} of a run, but "
+            f"{run.workdir / CHECKPOINTS_DIRECTORY} has no checkpoint to go on from. Put the "
+            "checkpoints back, or give another workdir to start afresh."
+        )
+
+
+def _holds_something(path: Path | StoredPath) -> bool:
+    return path.exists() and len(path.read_bytes()) > 0
+
+
+def check_no_other_run(config: ConfigDict, workdir: Path | StoredPath) -> None:
+    """Checks that a work directory holds no run of another configuration.
+
+    Raises:
+        ValueError: If it does, or its configuration cannot be read.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        identity_of(config).check_same(identity_of(_config_of(path)), str(workdir))
+
+
+def _config_of(path: Path | StoredPath) -> ConfigDict:
+    cure = (
+        "Restore it from the configuration that the run was started with, or give another workdir."
+    )
+    fields = read_json(path, {}, cure)
+    try:
+        return complete(ConfigDict(fields))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{path} cannot be read: {reason}. {cure}") from error
