@@ -137,6 +137,23 @@ def test_several_processes_train_and_record_like_one(count, one_process, tmp_pat
     assert len(list((tmp_path / "gradients").iterdir())) == 1
 
 
+def test_workers_that_were_not_started_alike_are_told_in_what(tmp_path):
+    command = [str(HERE / "differing_workers.py"), str(tmp_path)]
+    of_both = []
+    for process in [start(command, environment) for environment in cluster(2)]:
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        of_both.append(dict(map(json.loads, out.splitlines())))
+    for index, said in enumerate(of_both):
+        dtype = ("float32", "mixed_bfloat16")[index]
+        assert f"in this one it is seed={index}. Give all" in said["another seed"]
+        assert f"it is dtype='{dtype}', epochs={3 + index}. Give" in said["several fields"]
+        assert "configurations with different fields" in said["a field more"]
+        assert f"it is data.name='folder:{tmp_path}/worker{index}" in said["another path"]
+        assert "The processes found different data" in said["other data"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_worker_that_is_lost_or_told_to_stop_stops_the_others_and_all_can_go_on(tmp_path):
     command = [
         "train.py",
