@@ -16,6 +16,11 @@ from reszoo.training.strategy import names_several_workers
 from reszoo.training.workdir import TRACEBACK_FILE
 
 MOST_LETTERS = 600
+# What TensorFlow puts before an error in a function: where in the source its operation was made.
+ORIGIN = re.compile(
+    r"\s*Graph execution error:\s*"
+    r"(?:(?:Detected at node .*|\s+File .*|<stack traces unavailable>|\s*)\n)*"
+)
 
 # What data, files and devices raise. Any other error is a mistake of this package, and ends in a
 # traceback.
@@ -78,7 +83,7 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, tf.errors.OpError):
         text = error.message  # pyright: ignore[reportAttributeAccessIssue] (not in its stubs)
         text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:\w*\](?: name:.*)?|\(\d+\) ", "", text)
-        text = re.sub(r"^\d+ root error\(s\) found\.", "", text.strip())
+        text = re.sub(r"^\d+ root error\(s\) found\.", "", ORIGIN.sub("", text, count=1).strip())
         text = re.split(
             r"\n\s*(?:Traceback|Original stack trace|Detected at node)|\n\n", text.strip()
         )[0]

@@ -277,6 +277,18 @@ def test_an_error_of_tensorflow_is_told_without_its_graph():
         'Traceback (most recent call last):\n\n  File "/x/script_ops.py", line 270\n',
     )
     assert in_one_line(error) == "UNKNOWN: ValueError: The image a.png cannot be read."
+    of_a_function = tf.errors.InvalidArgumentError(
+        None,
+        None,
+        "Graph execution error:\n\n"
+        "Detected at node sgd/Reduce defined at (most recent call last):\n"
+        '  File "a.py", line 3, in <module>\n\n  File "b.py", line 4, in step\n\n'
+        "Shape mismatch in the collective instance 100.\nThe error could be from before.\n"
+        "\t [[{{node sgd/Reduce}}]] [Op:__inference_run_1]",
+    )
+    assert in_one_line(of_a_function) == (
+        "Shape mismatch in the collective instance 100. The error could be from before."
+    )
     assert len(in_one_line(ValueError("x" * 10_000))) < 1000
 
 

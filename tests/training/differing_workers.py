@@ -1,4 +1,4 @@
-"""Two workers that were not started alike; run by `test_strategy.py`, once for each with `TF_CONFIG`.
+"""Two workers that were not started alike; run by `test_strategy.py`, each with its `TF_CONFIG`.
 
 Each prepares the same runs one after the other, and prints what came of it as JSON.
 """
