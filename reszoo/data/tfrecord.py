@@ -9,10 +9,11 @@ import tensorflow as tf
 from absl import logging
 
 from reszoo.data.contents import Contents, counted
-from reszoo.data.images import check_regular
+from reszoo.data.images import check_regular, reason_of
 from reszoo.data.left_out import LeftOut, is_hidden
 from reszoo.data.splits import roles_within, tested_role
 from reszoo.data.tfrecord_index import Records
+from reszoo.files import as_path
 
 NAME_FILES = ("labels.txt", "label.labels.txt")
 # Endings of files that describe or index the TFRecord files beside them.
@@ -80,16 +81,18 @@ def class_names(files: Sequence[str]) -> tuple[str, ...]:
     """Returns the lines of `labels.txt` or `label.labels.txt` beside the files, if there is one.
 
     Args:
-        files: TFRecord files of one folder.
+        files: Files of one folder.
 
     Raises:
-        ValueError: If a line between others is empty.
+        ValueError: If it cannot be read, or a line between others is empty.
     """
     folder = os.path.dirname(files[0])
     for path in (os.path.join(folder, name) for name in NAME_FILES):
         if tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path, "rb") as file:
-                text = file.read().decode("utf-8-sig", "replace")
+            try:
+                text = as_path(path).read_bytes().decode("utf-8-sig", "replace")
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read ({reason_of(error)}).") from error
             names = tuple(line.strip() for line in text.rstrip().splitlines())
             if "" in names:
                 raise ValueError(
