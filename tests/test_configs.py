@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import struct
 from pathlib import Path
 
 import keras
@@ -17,7 +18,13 @@ from reszoo.training.optimizers import create_learning_rate
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 # Others train the same layers on the same kind of data.
-ONLY_PREPARED = ("cifar10_resnet18", "cifar10_wrn", "digits_resnet18", "imagenet_resnet50")
+ONLY_PREPARED = (
+    "cifar10_resnet18",
+    "cifar10_wrn",
+    "digits_resnet18",
+    "fashion_mnist_resnet20",
+    "imagenet_resnet50",
+)
 
 
 def load(name, *arguments):
@@ -35,8 +42,20 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.fixture
+def idx_files(tmp_path):
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for split, number in (("train", 40), ("t10k", 16)):
+        images = struct.pack(">4B3I", 0, 0, 8, 3, number, 28, 28) + bytes(range(196)) * 4 * number
+        labels = struct.pack(">4BI", 0, 0, 8, 1, number) + bytes(n % 10 for n in range(number))
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(images)
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(labels)
+    return folder
+
+
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
-def test_a_narrow_run_of_each_configuration(name, photos, tmp_path, monkeypatch):
+def test_a_narrow_run_of_each_configuration(name, photos, idx_files, tmp_path, monkeypatch):
     # A network that answers: what is downloaded is `mock_data`'s.
     monkeypatch.setattr(requests, "head", lambda url, timeout: requests.Response())
     config = load(name)
@@ -47,6 +66,8 @@ def test_a_narrow_run_of_each_configuration(name, photos, tmp_path, monkeypatch)
         small["crop.test_image_size"] = 48
     if name == "finetune_folder":
         small |= {"data.name": f"folder:{photos}", "model.weights": ""}
+    if config.data.name.startswith("idx:"):
+        small["data.name"] = f"idx:{idx_files}"
     if config.data.name in ("digits", "mnist5k"):
         small |= {"batch_size": 720, "data.image_size": 16}
     config.update_from_flattened_dict({k: v for k, v in small.items() if k != "data.image_size"})
@@ -105,10 +126,17 @@ def test_the_depth_of_a_cifar_network():
         load("cifar10_resnet", "19")
 
 
-def test_the_normalization_is_that_of_the_images():
-    config = load("mnist5k_resnet18")
-    images = [image for image, _ in load_source("mnist5k").train.as_numpy_iterator()]
-    pixels = keras.ops.convert_to_numpy(images) / 255
-    # The constants are those of all 60,000.
-    assert pixels.mean() == pytest.approx(config.data.mean[0], abs=0.005)
-    assert pixels.std() == pytest.approx(config.data.std[0], abs=0.005)
+# The constants of mnist5k are those of all 60,000 images of MNIST.
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("mnist5k_resnet18", 0.005), ("fashion_mnist_resnet20", 5e-5)]
+)
+def test_the_normalization_is_that_of_the_images(name, tolerance):
+    config = load(name)
+    folder = Path(config.data.name.removeprefix("idx:"))
+    if config.data.name.startswith("idx:") and not folder.is_dir():
+        pytest.skip("needs the package dataset-fashion-mnist of Debian")
+    source = load_source(config.data.name)
+    [images] = source.train.map(lambda image, _: image).batch(source.train_examples)
+    pixels = keras.ops.convert_to_numpy(images)
+    assert pixels.mean() / 255 == pytest.approx(config.data.mean[0], abs=tolerance)
+    assert pixels.std() / 255 == pytest.approx(config.data.std[0], abs=tolerance)
