@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from reszoo.keras_internals import hand_on_mask
 from reszoo.layers.chain import Chain
 from reszoo.layers.configured import Configured
 from reszoo.layers.shapes import Shape, Tensor
@@ -79,7 +80,7 @@ class ResidualBlock(Configured):
     def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `x` for the shortcut and `x` for the branch."""
         # Two tensors, so that the gradients of either path are summed before they meet here.
-        return x, ops.copy(x)
+        return x, hand_on_mask(x, ops.copy(x))
 
     def merge(self, shortcut: Tensor, branch: Tensor) -> Tensor:
         """Returns the sum of the two paths."""

@@ -166,3 +166,12 @@ def test_mask_reaches_what_follows():
     x = layers.Masking()(np.array([[[1.0], [0.0]]], "float32"))
     y = ResidualBlock(layers.Dense(1))(x)
     np.testing.assert_array_equal(y._keras_mask, [[True, False]])
+
+
+@pytest.mark.parametrize("branch", [layers.LSTM, lambda *a, **k: [layers.LSTM(*a, **k)]])
+def test_mask_reaches_the_branch(branch):
+    x = layers.Masking()(np.array([[[1.0], [2.0], [0.0]]], "float32"))
+    block = ResidualBlock(branch(1, return_sequences=True))
+    block.build((1, 3, 1))
+    lstm = next(part for part in block._flatten_layers() if isinstance(part, layers.LSTM))
+    np.testing.assert_array_equal(block(x), x + lstm(x, mask=x._keras_mask))
