@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.keras_internals import sublayers
+from reszoo.layers import ResidualBlock
 from reszoo.layers.symbolic import symbolic_call
 
 
@@ -22,7 +23,7 @@ def build_for(model: keras.Model, iterator: Any) -> bool:
         Whether it is built now. Not if it cannot be called symbolically, as one cannot that runs
         eagerly and looks at the values of a batch.
     """
-    if model.built:
+    if model.built and has_all_weights(model):
         return True
     try:
         batch = tf.nest.map_structure(_symbolic, iterator.element_spec)
@@ -40,8 +41,21 @@ def is_built(model: keras.Model) -> bool:
     Args:
         model: The model. One whose training step calls its parts only stays unbuilt itself.
     """
+    if not model.built:
+        return has_all_weights(model)
+    # Keras's own `build` marks a subclassed model as built, whatever is in it. A layer that is never
+    # called may stay without weights.
+    return all(part.built for part in sublayers(model) if isinstance(part, ResidualBlock))
+
+
+def has_all_weights(model: keras.Model) -> bool:
+    """Returns whether a model has layers, all of which have their weights.
+
+    Args:
+        model: The model.
+    """
     parts = sublayers(model)
-    return model.built or (bool(parts) and all(part.built for part in parts))
+    return bool(parts) and all(part.built for part in parts)
 
 
 def _symbolic(spec):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.blocks import find_blocks, graphs_of
-from reszoo.gradients.first_batch import is_built
+from reszoo.gradients.first_batch import has_all_weights, is_built
 from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.measures import measures_of
 from reszoo.gradients.passes import PLACES, Passes, Turns
@@ -51,7 +51,7 @@ class ModelTaps:
                 f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
                 "before recording its gradients."
             )
-        if not is_built(model):
+        if not (is_built(model) or (model.built and model.trainable_variables)):
             raise ValueError(
                 f"The model {model.name!r} is not built, so it has no weights to observe. Call it "
                 "on a batch, or model.build(input_shape), before the first recorded step."
@@ -62,7 +62,8 @@ class ModelTaps:
         self.variables = list(model.trainable_variables)
         measures = measures_of(groups)
         with model.distribute_strategy.scope():
-            if not model.optimizer.built:
+            # Otherwise its `apply` does, which is given weights that are still to come.
+            if not model.optimizer.built and has_all_weights(model):
                 model.optimizer.build(self.variables)
             self.switch = Switch(model.optimizer)
             self._anchor = tf.Variable(0.0, trainable=True)
@@ -141,8 +142,8 @@ class ModelTaps:
 
     def _leave_out_blocks(self, of_blocks, of_turns, passes):
         """Puts NaN in the place of what no backward pass has shown."""
-        ran, numbers = of_turns[:, 0], of_turns[:, 2::2].max(axis=1)
-        numbers /= self.model.distribute_strategy.num_replicas_in_sync
+        ran, numbers = of_turns[:, :1], of_turns[:, 2::2]
+        numbers = numbers / self.model.distribute_strategy.num_replicas_in_sync
         # Where a block ran and a pass was made, but not to it, its gradient is zero.
         unseen = (numbers == 0) & ((ran == 0) | (passes == 0))
         places = {
@@ -153,18 +154,19 @@ class ModelTaps:
         }
         backward = [name for name, place in places.items() if place in PLACES]
         for name in backward:
-            of_blocks[name][unseen] = np.nan
+            of_blocks[name][unseen[:, PLACES.index(places[name])]] = np.nan
         names = np.array(list(self.blocks), object)
         if backward:
             self._tell(
                 "blocks",
-                names[unseen],
+                names[unseen.any(axis=1)],
                 "no backward pass reached {} in a recorded step, so what comes back to them is "
-                "recorded as NaN: they did not run, or in a tf.function that was traced before.",
+                "recorded as NaN: they did not run, or in a tf.function that was traced before, or "
+                "were not differentiated by a tf.GradientTape.",
             )
             self._tell(
                 "blocks",
-                names[numbers > 1],
+                names[numbers.max(axis=1) > 1],
                 "several backward passes reached {} in a recorded step. The statistics of their "
                 "paths are those of the last that differentiates by their weights.",
             )

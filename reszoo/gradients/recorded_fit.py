@@ -46,6 +46,7 @@ class RecordedFit:
         self._own_make_train_function = model.make_train_function
         self._put_aside = {}
         self._recording = False
+        self._is_built = False
 
     def add(self, training: RecordedTraining) -> None:
         """Has a training recorded from the next batch on.
@@ -138,8 +139,10 @@ class RecordedFit:
         """Takes the place of the function that `fit` calls for every execution."""
         self.executions += 1
         try:
-            if not build_for(self.model, iterator):
-                return self._run_unrecorded(iterator)
+            if not self._is_built:  # asked once: a layer that no batch runs is never built
+                self._is_built = True
+                if not build_for(self.model, iterator):
+                    return self._run_unrecorded(iterator)
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
             outputs = self._run_one_of_two(iterator)

@@ -189,6 +189,9 @@ class RecordedTraining:
         recorder = self.recorder
         self.taps = ModelTaps(self.model, recorder.groups, recorder.blocks)
         self._membership = _membership(self.taps)
+        # A block that no batch runs is never built.
+        blocks = self.taps.blocks.values()
+        self._has_weights = np.array([getattr(block, "built", True) for block in blocks])
 
     def _update_is_over(self):
         """Returns whether the due step can be written; gives it up if it did not begin."""
@@ -228,7 +231,8 @@ class RecordedTraining:
 
     def _of_blocks(self, of_weights):
         """Returns sums over the weights of each block."""
-        return np.where(self._membership, of_weights, 0.0).sum(axis=1)
+        sums = np.where(self._membership, of_weights, 0.0).sum(axis=1)
+        return np.where(self._has_weights, sums, np.nan)
 
     def _write_tables(self, step, of_blocks, of_weights):
         if "variables" in self.recorder.groups:

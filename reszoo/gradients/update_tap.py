@@ -68,6 +68,9 @@ class UpdateTap:
                 self.optimizer.build(variables)
         pairs = zip(grads, variables, strict=True)
         observed = [(g, variable) for g, variable in pairs if id(variable) in self.row_of]
+        if not observed:  # such as a factor in the loss, or another model
+            self.apply(grads, variables)
+            return
         observed, self.groups = _in_groups(observed)
         rows = [[self.row_of[id(variable)]] for _, variable in observed]
         weights = [variable.value for _, variable in observed]

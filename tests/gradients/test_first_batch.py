@@ -1,5 +1,7 @@
 """Models built by their first batch are recorded from it on, and train as without a recorder."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -146,3 +148,66 @@ def test_in_a_loop_of_ones_own_it_has_to_be_built_before(tmp_path):
     with pytest.raises(ValueError, match="is not built, so it has no weights to observe"):
         callbacks.on_train_batch_begin(0)
     recorder.close()
+
+
+class MarkedAsBuilt(keras.Model):
+    """A model that Keras's own `build` marks as built, whose layers have no weights yet."""
+
+    def __init__(self, *unused):
+        super().__init__()
+        _, self.block, self.head = parts()
+        self.unused = unused
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.build((None, 4))
+
+    def call(self, x):
+        return self.head(self.block(x))
+
+
+@pytest.mark.parametrize("unused", [None, layers.Dense, ResidualBlock])
+def test_one_that_is_only_marked_as_built_is_built_too(unused, tmp_path):
+    def model():
+        keras.utils.set_random_seed(1)
+        never_called = {None: [], layers.Dense: [layers.Dense(3)]}
+        return MarkedAsBuilt(
+            *never_called.get(unused, [ResidualBlock(layers.Dense(4), name="never")])
+        )
+
+    recorder = reszoo.GradientRecorder(tmp_path, every_steps=1)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        trained = fitted(model(), recorder, run_eagerly=True).get_weights()
+    plain = fitted(model(), run_eagerly=True).get_weights()
+    for weight, expected in zip(trained, plain, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    table = load(str(tmp_path))
+    first_batch_is_lost = unused is ResidualBlock  # a block that cannot be built may need a batch
+    assert sorted(set(table.step)) == [0, 1, 2, 3][first_batch_is_lost:]
+    of_block = table[table.block == "second"]
+    norms = of_block[of_block.statistic.str.endswith("_norm")]
+    assert (norms.value > 0).all()
+    of_other = table[(table.block == "never") & (table.statistic == "weight_norm")]
+    assert np.isnan(of_other.value).all()
+    assert any("not recorded" in str(w.message) for w in warned) == first_batch_is_lost
+
+
+class BuildsItsHeadInTraining(MarkedAsBuilt):
+    """A model with a layer that its training step alone calls."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x) - y) ** 2) + tf.reduce_mean(self.unused[0](x) ** 2)
+        weights = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+def test_a_layer_that_the_training_step_alone_builds_is_trained(tmp_path):
+    recorder = reszoo.GradientRecorder(tmp_path, every_steps=1)
+    model = BuildsItsHeadInTraining(layers.Dense(2))
+    model.compile("sgd", jit_compile=False)
+    model.fit(X, Y, 8, verbose=0, callbacks=[recorder])
+    assert len(model.trainable_variables) == 8
+    assert recorded(tmp_path, 0)["update_norm"] > 0

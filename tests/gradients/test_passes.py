@@ -302,3 +302,26 @@ def test_a_block_that_a_step_does_not_run_is_not_recorded_as_zero(tmp_path):
         )["b"]
     assert np.isnan(found["skip_gradient_norm"])
     assert np.isnan(found["skip_gradient_nonfinite"])
+
+
+def test_an_optimizer_of_what_is_no_weight_of_the_model_is_left_alone(tmp_path):
+    factor, other = keras.Variable(1.0), keras.optimizers.SGD(RATE)
+
+    def also_a_factor(model, x, weights):
+        other.apply([tf.constant(1.0)], [factor])
+        model.optimizer.apply(gradients_of(model, x, weights), weights)
+
+    found = fit(Stepping(also_a_factor), tmp_path)["b"]
+    assert found["weight_gradient_norm"] == pytest.approx(plain_by_hand(ascend=False)[2], rel=1e-5)
+    assert factor.numpy() == pytest.approx(1 - RATE)
+
+
+def test_what_another_way_of_differentiating_passes_by_is_not_recorded_as_zero(tmp_path):
+    def without_a_tape(model, x, weights):
+        gradients = tf.gradients(model.loss_of(x), [weight.value for weight in weights])
+        model.optimizer.apply(gradients, weights)
+
+    with pytest.warns(UserWarning, match=r"not differentiated by a tf\.GradientTape"):
+        found = fit(Stepping(without_a_tape, run_eagerly=False), tmp_path)["b"]
+    assert np.isnan(found["skip_gradient_norm"])
+    assert found["weight_gradient_norm"] == pytest.approx(plain_by_hand(ascend=False)[2], rel=1e-5)
