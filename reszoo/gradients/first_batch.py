@@ -43,8 +43,8 @@ def is_built(model: keras.Model) -> bool:
     """
     if not model.built:
         return has_all_weights(model)
-    # Keras's own `build` marks a subclassed model as built, whatever is in it. A layer that is never
-    # called may stay without weights.
+    # Keras's own `build` marks a subclassed model as built, whatever is in it. A layer that is
+    # never called may stay without weights.
     return all(part.built for part in sublayers(model) if isinstance(part, ResidualBlock))
 
 

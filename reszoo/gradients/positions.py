@@ -71,4 +71,4 @@ def place_of(log_dir: str) -> str:
     Args:
         log_dir: The directory.
     """
-    return log_dir if "://" in log_dir else os.path.abspath(log_dir)
+    return log_dir if "://" in log_dir else os.path.realpath(log_dir)

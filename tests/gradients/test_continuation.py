@@ -103,6 +103,26 @@ def test_a_callback_that_restores_says_where_training_goes_on(recorder_first, ex
     assert_recorded(tmp_path / "log", range(16), expected)
 
 
+def test_a_restart_before_the_first_backup_says_what_to_call(caplog, expected, tmp_path):
+    def trained(*more, begin=None):
+        recorder = GradientRecorder(tmp_path / "log", 1)
+        if begin is not None:
+            recorder.begin_at(begin)
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+        fit(tiny(run_eagerly=True), recorder, backup, *more, epochs=2)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(StopsAfter(5))
+    with pytest.raises(ValueError, match=r"begin_at\(0\) .*begin_at\(5\) to go on after that step"):
+        trained()
+    with pytest.raises(KeyboardInterrupt):
+        trained(StopsAfter(11), begin=0)
+    assert "goes on at step 0: 5 steps" in caplog.text
+    trained(begin=0)  # there is a backup now, which says where it goes on
+    assert "goes on at step 8: 3 steps" in caplog.text
+    assert_recorded(tmp_path / "log", range(16), expected)
+
+
 @runs_out
 def test_batches_are_counted_where_the_data_end_within_an_execution(tmp_path):
     model = tiny(steps_per_execution=3)

@@ -107,6 +107,9 @@ def test_two_recorders_of_one_directory_are_refused(tmp_path):
     model = tiny()
     with pytest.raises(ValueError, match="Two recorders of the model 'tiny'"):
         fit(model, GradientRecorder(tmp_path, 1), GradientRecorder(tmp_path, 3))
+    (tmp_path / "linked").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="Two recorders of the model 'tiny'"):
+        fit(model, GradientRecorder(tmp_path / "linked", 1), GradientRecorder(tmp_path, 3))
     fit(model, GradientRecorder(tmp_path, 1), batches=2)
     assert sorted(recorded(tmp_path)) == [0, 1]
 
