@@ -3,8 +3,8 @@
 A run, from its configuration to its trained model:
 
 - `config`: every field with its values and default; `config_file` reads files and the command line
-- `preparation`: `prepare`, which makes a run; `resume` has it go on from its work directory
-- `run`: `Run`, which trains until it is done; `results`: what it then leaves
+- `run`: `prepare`, which makes a `Run`, which trains until it is done
+- `resume`: it goes on from its work directory; `results`: what it leaves at its end
 - `workdir`: names of the files in a work directory; `lock`: one run at a time there
 - `identity`: what must stay the same while a run goes on from its checkpoints
 - `failures`: errors as one line; `provenance`: command, versions and devices of each start
@@ -31,11 +31,12 @@ Files:
 `modes/`: what is done with a trained model: evaluate, export, predict.
 """
 
+from reszoo.training.callbacks.loop_callback import LoopCallback as LoopCallback
 from reszoo.training.config_file import read_config as read_config
 from reszoo.training.loop import fit as fit
 from reszoo.training.modes.evaluate import evaluate_run as evaluate_run
 from reszoo.training.modes.export import export_run as export_run
 from reszoo.training.modes.predict import predict_run as predict_run
-from reszoo.training.preparation import prepare as prepare
+from reszoo.training.run import prepare as prepare
 from reszoo.training.state import RunError as RunError
 from reszoo.training.state import TrainingState as TrainingState

@@ -44,10 +44,10 @@ def fit(
 
     - where the model was compiled with several `steps_per_execution`, callbacks are called before
       the first batch of an execution and after its last;
-    - `reszoo.training.callbacks.loop_callback.LoopCallback` says what else the loop asks of them:
-      which batches are recorded, how many may run before the next call, what counts the answers of
-      a test, what ends the training of all processes at the same batch, what is closed at the end.
-      A callback of another class is asked for the members that it has of these.
+    - `reszoo.training.LoopCallback` says what else the loop asks of them: which batches are
+      recorded, how many may run before the next call, what counts the answers of a test, what ends
+      the training of all processes at the same batch, what is closed at the end. A callback of
+      another class is asked for the members that it has of these.
 
     Args:
         model: A model of logits, compiled with an optimizer that is built, under `strategy`.

@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
+from reszoo.data import Pipeline
 from reszoo.files import StoredPath, write_whole
 from reszoo.json_files import read_json, to_json
+from reszoo.training.callbacks.create import RunCallbacks
 from reszoo.training.checkpoint_files import BEST_FILE
 from reszoo.training.config import complete
 from reszoo.training.data_description import check_same_data, describe_data
 from reszoo.training.identity import identity_of
+from reszoo.training.lock import LeasedLock, WorkdirLock
 from reszoo.training.metrics_file import lasting, read_metrics
 from reszoo.training.provenance import write_provenance
-from reszoo.training.run import Run
 from reszoo.training.strategy import check_same_place
 from reszoo.training.workdir import (
     CHECKPOINTS_DIRECTORY,
@@ -25,47 +28,61 @@ from reszoo.training.workdir import (
 )
 
 
-def take_up(run: Run) -> None:
+def take_up(
+    config: ConfigDict,
+    workdir: Path | StoredPath,
+    pipeline: Pipeline,
+    strategy: tf.distribute.Strategy,
+    callbacks: RunCallbacks,
+    lock: WorkdirLock | LeasedLock | None,
+) -> None:
     """Has a run go on from what is in its work directory; all of it is looked at.
 
     Args:
-        run: The run, whose process holds the lock of the work directory.
+        config: The configuration, complete.
+        workdir: The work directory, to which the chief writes what the run is.
+        pipeline: The batches.
+        strategy: Where it runs.
+        callbacks: Those of the run, whose state and weights become those of the last checkpoint.
+        lock: That of the work directory, which the chief has; it is released if this fails.
 
     Raises:
         ValueError: If there is another run, or something of this one is lost.
     """
-    workdir, fresh = run.workdir, not run.callbacks.checkpoints.files
+    fresh = not callbacks.checkpoints.files
     try:
-        with run.strategy.scope():
-            _restore(run)
-        check_same_place(run.strategy, [run.state.epoch, run.state.batch])
-        if run.lock:
-            run.lock.check()
-            text = to_json(run.config.to_dict(), indent=2) + "\n"
+        with strategy.scope():
+            _restore(config, workdir, pipeline, callbacks)
+        check_same_place(strategy, [callbacks.state.epoch, callbacks.state.batch])
+        if lock:
+            lock.check()
+            text = to_json(config.to_dict(), indent=2) + "\n"
             write_whole(workdir / CONFIG_FILE, text)
-            describe_data(run.pipeline).write(workdir)
-            write_provenance(workdir / PROVENANCE_FILE, run.config.seed)
+            describe_data(pipeline).write(workdir)
+            write_provenance(workdir / PROVENANCE_FILE, config.seed)
     except BaseException:
-        if run.lock and fresh:
-            run.lock.delete()
-        elif run.lock:
-            run.lock.release()
+        if lock and fresh:
+            lock.delete()
+        elif lock:
+            lock.release()
         raise
 
 
-def _restore(run: Run) -> None:
-    checkpoints, state = run.callbacks.checkpoints, run.state
-    config_file = run.workdir / CONFIG_FILE
+def _restore(
+    config: ConfigDict, workdir: Path | StoredPath, pipeline: Pipeline, callbacks: RunCallbacks
+) -> None:
+    checkpoints, state = callbacks.checkpoints, callbacks.state
+    config_file = workdir / CONFIG_FILE
     # Another start may have written it since it was looked at first.
-    check_no_other_run(run.config, run.workdir)
-    check_same_data(run.workdir, describe_data(run.pipeline))
+    check_no_other_run(config, workdir)
+    check_same_data(workdir, describe_data(pipeline))
     if not checkpoints.restore():
-        _check_nothing_lost(run)
+        _check_nothing_lost(workdir)
         return
     if not config_file.exists():
         if not checkpoints.restored:
             raise ValueError(
-                f"{run.workdir} holds checkpoints but no {CONFIG_FILE}, so nobody knows whether "
+                f"{workdir} holds checkpoints but no {CONFIG_FILE}, so nobody knows whether "
                 "they are of this configuration. Put it back, or give another workdir."
             )
         logging.warning(
@@ -73,24 +90,24 @@ def _restore(run: Run) -> None:
             config_file,
         )
     if not state.has_history:  # of an earlier version
-        lines = read_metrics(run.workdir / METRICS_FILE)
+        lines = read_metrics(workdir / METRICS_FILE)
         state.history = tuple(lasting(line) for line in lines if line["epoch"] <= state.epoch)
-    run.callbacks.best.take_up()
-    if state.batch and state.epoch >= run.config.epochs:
+    callbacks.best.take_up()
+    if state.batch and state.epoch >= config.epochs:
         raise ValueError(
-            f"{run.workdir} holds a run that is in its epoch {state.epoch + 1} already. Give "
+            f"{workdir} holds a run that is in its epoch {state.epoch + 1} already. Give "
             f"--config.epochs={state.epoch + 1} or more, or another workdir."
         )
 
 
-def _check_nothing_lost(run: Run) -> None:
+def _check_nothing_lost(workdir: Path | StoredPath) -> None:
     """Raises if a run without checkpoints has left something that a fresh start would overwrite."""
     names = (METRICS_FILE, MODEL_FILE, SUMMARY_FILE, f"{CHECKPOINTS_DIRECTORY}/{BEST_FILE}")
-    left = [name for name in names if _holds_something(run.workdir / name)]
+    left = [name for name in names if _holds_something(workdir / name)]
     if left:
         raise ValueError(
-            f"{run.workdir} holds {', '.join(left)} of a run, but "
-            f"{run.workdir / CHECKPOINTS_DIRECTORY} has no checkpoint to go on from. Put the "
+            f"{workdir} holds {', '.join(left)} of a run, but "
+            f"{workdir / CHECKPOINTS_DIRECTORY} has no checkpoint to go on from. Put the "
             "checkpoints back, or give another workdir to start afresh."
         )
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.training import loggers, preparation, prepare, resume
+import reszoo.training.run as run_module
+from reszoo.training import loggers, prepare, resume
 from reszoo.training.callbacks import logging
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.config import complete
@@ -93,14 +94,14 @@ class TestIdentity:
     def test_a_start_that_lost_the_race_for_the_lock_looks_at_the_configuration_again(
         self, tmp_path, monkeypatch
     ):
-        lock_workdir = preparation.lock_workdir
+        lock_workdir = run_module.lock_workdir
 
         def after_another(workdir):
             monkeypatch.undo()
             prepare(config_of(seed=1), workdir).lock.release()
             return lock_workdir(workdir)
 
-        monkeypatch.setattr(preparation, "lock_workdir", after_another)
+        monkeypatch.setattr(run_module, "lock_workdir", after_another)
         with pytest.raises(ValueError, match="holds a run with seed=1, but now it is 0"):
             prepare(config_of(), tmp_path)
 
@@ -117,8 +118,8 @@ class TestIdentity:
             raise KeyboardInterrupt
 
         for module, name in (
-            (preparation, "create_pipeline"),
-            (preparation, "lock_workdir"),
+            (run_module, "create_pipeline"),
+            (run_module, "lock_workdir"),
             (resume, "write_whole"),
         ):
             with monkeypatch.context() as patch:

@@ -10,7 +10,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import reszoo.gradients
-from reszoo.training import evaluate_run, export_run, predict_run, preparation, prepare
+import reszoo.training.run as run_module
+from reszoo.training import evaluate_run, export_run, predict_run, prepare
 from reszoo.training.config import complete
 from reszoo.training.strategy import spread_over
 from tests.training import tiny
@@ -27,7 +28,7 @@ def config_of(**changes):
 @pytest.fixture(scope="module")
 def _two_devices():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "create_strategy", lambda name: spread_over(["CPU:0", "CPU:1"]))
+        patch.setattr(run_module, "create_strategy", lambda name: spread_over(["CPU:0", "CPU:1"]))
         yield
 
 
