@@ -63,6 +63,9 @@ HISTOGRAM_COUNTS = {
     for path in ("skip", "branch")
     for edge in (0.0, *(2.0**exponent for exponent in HISTOGRAM_EXPONENTS))
 }
+# A variance of no more than this part of the mean square is a rounding error of the sums: it is
+# recorded as that of a constant, which is zero.
+ROUNDING = 1e-13
 WEIGHT_SUMS = {
     "weight_gradient_squares": 2,
     "weight_squares": 0,
@@ -169,7 +172,8 @@ def _kurtosis(path: str) -> Callable[[Sums], np.ndarray]:
 def _variance(sums, path):
     mean = ratio(sums[f"{path}_output_sum"], sums["forward_elements"])
     mean_square = ratio(sums[f"{path}_output_squares"], sums["forward_elements"])
-    return np.maximum(mean_square - mean**2, 0)
+    variance = mean_square - mean**2
+    return np.where(variance <= ROUNDING * mean_square, 0.0, variance)
 
 
 def branch_to_skip_variance(sums: Sums) -> np.ndarray:

@@ -171,6 +171,20 @@ def test_a_variance_beside_a_large_mean_is_right(mean, jit):
 
 
 @pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
+@pytest.mark.parametrize("constant", [0.1, 3.3, 1e-20])
+def test_a_constant_has_no_variance(constant, jit):
+    values = np.random.default_rng(0).normal(size=(64, 301)).astype("float32")
+    constants = np.full_like(values, constant)
+    names = reszoo.gradients.statistics.FORWARD_SUMS
+    found = []
+    for paths in ((constants, values), (values, constants)):
+        sums = tf.function(forward_sums, jit_compile=jit)(*paths, values + constants).numpy()
+        sums = {name: np.array([value]) for name, value in zip(names, sums, strict=True)}
+        found += list(reszoo.gradients.statistics.branch_to_skip_variance(sums))
+    np.testing.assert_array_equal(found, [np.nan, 0])
+
+
+@pytest.mark.parametrize("jit", JITS.values(), ids=JITS)
 @pytest.mark.parametrize("factor", [1e-35, 1.0, 1e37])
 def test_forward_sums_and_fourth_powers_are_right_at_every_magnitude(factor, jit):
     x = (factor * np.random.default_rng(0).normal(1, 1, (16, 8))).astype("float32")
