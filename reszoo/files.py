@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @functools.total_ordering
@@ -148,9 +149,23 @@ def os_errors(path: str | os.PathLike) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         number = numbers.get(type(error), errno.EIO)
-        # Without the node of a graph that TensorFlow puts first, and the operation it puts last.
-        message = re.sub(r"^\{\{.*?\}\}|\[Op:\w*\]( name:.*)?$", "", error.message)
-        raise OSError(number, " ".join(message.split()), str(path)) from error
+        raise OSError(number, message_of(error), str(path)) from error
+
+
+def message_of(error: Any) -> str:
+    """Returns the message of an error of TensorFlow without the node and operation that it adds.
+
+    Args:
+        error: A `tf.errors.OpError`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> message_of(tf.errors.NotFoundError(None, None, "{{function_node f}} a; gone [Op:Read]"))
+    'a; gone'
+    """
+    message = re.sub(r"^\{\{.*?\}\}|\[Op:\w*\]( name:.*)?$", "", error.message)
+    return " ".join(message.split())
 
 
 def is_stored(path: str | os.PathLike) -> bool:

@@ -30,7 +30,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.compat.v1 import Event, SessionLog, Summary
 
-from reszoo.files import is_stored
+from reszoo.files import is_stored, message_of
 from reszoo.json_files import to_json
 from reszoo.log_header import is_tag_of, parse_header, parse_table_header
 
@@ -108,8 +108,8 @@ class LogWriter:
             self._begin(first_step)
         except tf.errors.OpError as error:
             raise ValueError(
-                f"The gradient log cannot be written to {str(log_dir)!r}: {error.message}. Give "
-                "GradientRecorder a directory that can be made and written."
+                f"The gradient log cannot be written to {str(log_dir)!r}: {message_of(error)}. "
+                "Give GradientRecorder a directory that can be made and written."
             ) from error
 
     def _begin(self, first_step):
@@ -216,7 +216,7 @@ def naming_what_fails(log_dir: str) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise OSError(
-            f"The gradient log in {log_dir!r} cannot be written: {error.message}"
+            f"The gradient log in {log_dir!r} cannot be written: {message_of(error)}"
         ) from error
 
 
@@ -531,7 +531,7 @@ def _files(directory, log_dir):
         return sorted(path for path in _paths(directory) if _is_event_file(os.path.basename(path)))
     except tf.errors.OpError as error:  # such as no access, or no bucket
         raise ValueError(
-            f"The gradient log in {str(log_dir)!r} cannot be read: {error.message}"
+            f"The gradient log in {str(log_dir)!r} cannot be read: {message_of(error)}"
         ) from error
 
 
@@ -569,4 +569,4 @@ def _events(path, warn=True):
                 stacklevel=2,
             )
     except tf.errors.OpError as error:
-        raise ValueError(f"{path} cannot be read: {error.message}") from error
+        raise ValueError(f"{path} cannot be read: {message_of(error)}") from error

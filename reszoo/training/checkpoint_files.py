@@ -97,11 +97,13 @@ def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
 
 
 def _content(path: Path | StoredPath) -> bytes:
+    if not is_stored(path) and path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DamagedError(f"The checkpoint {path} is damaged: it is no regular file.")
     try:
         return path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in (errno.EIO, errno.EISDIR) and not is_stored(path):
+        if error.errno == errno.EIO and not is_stored(path):
             raise DamagedError(f"The checkpoint {path} is damaged: {reason}.") from error
         raise ValueError(f"The checkpoint {path} cannot be read ({reason}).") from error
 

@@ -31,6 +31,18 @@ class EventFiles:
         self._directory = as_path(directory)
         self._writers = {}
 
+    def make_directories(self, *runs: str) -> None:
+        """Makes the directories of runs, so that one that cannot be made is known early.
+
+        Args:
+            runs: The names of the runs.
+
+        Raises:
+            OSError: If one cannot be made.
+        """
+        for run in runs:
+            (self._directory / run).mkdir(parents=True, exist_ok=True)
+
     @contextlib.contextmanager
     def writing(self, run: str, step: int) -> Iterator[None]:
         """Has `tf.summary` write to a run, whose file is opened when it is asked for first.

@@ -263,6 +263,14 @@ def test_a_failure_from_outside_is_one_line_that_names_where_it_was(tmp_path, er
     prepare(config_of(), tmp_path).lock.release()
 
 
+def test_a_place_for_figures_that_cannot_be_made_is_said_before_the_first_step(tmp_path):
+    (tmp_path / "train").write_text("")
+    run = prepare(config_of(), tmp_path)
+    run.callbacks.in_order.append(Fails(AssertionError("a step was run")))
+    with pytest.raises(RunError, match=r"File exists: '.*/train'\. What was saved is intact"):
+        run.train()
+
+
 def test_a_mistake_of_this_package_keeps_its_traceback(tmp_path):
     run = prepare(config_of(), tmp_path)
     run.callbacks.in_order.insert(0, Fails(TypeError("a mistake")))

@@ -24,6 +24,9 @@ class TensorBoardScalars(LoopCallback):
         super().__init__()
         self._files = files
 
+    def on_train_begin(self, logs=None):
+        self._files.make_directories("train", "test")
+
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         step = steps_done(self.model)
         train = {"loss", "accuracy", "top5_accuracy", "learning_rate", "images_per_second"}

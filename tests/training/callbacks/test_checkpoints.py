@@ -292,7 +292,7 @@ def test_a_copy_or_a_directory_beside_the_checkpoints_is_none(tmp_path, caplog):
     (tmp_path / "step-000009 (copy).npz").write_bytes(saved.files[0].read_bytes())
     (tmp_path / "step-000008-000000000.npz").mkdir()
     assert restored(tmp_path) == 2
-    assert "Is a directory" in caplog.text
+    assert "no regular file" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["nothing", "a later version", "an array of objects"])
