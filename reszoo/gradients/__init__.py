@@ -7,6 +7,7 @@ from reszoo.gradients.alarms import NonFinite as NonFinite
 from reszoo.gradients.alarms import SaturatedScale as SaturatedScale
 from reszoo.gradients.alarms import Vanishing as Vanishing
 from reszoo.gradients.alarms import read_findings as read_findings
+from reszoo.gradients.check import check as check
 from reszoo.gradients.instrument import instrument as instrument
 from reszoo.gradients.log import load as load
 from reszoo.gradients.log import load_histograms as load_histograms

@@ -1,0 +1,482 @@
+"""Gradients of a block's paths in reverse mode, beside finite differences."""
+
+import contextlib
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.double_precision import clone, double_precision, in_double_precision
+from reszoo.gradients.finite_differences import Derivative, derivative, directions
+from reszoo.gradients.graph import Graph, GraphBlock
+from reszoo.gradients.patching import replace
+from reszoo.keras_internals import RUN_THROUGH_GRAPH, hand_on_mask, sublayers
+from reszoo.layers import ResidualBlock
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Blocks = Mapping[str, ResidualBlock | GraphBlock]
+# A direction, and for each path the derivative along it.
+Along = tuple[np.ndarray, dict[str, Derivative]]
+
+# Two derivatives agree if they differ by no more, relative to that by finite differences.
+TOLERANCE = 1e-6
+
+# What might come back to the fork, of what comes back by the skip and by the branch.
+CANDIDATES: dict[str, Callable] = {
+    "sum": lambda skip, branch: skip + branch,
+    "average": lambda skip, branch: (skip + branch) / 2,
+    "skip as a constant": lambda skip, branch: branch,
+}
+
+# Which paths a step at the fork goes to: for each derivative, to the skip and to the branch.
+_STEPS_TO = {"both": (1.0, 1.0), "skip": (1.0, 0.0), "branch": (0.0, 1.0)}
+
+
+def check(
+    block_or_model: keras.layers.Layer,
+    inputs: Any,
+    loss: Callable | None = None,
+    blocks: Blocks | None = None,
+    training: bool = False,
+    number_of_directions: int = 8,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """Compares the gradients of a block's paths with finite differences.
+
+    A copy of the model in float64 is run with a small step added to the block's input `x` at the
+    fork: to both paths, to the skip alone, to the branch alone. The differences of the loss are the
+    derivatives, found without any gradient code. What the paths' own derivatives make together is
+    then put beside the derivative by `x`, and beside what reverse mode hands down from the block.
+
+    There is a row for each block and each of three candidates: the `"sum"` of what comes back by
+    the two paths, their `"average"`, and `"skip as a constant"`, which is what comes back by the
+    branch alone. Where gradients are right, both `_agrees` are true for the sum. With a stopped
+    gradient on the skip (`StopGradSkip`) finite differences still agree with the sum, since the
+    forward pass is the same, but reverse mode with the skip as a constant. A wrong custom gradient
+    agrees with no candidate.
+
+    The derivatives are compared in some directions of `x`, random ones, or one for each element if
+    there are no more. Each is taken at steps of 1e-2 to 1e-8 of the norm of `x`; neighbours are
+    extrapolated to zero, and those kept that are least in doubt (`finite_differences`). Where none
+    settles to 1e-6, because a kink such as that of ReLU is within every step, the direction is left
+    out with a warning. Another is tried in its place that leaves alone where `x` is zero, then one
+    of a single element.
+
+    Args:
+        block_or_model: A `ResidualBlock`, or a model or layer with residual blocks. It is not
+            changed. One that is not built is given weights for the check alone.
+        inputs: What it is called on: an array, or a structure of them; a few examples will do.
+        loss: Takes the output, float64, and returns a scalar or a loss per example, which is
+            averaged. By default the output's sum, weighted with random numbers and divided by the
+            root of their number.
+        blocks: The blocks by name, as `reszoo.gradients.instrument` gives them. By default every
+            `ResidualBlock`, the given one and nested ones too.
+        training: Whether it is run as in training. All runs then begin with the same seeds and
+            averages, so that dropout drops the same.
+        number_of_directions: How many directions.
+        seed: Seed of the directions and of the default loss.
+
+    Returns:
+        A table with the columns
+
+        - `block` and `candidate`;
+        - `finite_differences_agree` and `finite_differences_error`: whether the candidate, made of
+          the paths' finite differences, is within 1e-6 of those by `x`, and by how much it is off,
+          relative to them;
+        - `reverse_mode_agrees` and `reverse_mode_error`: the same for the gradient at `x`
+          that reverse mode gives;
+        - `skip_error` and `branch_error`: by how much reverse mode is off for each path, relative
+          to the path's finite differences;
+        - `skip_gradient_norm` and `branch_gradient_norm`: of the whole gradient in reverse mode;
+        - `doubt`: the error of the finite differences by `x` themselves, as they show it, relative
+          to them;
+        - `directions` compared, and those `left_out`. Where none is left the errors are NaN and
+          nothing agrees.
+
+    Raises:
+        ValueError: If the backend is not TensorFlow, there is no block or no direction, a block
+            does not run or runs on inputs of several shapes, the model cannot be copied in float64,
+            or two runs give different losses.
+
+    Example:
+
+    >>> import reszoo
+    >>> block = reszoo.ResidualBlock([keras.layers.Dense(4, "tanh")], name="block1")
+    >>> table = check(block, np.ones((2, 4)))
+    >>> table.candidate[table.finite_differences_agree].tolist()
+    ['sum']
+    >>> print(table.finite_differences_error[1].round(6))  # of the average
+    0.5
+    """
+    import pandas as pd  # Here, since importing the layers must stay quick.
+
+    _check_arguments(block_or_model, number_of_directions)
+    blocks = _blocks_of(block_or_model) if blocks is None else dict(blocks)
+    graphs_of(block_or_model, blocks)  # raises an error for blocks of another model
+    with double_precision():
+        inputs = in_double_precision(inputs)
+        copy, copies = clone(block_or_model, inputs)
+        copied = _copied(blocks, copies)
+        perturbed = _Perturbed(copy, inputs, copied, training, _Loss(loss, seed))
+        with perturbed.in_place():
+            gradients = perturbed.gradients()
+            tables = [
+                _rows(perturbed, name, gradients[name], number_of_directions, seed)
+                for name in blocks
+            ]
+    table = pd.DataFrame(list(itertools.chain.from_iterable(tables)))
+    _tell_left_out(table)
+    return table
+
+
+def _check_arguments(layer: Any, number: Any) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "reszoo.gradients.check runs on the TensorFlow backend of Keras, but this is "
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    if not isinstance(layer, keras.layers.Layer):
+        raise ValueError(
+            "reszoo.gradients.check takes a ResidualBlock or a Keras model, but got "
+            f"{layer!r} of type {type(layer).__name__}."
+        )
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(
+            f"number_of_directions must be an integer of at least 1, but is {number!r}."
+        )
+
+
+def _blocks_of(layer: keras.layers.Layer) -> Blocks:
+    has_inner = any(isinstance(part, ResidualBlock) for part in sublayers(layer))
+    inner = find_blocks(layer) if has_inner else {}
+    if not isinstance(layer, ResidualBlock):
+        _check_some(layer, inner)
+        return inner
+    return {layer.name: layer} | {
+        f"{layer.name}/{name}" if name == layer.name else name: block
+        for name, block in inner.items()
+    }
+
+
+def _check_some(layer: keras.layers.Layer, blocks: Blocks) -> None:
+    if not blocks:
+        raise ValueError(
+            f"{layer.name!r} has no residual block to check. Give a reszoo.ResidualBlock, or a "
+            "model with some; of a functional model the additions, as "
+            "blocks=reszoo.gradients.instrument(model)."
+        )
+
+
+def _copied(blocks: Blocks, copies: dict[int, keras.layers.Layer]) -> Blocks:
+    """Returns the blocks of a copy by the names of those of the original."""
+    functions = {id(b.graph.function): b.graph for b in blocks.values() if _is_of_graph(b)}
+    graphs = {key: (graph, Graph(copies[key])) for key, graph in functions.items()}
+    return {
+        name: _same_node(block, *graphs[id(block.graph.function)])
+        if _is_of_graph(block)
+        else copies[id(block)]
+        for name, block in blocks.items()
+    }
+
+
+def _is_of_graph(block: ResidualBlock | GraphBlock) -> bool:
+    return isinstance(block, GraphBlock)
+
+
+def _same_node(block: GraphBlock, graph: Graph, graph_of_copy: Graph) -> GraphBlock:
+    """Returns the block of a copied graph whose addition has the same name, and is as late."""
+
+    def alike(blocks: list[GraphBlock]) -> list[GraphBlock]:
+        name = block.node.operation.name
+        return [other for other in blocks if other.node.operation.name == name]
+
+    position = [other.node for other in alike(graph.blocks)].index(block.node)
+    return alike(graph_of_copy.blocks)[position]
+
+
+class _Loss:
+    """The scalar that is differentiated.
+
+    Args:
+        loss: Takes the output; `None` for a random projection.
+        seed: Seed of the projection.
+    """
+
+    def __init__(self, loss: Callable | None, seed: int):
+        self._loss = loss
+        self._seed = seed
+
+    def __call__(self, outputs: Any) -> tf.Tensor:
+        for output in keras.tree.flatten(outputs):
+            self._check_dtype("The output", output)
+        if self._loss is None:
+            return self._projection(outputs)
+        value = tf.convert_to_tensor(self._loss(outputs))
+        self._check_dtype("The loss", value)
+        return tf.reduce_mean(value)
+
+    def _projection(self, outputs: Any) -> tf.Tensor:
+        random = np.random.default_rng([self._seed, 2])
+        outputs = keras.tree.flatten(outputs)
+        weights = [random.normal(size=output.shape) for output in outputs]
+        total = sum(tf.reduce_sum(w * y) for w, y in zip(weights, outputs, strict=True))
+        return total / np.sqrt(max(1, sum(w.size for w in weights)))
+
+    def _check_dtype(self, what: str, x: tf.Tensor) -> None:
+        if x.dtype != tf.float64:
+            raise ValueError(
+                f"{what} must be float64, but is {x.dtype.name}: finite differences are too rough "
+                "in anything less. Casts must not name a dtype; a loss of Keras takes "
+                "dtype='float64'."
+            )
+
+
+class _Perturbed:
+    """A model to whose blocks' inputs steps are added.
+
+    Args:
+        model: A model in float64.
+        inputs: What it is called on.
+        blocks: Its blocks by name.
+        training: Whether it is run as in training.
+        loss: Takes the model's output and returns a scalar.
+
+    Attributes:
+        at_zero: The loss without any step, once `gradients` was called.
+        inputs_of_blocks: What each block got then.
+    """
+
+    def __init__(
+        self,
+        model: keras.layers.Layer,
+        inputs: Any,
+        blocks: Blocks,
+        training: bool,
+        loss: Callable,
+    ):
+        self._model = model
+        self._inputs = inputs
+        self._blocks = blocks
+        self._training = training
+        self._loss = loss
+        self._state = [(v, tf.identity(v.value)) for v in model.non_trainable_variables]
+        self._at_fork = self._behind_fork = None
+        self._traced = tf.function(self._loss_with, autograph=False)
+        self.at_zero = 0.0
+        self.inputs_of_blocks = {}
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Has the blocks go by the forks of this object meanwhile."""
+        graphs = {id(b.graph): b.graph for b in self._blocks.values() if _is_of_graph(b)}
+        with contextlib.ExitStack() as stack:
+            for name, block in self._blocks.items():
+                stack.callback(replace(block, "fork", self._fork(name, block.fork)))
+            for graph in graphs.values():
+                stack.callback(replace(graph.function, RUN_THROUGH_GRAPH, graph.run))
+            yield
+
+    def gradients(self) -> dict[str, dict[str, np.ndarray]]:
+        """Returns, of each block, the gradients of reverse mode: at `x`, and of each path."""
+        seen = {name: [] for name in self._blocks}
+
+        def at_fork(name: str, x: tf.Tensor) -> tf.Tensor:
+            x = tf.identity(x)
+            tape.watch(x)
+            seen[name].append({"both": x})
+            return x
+
+        def behind_fork(name: str, *paths: tf.Tensor) -> tuple:
+            paths = tuple(map(tf.identity, paths))
+            seen[name][-1] |= dict(zip(("skip", "branch"), paths, strict=True))
+            return paths
+
+        with tf.GradientTape() as tape:
+            total = self._run(at_fork, behind_fork)
+        _check_calls(seen)
+        self.inputs_of_blocks = {name: calls[0]["both"].numpy() for name, calls in seen.items()}
+        self._no_steps = {
+            name: (tf.zeros(x.shape, tf.float64),) * 2 for name, x in self.inputs_of_blocks.items()
+        }
+        self.at_zero = float(self._traced(self._no_steps))
+        _check_repeats(float(total), self.at_zero)
+        found = tape.gradient(total, seen, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return {
+            # What comes back from several calls adds up, as the same step is added at each.
+            name: {path: sum(_as_array(call[path]) for call in calls) for path in _STEPS_TO}
+            for name, calls in found.items()
+        }
+
+    def loss_along(self, name: str, direction: np.ndarray, path: str) -> Callable[[float], float]:
+        """Returns the loss as a function of the length of a step.
+
+        Args:
+            name: The block to whose input the step is added.
+            direction: The step's direction.
+            path: `"skip"`, `"branch"` or `"both"`, to which it is added.
+        """
+
+        def loss(length: float) -> float:
+            step = tuple(tf.constant(length * to * direction) for to in _STEPS_TO[path])
+            return float(self._traced({**self._no_steps, name: step}))
+
+        return loss
+
+    def _loss_with(self, steps: dict[str, tuple]) -> tf.Tensor:
+        def behind_fork(name: str, *paths: tf.Tensor) -> tuple:
+            return tuple(x + step for x, step in zip(paths, steps[name], strict=True))
+
+        return self._run(lambda name, x: x, behind_fork)
+
+    def _run(self, at_fork: Callable, behind_fork: Callable) -> tf.Tensor:
+        for variable, value in self._state:
+            variable.assign(value)
+        self._at_fork, self._behind_fork = at_fork, behind_fork
+        return self._loss(self._model(self._inputs, training=self._training))
+
+    def _fork(self, name: str, own: Callable) -> Callable:
+        def fork(x: tf.Tensor) -> tuple:
+            paths = self._behind_fork(name, *own(hand_on_mask(x, self._at_fork(name, x))))
+            return tuple(hand_on_mask(x, path) for path in paths)
+
+        return fork
+
+
+def _check_calls(seen: dict[str, list[dict]]) -> None:
+    for name, calls in seen.items():
+        shapes = {tuple(call["both"].shape) for call in calls}
+        if len(shapes) != 1:
+            how = f"runs on inputs of the shapes {sorted(shapes)}" if shapes else "does not run"
+            raise ValueError(
+                f"The block {name!r} {how}, so there is no one derivative to take. Give the others "
+                "as blocks={name: block}."
+            )
+
+
+def _check_repeats(first: float, second: float) -> None:
+    if not np.isfinite([first, second]).all():
+        raise ValueError(f"The loss is {first}, so it has no derivative. Give other inputs.")
+    if abs(first - second) > 1e-9 * max(abs(first), abs(second), 1e-3):
+        raise ValueError(
+            f"Two runs on the same inputs give the losses {first} and {second}, so differences say "
+            "nothing. Random numbers must come from a keras.random.SeedGenerator of their layer."
+        )
+
+
+def _as_array(gradient: Any) -> np.ndarray:
+    return tf.convert_to_tensor(gradient).numpy()
+
+
+def _rows(
+    perturbed: _Perturbed, name: str, gradients: dict[str, np.ndarray], number: int, seed: int
+) -> list[dict]:
+    """Returns a dictionary for each candidate of a block."""
+    settled, left_out = _differentiated(perturbed, name, number, seed)
+    values = {path: np.array([of_path[path].value for _, of_path in settled]) for path in _STEPS_TO}
+    doubts = {path: np.array([of_path[path].error for _, of_path in settled]) for path in _STEPS_TO}
+    reverse = {
+        path: np.array([np.vdot(gradients[path], direction) for direction, _ in settled])
+        for path in _STEPS_TO
+    }
+    noise = float(np.linalg.norm(list(doubts.values())))
+    of_block = {
+        "skip_error": _error(reverse["skip"], values["skip"], values["skip"], noise),
+        "branch_error": _error(reverse["branch"], values["branch"], values["branch"], noise),
+        "skip_gradient_norm": np.linalg.norm(gradients["skip"]),
+        "branch_gradient_norm": np.linalg.norm(gradients["branch"]),
+        "doubt": _error(doubts["both"], 0 * doubts["both"], values["both"], 0.0),
+        "directions": len(settled),
+        "left_out": left_out,
+    }
+    return [
+        {
+            "block": name,
+            "candidate": candidate,
+            **_beside("finite_differences_agree", made, values["both"], values["both"], noise),
+            **_beside("reverse_mode_agrees", made, reverse["both"], values["both"], noise),
+            **of_block,
+        }
+        for candidate, make in CANDIDATES.items()
+        for made in [make(values["skip"], values["branch"])]
+    ]
+
+
+def _beside(
+    agrees: str, made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: float
+) -> dict[str, Any]:
+    error = _error(made, other, relative_to, noise)
+    return {agrees: error <= TOLERANCE, agrees.rpartition("_")[0] + "_error": error}
+
+
+def _error(made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: float) -> float:
+    """Returns a distance relative to a vector, or to the least that stands out of the noise."""
+    if not len(relative_to):
+        return np.nan
+    distance = np.linalg.norm(made - other)
+    size = max(np.linalg.norm(relative_to), noise / TOLERANCE)
+    if not distance:
+        return 0.0
+    return float(distance / size) if size else np.inf
+
+
+def _differentiated(
+    perturbed: _Perturbed, name: str, number: int, seed: int
+) -> tuple[list[Along], int]:
+    """Returns directions with the derivatives along them, and how many have been left out."""
+    x = perturbed.inputs_of_blocks[name]
+    length = float(np.linalg.norm(x)) or 1.0
+
+    def along(direction: np.ndarray) -> Along:
+        return direction, {
+            path: derivative(perturbed.loss_along(name, direction, path), length, perturbed.at_zero)
+            for path in _STEPS_TO
+        }
+
+    tried, settled, missing = [], [], None
+    for others in directions(x, number, seed):
+        tried += [along(direction) for direction in itertools.islice(others, missing)]
+        settled = _settled(tried, abs(perturbed.at_zero) / length)
+        missing = min(number, x.size) - len(settled)
+    if x.size > number:  # A single element of many that changes nothing says nothing of the rest.
+        settled = [(v, found) for v, found in settled if np.count_nonzero(v) > 1 or _any(found)]
+    return settled, len(tried) - len(settled)
+
+
+def _any(of_path: dict[str, Derivative]) -> bool:
+    return any(found.value for found in of_path.values())
+
+
+def _settled(tried: list[Along], least_scale: float) -> list[Along]:
+    """Returns those whose derivatives are in no doubt, of what is large among all of them."""
+    values = [abs(d.value) for _, of_path in tried for d in of_path.values()]
+    scale = max([least_scale, *(value for value in values if np.isfinite(value))])
+    return [
+        (direction, of_path)
+        for direction, of_path in tried
+        if all(d.error <= TOLERANCE * scale for d in of_path.values())
+    ]
+
+
+def _tell_left_out(table: "pd.DataFrame") -> None:
+    of_blocks = table.drop_duplicates("block")
+    of_blocks = of_blocks[of_blocks.left_out > 0]
+    if of_blocks.empty:
+        return
+    some = ", ".join(
+        f"{row.left_out} of {row.left_out + row.directions} for {row.block!r}"
+        for row in of_blocks.head(3).itertuples()
+    )
+    warnings.warn(
+        f"Directions are left out, {some}{', ...' if len(of_blocks) > 3 else ''} "
+        f"({of_blocks.left_out.sum()} in {len(of_blocks)} blocks), because finite differences do "
+        "not settle along them: a kink, of ReLU or a maximum, lies within every step, or something "
+        "computes in less than float64. So are single elements that change nothing.",
+        stacklevel=3,
+    )
