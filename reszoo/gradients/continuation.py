@@ -25,7 +25,7 @@ class Origin(enum.Enum):
 
 
 def check_continuation(
-    log_dir: str, first_step: int, blocks: Sequence[str], origin: Origin, batches_per_step: int
+    log_dir: str, first_step: int, blocks: Sequence[str], origin: Origin
 ) -> None:
     """Refuses a training that would hide what another one recorded.
 
@@ -37,7 +37,6 @@ def check_continuation(
         first_step: The step at which recording begins.
         blocks: The names of the blocks that are recorded.
         origin: How the training came there.
-        batches_per_step: How many batches make an update of the weights.
 
     Raises:
         ValueError: If it is another one: it is new, or restored and has other blocks.
@@ -46,14 +45,14 @@ def check_continuation(
     hidden = sorted(step for step in recorded if step >= first_step)
     others = any(list(recorded[step]) != list(blocks) for step in hidden)
     if recorded and (origin is Origin.NEW or (origin is Origin.RESTORED and others)):
-        batches = (max(recorded) + 1) * batches_per_step
         why = "is new" if origin is Origin.NEW else "records other blocks"
         raise ValueError(
             f"The directory {log_dir!r} holds the gradient log of another training, up to step "
             f"{max(recorded)}, which this one, that {why}, would hide. Give GradientRecorder a "
             "log_dir of its own. Or, if it is the same training, call before fit "
             "recorder.begin_at(0) to record it anew from the start, as after a restart before the "
-            f"first backup, or recorder.begin_at({batches}) to go on after that step."
+            "first backup, or recorder.begin_at(batch) with the number of batches that it was "
+            "trained on, to go on after them."
         )
     if hidden:
         logging.warning(

@@ -153,8 +153,7 @@ class RecordedTraining:
         if not is_chief(self.model.distribute_strategy):
             self._scratch = tempfile.TemporaryDirectory()
             log_dir = self._scratch.name
-        size = accumulation_steps(self.model.optimizer)
-        check_continuation(log_dir, first_step, list(self.taps.blocks), origin, size)
+        check_continuation(log_dir, first_step, list(self.taps.blocks), origin)
         described = describe_blocks(self.taps.blocks)
         names = [statistic.name for statistic in recorder.statistics]
         self._writer = LogWriter(log_dir, described, names, first_step)

@@ -113,7 +113,7 @@ def test_a_restart_before_the_first_backup_says_what_to_call(caplog, expected, t
 
     with pytest.raises(KeyboardInterrupt):
         trained(StopsAfter(5))
-    with pytest.raises(ValueError, match=r"begin_at\(0\) .*begin_at\(5\) to go on after that step"):
+    with pytest.raises(ValueError, match=r"begin_at\(0\) to record .*begin_at\(batch\) with"):
         trained()
     with pytest.raises(KeyboardInterrupt):
         trained(StopsAfter(11), begin=0)
