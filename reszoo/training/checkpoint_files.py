@@ -97,7 +97,8 @@ def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
 
 
 def _content(path: Path | StoredPath) -> bytes:
-    if not is_stored(path) and path.exists() and not path.is_file():  # a pipe would be waited for
+    # A pipe would be waited for.
+    if isinstance(path, Path) and path.exists() and not path.is_file():
         raise DamagedError(f"The checkpoint {path} is damaged: it is no regular file.")
     try:
         return path.read_bytes()

@@ -24,7 +24,7 @@ class TensorBoardScalars(LoopCallback):
         super().__init__()
         self._files = files
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self._files.make_directories("train", "test")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
