@@ -60,6 +60,16 @@ def test_only_what_needs_the_network_is_not_run():
     assert [reason for reason in reasons if reason] == ["it needs the network"]
 
 
+def test_the_architecture_names_files_that_there_are():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|js)|[\w/]+/)`", text))
+    assert len(named) > 30
+    rooms = (".", "reszoo", "reszoo/training", "reszoo/gradients", "reszoo/tensorboard")
+    places = [ROOT / room for room in (*rooms, "reszoo/tensorboard/frontend/src")]
+    missing = [name for name in named if not any((place / name).exists() for place in places)]
+    assert not missing
+
+
 def commands(program):
     """Returns the arguments that documents and the README give a program, line by line."""
     texts = [path.read_text(encoding="utf-8") for path in [*DOCUMENTS, ROOT / "README.md"]]
