@@ -27,6 +27,9 @@ Along = tuple[np.ndarray, dict[str, Derivative]]
 
 # Two derivatives agree if they differ by no more, relative to that by finite differences.
 TOLERANCE = 1e-6
+# Of the paths' derivatives: what their sum may be off by though no loss shows it, as where they
+# cancel.
+ROUNDING = 1e-14
 
 # What might come back to the fork, of what comes back by the skip and by the branch.
 CANDIDATES: dict[str, Callable] = {
@@ -385,7 +388,8 @@ def _rows(
         path: np.array([np.vdot(gradients[path], direction) for direction, _ in settled])
         for path in _STEPS_TO
     }
-    noise = float(np.linalg.norm(list(doubts.values())))
+    largest = max(np.linalg.norm(of_path) for of_path in values.values())
+    noise = float(np.linalg.norm(list(doubts.values())) + ROUNDING * largest)
     of_block = {
         "skip_error": _error(reverse["skip"], values["skip"], values["skip"], noise),
         "branch_error": _error(reverse["branch"], values["branch"], values["branch"], noise),
@@ -412,15 +416,16 @@ def _beside(
     agrees: str, made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: float
 ) -> dict[str, Any]:
     error = _error(made, other, relative_to, noise)
-    return {agrees: error <= TOLERANCE, agrees.rpartition("_")[0] + "_error": error}
+    agree = error <= TOLERANCE or (len(made) > 0 and np.linalg.norm(made - other) <= noise)
+    return {agrees: bool(agree), agrees.rpartition("_")[0] + "_error": error}
 
 
 def _error(made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: float) -> float:
-    """Returns a distance relative to a vector, or to the least that stands out of the noise."""
+    """Returns a distance relative to a vector; if that is lost in the noise, to what is not."""
     if not len(relative_to):
         return np.nan
-    distance = np.linalg.norm(made - other)
-    size = max(np.linalg.norm(relative_to), noise / TOLERANCE)
+    distance, size = np.linalg.norm(made - other), np.linalg.norm(relative_to)
+    size = size if size > noise else noise / TOLERANCE
     if not distance:
         return 0.0
     return float(distance / size) if size else np.inf

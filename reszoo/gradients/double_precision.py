@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from reszoo.gradients.patching import replace
@@ -39,6 +40,8 @@ def in_double_precision(inputs: Any) -> Any:
         x = tf.convert_to_tensor(x)
         return tf.cast(x, tf.float64) if x.dtype.is_floating else x
 
+    if all(isinstance(x, int | float) for x in keras.tree.flatten(inputs)):
+        return cast(np.asarray(inputs))  # lists of numbers are no structure, but an array
     return keras.tree.map_structure(cast, inputs)
 
 

@@ -129,6 +129,21 @@ def test_a_wrong_gradient_in_the_branch_is_caught():
     assert rows.branch_error[SUM] == pytest.approx(1, rel=1e-6)
 
 
+def test_a_wrong_gradient_of_a_small_branch_is_caught():
+    block = ResidualBlock([dense("tanh"), layers.Rescaling(1e-5), Doubled()], name="b")
+    rows = by_candidate(check(block, X))
+    assert agreeing(rows, "reverse_mode_agrees") == []
+    assert rows.branch_error[SUM] == pytest.approx(1, rel=1e-3)
+
+
+def test_a_large_constant_in_the_loss_adds_doubt_and_changes_no_error():
+    block = ResidualBlock([dense("tanh")], name="b")
+    rows = by_candidate(check(block, X, loss=lambda y: tf.reduce_sum(y) + 1e6))
+    assert rows.doubt[SUM] > 1e-7
+    assert rows.finite_differences_error[AVERAGE] == pytest.approx(0.5, rel=1e-6)
+    assert agreeing(rows, "reverse_mode_agrees") == [SUM]
+
+
 def test_a_fork_that_averages_is_caught():
     rows = by_candidate(check(Averaging([dense("tanh")], name="b"), X))
     assert agreeing(rows, "reverse_mode_agrees") == [AVERAGE]
@@ -257,6 +272,12 @@ def test_where_nothing_comes_back_all_candidates_agree():
     rows = by_candidate(check(block, X, loss=lambda y: tf.reduce_sum(y) + 5.0))
     assert rows.finite_differences_agree.all()
     assert (rows.finite_differences_error == 0).all()
+
+
+def test_paths_that_cancel_sum_to_zero():
+    rows = by_candidate(check(block_of(layers.Rescaling(-1.0)), X.tolist()))
+    for column in ("finite_differences_agree", "reverse_mode_agrees"):
+        assert agreeing(rows, column) == [SUM, AVERAGE]  # both are zero
 
 
 class Float32(layers.Layer):
