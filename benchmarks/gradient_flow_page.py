@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from timing import quartiles
 
 from reszoo.gradients.log import LogWriter
-from reszoo.gradients.statistics import DEFAULT_GROUPS, statistics_of
+from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
 from tests.integration.pages import browser, require_browser, tensorboard
 
 MOVE = """async (slider) => {
@@ -42,7 +42,7 @@ MOVE = """async (slider) => {
 def write_log(log_dir, blocks, steps):
     """Writes a log of numbers that wander, as those of a training do."""
     random = np.random.default_rng(0)
-    statistics = statistics_of(DEFAULT_GROUPS)
+    statistics = statistics_of(DEFAULT_SETS)
     described = [
         {"name": f"stage{4 * i // blocks + 1}_block{i + 1}", "shortcut": "identity", "strides": 1}
         for i in range(blocks)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from reszoo.gradients.log import recorded_steps
-from reszoo.gradients.positions import place_of
+from reszoo.gradients.positions import absolute_path
 
 if TYPE_CHECKING:
     from reszoo.gradients.recorded_training import RecordedTraining
@@ -76,11 +76,11 @@ def check_alone(training: "RecordedTraining", log_dir: str) -> None:
         ValueError: If another one is being recorded there.
     """
     of_model = _trainings.setdefault(training.model, weakref.WeakValueDictionary())
-    other = of_model.setdefault(place_of(log_dir), training)
+    other = of_model.setdefault(absolute_path(log_dir), training)
     if other is not training and other.is_open:
         raise ValueError(
             f"Two recorders of the model {training.model.name!r} write to {log_dir!r}, where the "
             "second would hide what the first records. Give each a log_dir of its own; or call "
             "close() of the first, if its training is over."
         )
-    of_model[place_of(log_dir)] = training
+    of_model[absolute_path(log_dir)] = training

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.compat.v1 import Event, SessionLog, Summary
 
 from reszoo.files import is_stored, message_of
 from reszoo.json_files import to_json
@@ -45,6 +44,7 @@ _TABLES_PLUGIN = "gradient_flow_tables"
 ALARMS_TAG = "gradient_flow/alarms"
 FINDINGS_TAG = "gradient_flow/findings"
 FORMAT_VERSION = 1
+Event, SessionLog, Summary = tf.compat.v1.Event, tf.compat.v1.SessionLog, tf.compat.v1.Summary
 # DataClass of TensorFlow's summary.proto.
 _SCALAR, _TENSOR = 1, 2
 _FILE_PREFIX = "events.out.tfevents."

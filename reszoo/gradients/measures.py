@@ -1,11 +1,11 @@
-"""Which sums are taken where in a block, for which sets of statistics."""
+"""Measures: the sums that are taken at each place of a block, and the sets that need them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from reszoo.gradients import statistics, sums
+from reszoo.gradients import sums
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Measure:
             `"activation"` (sees what leaves the block).
         function: Takes the place's tensors and returns the sums, of shape `(sums,)`.
         powers: The power of the gradient that each of the sums has, by name.
-        groups: The sets of statistics that need it.
+        sets: The sets of statistics that need it.
         maximum: Whether the largest value over calls and replicas is kept, instead of the sum.
         unscaled: Whether the function needs the gradients themselves, without a loss scale.
     """
@@ -26,40 +26,40 @@ class Measure:
     place: str
     function: Callable[..., tf.Tensor]
     powers: Mapping[str, int]
-    groups: tuple[str, ...]
+    sets: tuple[str, ...]
     maximum: bool = False
     unscaled: bool = False
 
 
 MEASURES = (
-    Measure("fork", sums.fork_sums, statistics.FORK_SUMS, ("paths", "distribution", "noise_scale")),
-    Measure("input", sums.input_sums, statistics.INPUT_SUMS, ("paths",)),
-    Measure("merge", sums.merge_sums, statistics.MERGE_SUMS, ("paths",)),
-    Measure("forward", sums.forward_sums, statistics.FORWARD_SUMS, ("forward",)),
-    Measure("activation", sums.activation_sums, statistics.ACTIVATION_SUMS, ("forward",)),
-    Measure("fork", sums.distribution_sums, statistics.DISTRIBUTION_SUMS, ("distribution",)),
+    Measure("fork", sums.fork_sums, sums.FORK_SUMS, ("paths", "distribution", "noise_scale")),
+    Measure("input", sums.input_sums, sums.INPUT_SUMS, ("paths",)),
+    Measure("merge", sums.merge_sums, sums.MERGE_SUMS, ("paths",)),
+    Measure("forward", sums.forward_sums, sums.FORWARD_SUMS, ("forward",)),
+    Measure("activation", sums.activation_sums, sums.ACTIVATION_SUMS, ("forward",)),
+    Measure("fork", sums.distribution_sums, sums.DISTRIBUTION_SUMS, ("distribution",)),
     Measure(
         "fork",
         sums.distribution_maxima,
-        statistics.DISTRIBUTION_MAXIMA,
+        sums.DISTRIBUTION_MAXIMA,
         ("distribution",),
         maximum=True,
     ),
     Measure(
         "fork",
         sums.histogram_counts,
-        statistics.HISTOGRAM_COUNTS,
+        sums.HISTOGRAM_COUNTS,
         ("histograms",),
         unscaled=True,
     ),
 )
 
 
-def measures_of(groups: Iterable[str]) -> tuple[Measure, ...]:
-    """Returns what has to be measured for some sets of statistics.
+def measures_of(sets: Iterable[str]) -> tuple[Measure, ...]:
+    """Returns the measures that some sets of statistics need.
 
     Args:
-        groups: Names of sets.
+        sets: Names of sets.
 
     Returns:
         The measures.
@@ -69,5 +69,5 @@ def measures_of(groups: Iterable[str]) -> tuple[Measure, ...]:
     >>> [measure.place for measure in measures_of(["paths"])]
     ['fork', 'input', 'merge']
     """
-    groups = set(groups)
-    return tuple(measure for measure in MEASURES if groups & set(measure.groups))
+    sets = set(sets)
+    return tuple(measure for measure in MEASURES if sets.intersection(measure.sets))

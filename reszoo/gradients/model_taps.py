@@ -16,10 +16,10 @@ from reszoo.gradients.first_batch import has_all_weights, is_built
 from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.measures import measures_of
 from reszoo.gradients.passes import PLACES, Passes, Turns
+from reszoo.gradients.patching import replace
 from reszoo.gradients.scale import accumulation_steps, loss_scale
-from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.taps import Accumulator, BlockTaps, Switch
-from reszoo.gradients.update_tap import UpdateTap
+from reszoo.gradients.update_tap import NOISE_SUMS, WEIGHT_SUMS, UpdateTap
 from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 
@@ -33,7 +33,7 @@ class ModelTaps:
 
     Args:
         model: A built and compiled model.
-        groups: Names of the sets of statistics to take sums for.
+        sets: Names of the sets of statistics to take sums for.
         blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
 
     Raises:
@@ -43,7 +43,7 @@ class ModelTaps:
     def __init__(
         self,
         model: keras.Model,
-        groups: Iterable[str],
+        sets: Iterable[str],
         blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
         if model.optimizer is None:
@@ -60,7 +60,7 @@ class ModelTaps:
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
         self._graphs = graphs_of(model, self.blocks)
         self.variables = list(model.trainable_variables)
-        measures = measures_of(groups)
+        measures = measures_of(sets)
         with model.distribute_strategy.scope():
             # Otherwise its `apply` does, which is given weights that are still to come.
             if not model.optimizer.built and has_all_weights(model):
@@ -74,14 +74,14 @@ class ModelTaps:
             self.passes = Passes(list(self.blocks.values()))
             self._turns = [Turns(self.passes, i) for i in range(len(self.blocks))]
             self._updates = self._noise = None
-            if {"weights", "noise_scale", "variables"} & set(groups):
+            if {"weights", "noise_scale", "variables"}.intersection(sets):
                 self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
-            if "noise_scale" in groups:
+            if "noise_scale" in sets:
                 self._noise = Accumulator([len(self.variables), len(NOISE_SUMS)])
         self._read_and_clear = tf.function(self._read_and_clear)
         self._users = 0
         self._replica = threading.local()
-        self._put_aside = []
+        self._put_back = contextlib.ExitStack()
         self._told = set()
 
     @property
@@ -90,20 +90,21 @@ class ModelTaps:
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         return replicas * accumulation_steps(self.model.optimizer)
 
-    def recorded(self, step: Callable, always: bool = False) -> Callable:
+    def recorded(self, step: Callable, asks: bool = True) -> Callable:
         """Returns a step that is recorded whenever the switch says so.
 
         Args:
             step: A function of one replica that computes gradients and calls
                 `model.optimizer.apply`.
-            always: Whether it is run for batches alone that are recorded, and need not ask.
+            asks: Whether it asks on the device if a batch is recorded. It need not where it runs
+                for recorded batches alone.
 
         Returns:
             A function that takes and returns the same.
         """
 
         def recorded_step(*args, **kwargs):
-            with self._in_place(always, (args, kwargs)):
+            with self._in_place(asks, (args, kwargs)):
                 return step(*args, **kwargs)
 
         return recorded_step
@@ -221,7 +222,7 @@ class ModelTaps:
         return sums
 
     @contextlib.contextmanager
-    def _in_place(self, always: bool, batch: Any) -> Iterator[None]:
+    def _in_place(self, asks: bool, batch: Any) -> Iterator[None]:
         """Puts the taps in place; replicas enter and leave in any order."""
         outermost = not getattr(self._replica, "inside", False)
         if outermost:
@@ -231,7 +232,7 @@ class ModelTaps:
                 self._put_in_place()
         try:
             if outermost:
-                self.switch.always = always
+                self.switch.asks = asks
                 self._replica.scaled_by = None
                 self._replica.in_pass = self._replica.in_update = False
                 # A batch that is not there, because the data has ended, is not counted.
@@ -244,7 +245,7 @@ class ModelTaps:
                 self._replica.inside = False
                 self._users -= 1
                 if self._users == 0:
-                    self._take_away()
+                    self._put_back.close()
 
     def _put_in_place(self):
         for turns, (name, block) in zip(self._turns, self.blocks.items(), strict=True):
@@ -328,23 +329,7 @@ class ModelTaps:
         return getattr(self._replica, "inside", False) and not getattr(self._replica, what)
 
     def _replace(self, owner, name, replacement):
-        self._put_aside.append((owner, name, vars(owner).get(name)))
-        _set(owner, name, replacement)
-
-    def _take_away(self):
-        while self._put_aside:
-            owner, name, original = self._put_aside.pop()
-            if original is None:
-                del vars(owner)[name]
-            else:
-                _set(owner, name, original)
-
-
-def _set(owner, name, value):
-    if isinstance(owner, type):
-        setattr(owner, name, value)
-    else:  # by the instance's dictionary, past Keras's tracking of what is set on a layer
-        vars(owner)[name] = value
+        self._put_back.callback(replace(owner, name, replacement))
 
 
 def _kinds_of_optimizers():

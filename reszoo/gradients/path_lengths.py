@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from reszoo.gradients.blocks import describe_blocks, find_blocks, graphs_of
 from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 
@@ -118,7 +119,9 @@ def path_gradients(
     _check_series(blocks)
     paths = _Paths(blocks)
     graphs = [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
-    with _in_place([*paths.forks(), *graphs]), _restored(model.non_trainable_variables):
+    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
+        for replacement in (*paths.forks(), *graphs):
+            put_back.callback(replace(*replacement))
         with tf.GradientTape(persistent=True) as tape:
             paths.tape = tape
             total = tf.reduce_mean(loss(y, model(x, training=True)))
@@ -205,22 +208,6 @@ def _check_series(blocks):
                 f"The block {block['name']!r} lies in {block['parent']!r}. The length of a path is "
                 "defined for blocks in series; give blocks without those that lie in others."
             )
-
-
-@contextlib.contextmanager
-def _in_place(replacements):
-    """Replaces attributes of instances for a while, past Keras's tracking of what is set."""
-    before = [(vars(owner), name, vars(owner).get(name)) for owner, name, _ in replacements]
-    try:
-        for owner, name, replacement in replacements:
-            vars(owner)[name] = replacement
-        yield
-    finally:
-        for attributes, name, original in before:
-            if original is None:
-                attributes.pop(name, None)
-            else:
-                attributes[name] = original
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
         cadence: How many batches were tried, and how many make an update.
     """
     of_model = _positions.setdefault(model, {})
-    position = of_model.setdefault(place_of(log_dir), Position(cadence))
+    position = of_model.setdefault(absolute_path(log_dir), Position(cadence))
     position.cadence = cadence
     position.applied[model.optimizer] = batches_applied(model.optimizer)
 
@@ -52,7 +52,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
         log_dir: The directory of its log.
         restored: Whether a callback has just restored the optimizer.
     """
-    position = _positions.get(model, {}).get(place_of(log_dir))
+    position = _positions.get(model, {}).get(absolute_path(log_dir))
     if position is None:
         return None
     optimizer = model.optimizer
@@ -65,7 +65,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
     return position.cadence.next_step * accumulation_steps(optimizer) + applied
 
 
-def place_of(log_dir: str) -> str:
+def absolute_path(log_dir: str) -> str:
     """Returns a directory's name in full, local or not.
 
     Args:

@@ -1,5 +1,6 @@
 """What `fit` runs while recorders look at a model's training."""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.gradients.first_batch import build_for
+from reszoo.gradients.patching import replace
 from reszoo.gradients.recorded_training import RecordedTraining
 
 # How an iterator that has run out ends a step; Keras's fit expects them.
@@ -44,7 +46,7 @@ class RecordedFit:
         self._history = getattr(model, "history", None)
         self._own_step = model.train_step
         self._own_make_train_function = model.make_train_function
-        self._put_aside = {}
+        self._put_back = contextlib.ExitStack()
         self._recording = False
         self._is_built = False
 
@@ -72,20 +74,12 @@ class RecordedFit:
         self.trainings.remove(training)
         if self.trainings:
             return
-        attributes = vars(self.model)
-        for name, (replacement, original) in self._put_aside.items():
-            # Somebody else may have put something in its place, which calls it and finds it idle.
-            if attributes.get(name) is replacement:
-                del attributes[name]
-                attributes.update({} if original is None else {name: original})
-        self._put_aside = {}
+        # What somebody else has put there since calls these, and finds them idle.
+        self._put_back.close()
         self._own_make_train_function(force=True)
 
     def _replace(self, name, replacement):
-        # By the instance's dictionary, past Keras's tracking of what is set on a model.
-        attributes = vars(self.model)
-        self._put_aside[name] = (replacement, attributes.get(name))
-        attributes[name] = replacement
+        self._put_back.callback(replace(self.model, name, replacement))
 
     def _make_functions(self):
         """Makes two functions, each traced when it is first needed.
@@ -123,16 +117,16 @@ class RecordedFit:
             self._counter.assign_add(1)
         if self._recording:
             for training in self.trainings:
-                step = training.taps.recorded(step, always=self._always)
+                step = training.taps.recorded(step, self._asks)
         return step(*args, **kwargs)
 
     @property
-    def _always(self):
-        """Whether every batch is recorded that runs in the recorded function."""
+    def _asks(self):
+        """Whether the recorded function asks on the device if a batch is due: not all are."""
         return (
-            len(self.trainings) == 1
-            and self._counter is None
-            and self.trainings[0].cadence.batches_per_step == 1
+            len(self.trainings) > 1
+            or self._counter is not None
+            or self.trainings[0].cadence.batches_per_step > 1
         )
 
     def _run(self, iterator: Any) -> Any:

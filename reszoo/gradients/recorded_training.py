@@ -10,14 +10,16 @@ from absl import logging
 
 from reszoo.distribution import is_chief
 from reszoo.gradients import positions
-from reszoo.gradients.alarms import AlarmWatch, RecordedStep
+from reszoo.gradients.alarm_log import AlarmWatch
+from reszoo.gradients.alarms import RecordedStep
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.cadence import Cadence
 from reszoo.gradients.continuation import Origin, check_alone, check_continuation
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
 from reszoo.gradients.scale import accumulation_steps, batches_applied
-from reszoo.gradients.statistics import HISTOGRAM_COUNTS, derive, ratio, statistics_of
+from reszoo.gradients.statistics import derive, ratio, statistics_of
+from reszoo.gradients.sums import HISTOGRAM_COUNTS
 from reszoo.names import escaped_markdown, printable
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ class RecordedTraining:
 
     def _make_taps(self):
         recorder = self.recorder
-        self.taps = ModelTaps(self.model, recorder.groups, recorder.blocks)
+        self.taps = ModelTaps(self.model, recorder.sets, recorder.blocks)
         self._membership = _membership(self.taps)
         # A block that no batch runs is never built.
         blocks = self.taps.blocks.values()
@@ -235,7 +237,7 @@ class RecordedTraining:
         return np.where(self._has_weights, sums, np.nan)
 
     def _write_tables(self, step, of_blocks, of_weights):
-        if "variables" in self.recorder.groups:
+        if "variables" in self.recorder.sets:
             of_variables = statistics_of(["weights"])
             header = {
                 "rows": [variable.path for variable in self.taps.variables],
@@ -243,7 +245,7 @@ class RecordedTraining:
             }
             values = derive(of_variables, of_weights)
             self._writer.write_table(step, VARIABLES_TAG, values, header)
-        if "histograms" in self.recorder.groups:
+        if "histograms" in self.recorder.sets:
             header = {"rows": list(self.taps.blocks), "columns": list(HISTOGRAM_COUNTS)}
             values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
             self._writer.write_table(step, HISTOGRAMS_TAG, values, header)

@@ -10,7 +10,7 @@ from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.recorded_fit import recorded_fit
 from reszoo.gradients.recorded_training import RecordedTraining
 from reszoo.gradients.scale import batches_applied
-from reszoo.gradients.statistics import DEFAULT_GROUPS, statistics_of
+from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
 from reszoo.layers import ResidualBlock
 
 
@@ -81,7 +81,7 @@ class GradientRecorder(keras.callbacks.Callback):
         self,
         log_dir: str,
         every_steps: int = 100,
-        statistics: Iterable[str] = DEFAULT_GROUPS,
+        statistics: Iterable[str] = DEFAULT_SETS,
         alarms: Iterable[Alarm] = (),
         blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
@@ -93,9 +93,9 @@ class GradientRecorder(keras.callbacks.Callback):
             )
         self.log_dir = str(log_dir)
         self.every_steps = every_steps
-        self.groups = tuple(statistics)
-        self.statistics = statistics_of(self.groups)
-        self.alarms = check_alarms(alarms, self.groups)
+        self.sets = tuple(statistics)
+        self.statistics = statistics_of(self.sets)
+        self.alarms = check_alarms(alarms, self.sets)
         self.blocks = blocks
         self._begin = None
         self._applied = 0
@@ -199,8 +199,8 @@ class GradientRecorder(keras.callbacks.Callback):
                     "GradientRecorder.recorded anew after each callbacks.on_train_begin()."
                 )
             # Of batches that are accumulated only the last sees the update.
-            always = not asks and training.cadence.batches_per_step == 1
-            return training.taps.recorded(step, always)(*args, **kwargs)
+            must_ask = asks or training.cadence.batches_per_step > 1
+            return training.taps.recorded(step, must_ask)(*args, **kwargs)
 
         return recorded_step
 

@@ -85,7 +85,7 @@ def squares_of_sum(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         A float64 scalar.
     """
     pairs = zip(_parts(x), _parts(y), strict=True)
-    return _sum_of_parts([tf.square(kept(x + y, tf.float64)) for x, y in pairs])
+    return _sum_of_parts([tf.square(zero_if_nonfinite(x + y, tf.float64)) for x, y in pairs])
 
 
 def _parts(x):
@@ -111,7 +111,7 @@ def _sum_of_parts(parts):
     return tf.add_n([tf.reduce_sum(part) for part in (*rows, *rest)])
 
 
-def kept(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+def zero_if_nonfinite(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Returns a tensor with zero in the place of values that are not finite.
 
     Args:
@@ -227,4 +227,4 @@ def _all_or_nothing(x, condition):
 
 def _without_nonfinite(sums, tensors):
     left_out = squares([tf.cast(~tf.math.is_finite(x), tf.float32) for x in tensors])
-    return sums(*(kept(x, tf.float64) for x in tensors)), tf.cast(left_out, tf.float64)
+    return sums(*(zero_if_nonfinite(x, tf.float64) for x in tensors)), tf.cast(left_out, tf.float64)

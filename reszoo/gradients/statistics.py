@@ -1,4 +1,4 @@
-"""What is recorded of each block: the sums taken on the device and what is derived from them.
+"""Statistics of each block, derived on the host from the sums that `sums` takes on the device.
 
 Only sums are taken while training runs, for they add up over replicas, accumulated batches and
 repeated calls of a block. Everything a person reads is derived from them on the host, in float64.
@@ -15,65 +15,9 @@ import numpy as np
 
 Sums = Mapping[str, np.ndarray]
 
-# The sums in the order in which they lie in an accumulator, with the power of the gradient's unit
-# that each has: a loss scale is taken out by dividing by it to that power.
-FORK_SUMS = {
-    "skip_gradient_squares": 2,
-    "branch_gradient_squares": 2,
-    "skip_branch_products": 2,
-    "input_elements": 0,
-    "examples": 0,
-    "skip_gradient_nonfinite": 0,
-    "branch_gradient_nonfinite": 0,
-}
-INPUT_SUMS = {"input_gradient_squares": 2}
-MERGE_SUMS = {
-    "output_gradient_squares": 2,
-    "output_elements": 0,
-    "output_gradient_nonfinite": 0,
-}
-DISTRIBUTION_SUMS = {
-    "skip_gradient_zeros": 0,
-    "branch_gradient_zeros": 0,
-    "skip_gradient_fourth_powers": 4,
-    "branch_gradient_fourth_powers": 4,
-}
-DISTRIBUTION_MAXIMA = {
-    "skip_gradient_largest": 1,
-    "branch_gradient_largest": 1,
-}
-FORWARD_SUMS = {
-    "skip_output_sum": 0,
-    "branch_output_sum": 0,
-    "skip_output_squares": 0,
-    "branch_output_squares": 0,
-    "sum_squares": 0,
-    "forward_elements": 0,
-}
-ACTIVATION_SUMS = {
-    "activation_sum": 0,
-    "activation_zeros": 0,
-    "activation_elements": 0,
-}
-# The lower edges of the bins: exact zeros, then one for every power of two. The first and the last
-# take what lies beyond them.
-HISTOGRAM_EXPONENTS = tuple(range(-48, 16))
-HISTOGRAM_COUNTS = {
-    f"{path} {edge!r}": 0
-    for path in ("skip", "branch")
-    for edge in (0.0, *(2.0**exponent for exponent in HISTOGRAM_EXPONENTS))
-}
 # A variance of no more than this part of the mean square is a rounding error of the sums: it is
 # recorded as that of a constant, which is zero.
 ROUNDING = 1e-13
-WEIGHT_SUMS = {
-    "weight_gradient_squares": 2,
-    "weight_squares": 0,
-    "update_squares": 0,
-    "weight_gradient_nonfinite": 0,
-    "updates_seen": 0,
-}
-NOISE_SUMS = {"part_gradient_squares": 2}
 
 
 @dataclass(frozen=True)
@@ -82,17 +26,18 @@ class Statistic:
 
     Attributes:
         name: Its name in the log.
-        formula: How it is defined.
+        formula: Its definition, with the Euclidean norm as `‖g‖`; it has no `|`, which would end a
+            cell of the table.
         unit: Its unit.
         derive: Takes the sums, each of shape `(blocks,)`, and returns shape `(blocks,)`.
-        group: The name of the set it belongs to.
+        set: The name of the set of statistics that it belongs to.
     """
 
     name: str
     formula: str
     unit: str
     derive: Callable[[Sums], np.ndarray]
-    group: str
+    set: str
 
 
 def _norm(squares: str) -> Callable[[Sums], np.ndarray]:
@@ -134,7 +79,7 @@ def skip_branch_cosine(sums: Sums) -> np.ndarray:
     """Returns the cosine of the angle between `g_skip` and `g_branch`, NaN where one is zero.
 
     Args:
-        sums: The sums of `FORK_SUMS`, each of shape `(blocks,)`.
+        sums: Those of `fork_sums`, each of shape `(blocks,)`.
 
     Returns:
         Values in [-1, 1], of shape `(blocks,)`.
@@ -147,7 +92,7 @@ def skip_share(sums: Sums) -> np.ndarray:
     """Returns the share of the skip in what comes back, by norm.
 
     Args:
-        sums: The sums of `FORK_SUMS`, each of shape `(blocks,)`.
+        sums: Those of `fork_sums`, each of shape `(blocks,)`.
 
     Returns:
         Values in [0, 1], of shape `(blocks,)`; NaN where nothing comes back at all.
@@ -180,7 +125,7 @@ def branch_to_skip_variance(sums: Sums) -> np.ndarray:
     """Returns the variance of the branch's output over that of the skip's.
 
     Args:
-        sums: The sums of `FORWARD_SUMS`, each of shape `(blocks,)`.
+        sums: Those of `forward_sums`, each of shape `(blocks,)`.
 
     Returns:
         Shape `(blocks,)`.
@@ -199,7 +144,7 @@ def gradient_noise_scale(sums: Sums) -> np.ndarray:
     batch) and of the whole.
 
     Args:
-        sums: The sums of `WEIGHT_SUMS` and `NOISE_SUMS`, with `examples` and `parts`, the number
+        sums: Those of `WEIGHT_SUMS` and `NOISE_SUMS`, with `examples` and `parts`, the number
             of parts, each of shape `(blocks,)`.
 
     Returns:
@@ -222,77 +167,77 @@ def gradient_noise_scale(sums: Sums) -> np.ndarray:
 STATISTICS = (
     Statistic(
         "skip_gradient_norm",
-        "|g_skip|",
+        "‖g_skip‖",
         "loss per unit of x",
         _norm("skip_gradient_squares"),
         "paths",
     ),
     Statistic(
         "branch_gradient_norm",
-        "|g_branch|",
+        "‖g_branch‖",
         "loss per unit of x",
         _norm("branch_gradient_squares"),
         "paths",
     ),
     Statistic(
         "input_gradient_norm",
-        "|g_x|, g_x = g_skip + g_branch",
+        "‖g_x‖, g_x = g_skip + g_branch",
         "loss per unit of x",
         _norm("input_gradient_squares"),
         "paths",
     ),
     Statistic(
         "output_gradient_norm",
-        "|g_y|, at the sum, before the activation",
+        "‖g_y‖, at the sum, before the activation",
         "loss per unit of y",
         _norm("output_gradient_squares"),
         "paths",
     ),
     Statistic(
         "skip_branch_cosine",
-        "<g_skip, g_branch> / (|g_skip| |g_branch|)",
+        "<g_skip, g_branch> / (‖g_skip‖ ‖g_branch‖)",
         "none, -1 to 1",
         skip_branch_cosine,
         "paths",
     ),
     Statistic(
         "skip_share",
-        "|g_skip| / (|g_skip| + |g_branch|)",
+        "‖g_skip‖ / (‖g_skip‖ + ‖g_branch‖)",
         "none, 0 to 1",
         skip_share,
         "paths",
     ),
     Statistic(
         "gradient_gain",
-        "|g_x| / |g_y|",
+        "‖g_x‖ / ‖g_y‖",
         "units of y per unit of x",
         _norm_ratio("input_gradient_squares", "output_gradient_squares"),
         "paths",
     ),
     Statistic(
         "skip_gradient_rms",
-        "|g_skip| / sqrt(number of elements)",
+        "‖g_skip‖ / sqrt(number of elements)",
         "loss per unit of x",
         _rms("skip_gradient_squares", "input_elements"),
         "paths",
     ),
     Statistic(
         "branch_gradient_rms",
-        "|g_branch| / sqrt(number of elements)",
+        "‖g_branch‖ / sqrt(number of elements)",
         "loss per unit of x",
         _rms("branch_gradient_squares", "input_elements"),
         "paths",
     ),
     Statistic(
         "input_gradient_rms",
-        "|g_x| / sqrt(number of elements)",
+        "‖g_x‖ / sqrt(number of elements)",
         "loss per unit of x",
         _rms("input_gradient_squares", "input_elements"),
         "paths",
     ),
     Statistic(
         "output_gradient_rms",
-        "|g_y| / sqrt(number of elements)",
+        "‖g_y‖ / sqrt(number of elements)",
         "loss per unit of y",
         _rms("output_gradient_squares", "output_elements"),
         "paths",
@@ -320,28 +265,28 @@ STATISTICS = (
     ),
     Statistic(
         "weight_gradient_norm",
-        "|dL/dw| over the block's trainable weights, before clipping",
+        "‖dL/dw‖ over the block's trainable weights, before clipping",
         "loss per unit of w",
         _norm("weight_gradient_squares"),
         "weights",
     ),
     Statistic(
         "weight_norm",
-        "|w| before the update",
+        "‖w‖ before the update",
         "units of w",
         _norm("weight_squares"),
         "weights",
     ),
     Statistic(
         "update_norm",
-        "|w_after - w|",
+        "‖w_after - w‖",
         "units of w",
         _norm("update_squares"),
         "weights",
     ),
     Statistic(
         "update_to_weight_ratio",
-        "|w_after - w| / |w|",
+        "‖w_after - w‖ / ‖w‖",
         "none",
         _norm_ratio("update_squares", "weight_squares"),
         "weights",
@@ -383,35 +328,35 @@ STATISTICS = (
     ),
     Statistic(
         "skip_gradient_max",
-        "max |g_skip|, over single values",
+        "max abs(g_skip), over single values",
         "loss per unit of x",
         _sum("skip_gradient_largest"),
         "distribution",
     ),
     Statistic(
         "branch_gradient_max",
-        "max |g_branch|, over single values",
+        "max abs(g_branch), over single values",
         "loss per unit of x",
         _sum("branch_gradient_largest"),
         "distribution",
     ),
     Statistic(
         "skip_output_rms",
-        "|s(x)| / sqrt(number of elements)",
+        "‖s(x)‖ / sqrt(number of elements)",
         "units of y",
         _rms("skip_output_squares", "forward_elements"),
         "forward",
     ),
     Statistic(
         "branch_output_rms",
-        "|f(x)| / sqrt(number of elements)",
+        "‖f(x)‖ / sqrt(number of elements)",
         "units of y",
         _rms("branch_output_squares", "forward_elements"),
         "forward",
     ),
     Statistic(
         "sum_rms",
-        "|s(x) + f(x)| / sqrt(number of elements), before the activation",
+        "‖s(x) + f(x)‖ / sqrt(number of elements), before the activation",
         "units of y",
         _rms("sum_squares", "forward_elements"),
         "forward",
@@ -439,7 +384,7 @@ STATISTICS = (
     ),
     Statistic(
         "gradient_noise_scale",
-        "tr(covariance of dL/dw over examples) / |dL/dw|^2 (McCandlish et al. 2018)",
+        "tr(covariance of dL/dw over examples) / ‖dL/dw‖^2 (McCandlish et al. 2018)",
         "examples",
         gradient_noise_scale,
         "noise_scale",
@@ -447,23 +392,23 @@ STATISTICS = (
 )
 
 # Sets by name, and what each costs on a recorded step.
-GROUPS = {
+SETS = {
     "paths": "one pass over g_skip, g_branch and their sum, and one over g_y; the product of two",
     "weights": "one pass over the weights' gradients, two over the weights; a copy of the weights",
     "forward": "one pass over s(x), f(x), their sum and y, and one more over each for its mean",
     "distribution": "three passes over g_skip and g_branch, with copies",
     "noise_scale": "one more pass over the weights' gradients",
     "variables": "as weights; one more row in the log for every trainable variable",
-    "histograms": "several passes over g_skip and g_branch, with copies; the dearest",
+    "histograms": "several passes over g_skip and g_branch, with copies; the most expensive set",
 }
-DEFAULT_GROUPS = ("paths", "weights")
+DEFAULT_SETS = ("paths", "weights")
 
 
-def statistics_of(groups: Iterable[str]) -> tuple[Statistic, ...]:
+def statistics_of(sets: Iterable[str]) -> tuple[Statistic, ...]:
     """Returns the statistics of some sets.
 
     Args:
-        groups: Names of sets, such as `"paths"` and `"weights"`.
+        sets: Names of sets, such as `"paths"` and `"weights"`.
 
     Returns:
         The statistics, in the table's order.
@@ -476,16 +421,16 @@ def statistics_of(groups: Iterable[str]) -> tuple[Statistic, ...]:
     >>> [statistic.name for statistic in statistics_of(["weights"])][:2]
     ['weight_gradient_norm', 'weight_norm']
     """
-    groups = tuple(groups)
-    for group in groups:
-        if group not in GROUPS:
+    sets = tuple(sets)
+    for name in sets:
+        if name not in SETS:
             raise ValueError(
-                f"There is no set of statistics {group!r}. Choose from {', '.join(GROUPS)}."
+                f"There is no set of statistics {name!r}. Choose from {', '.join(SETS)}."
             )
-    chosen = tuple(statistic for statistic in STATISTICS if statistic.group in groups)
+    chosen = tuple(statistic for statistic in STATISTICS if statistic.set in sets)
     if not chosen:
         raise ValueError(
-            f"statistics={groups!r} has no statistic of blocks. Add a set with some, as 'paths'."
+            f"statistics={sets!r} has no statistic of blocks. Add a set with some, as 'paths'."
         )
     return chosen
 
@@ -513,8 +458,8 @@ def markdown_table() -> str:
     """
     rows = ["| Statistic | Formula | Unit | Set |", "|---|---|---|---|"]
     for statistic in STATISTICS:
-        formula = "`" + statistic.formula.replace("|", r"\|") + "`"  # a bare one ends the cell
-        rows.append(f"| `{statistic.name}` | {formula} | {statistic.unit} | {statistic.group} |")
+        formula, unit = statistic.formula, statistic.unit
+        rows.append(f"| `{statistic.name}` | `{formula}` | {unit} | {statistic.set} |")
     return "\n".join(rows)
 
 

@@ -1,6 +1,8 @@
-"""The sums of `statistics`, taken of tensors on the device, each in one pass over its tensors.
+"""Sums of the tensors at a place of a block, taken on the device in one pass over each tensor.
 
-All are float64, whatever the tensors: see `reductions`.
+Beside each function stand the names of what it returns, in its order, each with its power of the
+gradient's unit: a loss scale is taken out by dividing by it to that power. All sums are float64,
+whatever the tensors: see `reductions`.
 """
 
 import itertools
@@ -9,7 +11,6 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from reszoo.gradients.reductions import (
-    kept,
     over_finite,
     products,
     squares,
@@ -17,8 +18,8 @@ from reszoo.gradients.reductions import (
     squares_suffice,
     sum_of,
     traced_once,
+    zero_if_nonfinite,
 )
-from reszoo.gradients.statistics import HISTOGRAM_EXPONENTS
 from reszoo.keras_internals import is_traced_for_xla
 
 # Fourth powers of gradients leave float32 soon, so those in float32 are of multiples.
@@ -26,6 +27,17 @@ FOURTH_POWER_MULTIPLE = 2.0**16
 # Where the variance is a smaller part of the mean square, its difference from the squared mean is
 # not accurate in float32.
 LEAST_VARIANCE = 1 / 32
+
+
+FORK_SUMS = {
+    "skip_gradient_squares": 2,
+    "branch_gradient_squares": 2,
+    "skip_branch_products": 2,
+    "input_elements": 0,
+    "examples": 0,
+    "skip_gradient_nonfinite": 0,
+    "branch_gradient_nonfinite": 0,
+}
 
 
 @traced_once
@@ -48,6 +60,9 @@ def fork_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
     return tf.concat([sums, sizes, nonfinite], axis=0)
 
 
+INPUT_SUMS = {"input_gradient_squares": 2}
+
+
 @traced_once
 def input_sums(*gradients: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `INPUT_SUMS`.
@@ -64,6 +79,13 @@ def input_sums(*gradients: tf.Tensor) -> tf.Tensor:
     return over_finite(_squares, gradients)[0]
 
 
+MERGE_SUMS = {
+    "output_gradient_squares": 2,
+    "output_elements": 0,
+    "output_gradient_nonfinite": 0,
+}
+
+
 @traced_once
 def merge_sums(gradient: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `MERGE_SUMS`.
@@ -76,6 +98,14 @@ def merge_sums(gradient: tf.Tensor) -> tf.Tensor:
     """
     sums, nonfinite = over_finite(_squares, [gradient])
     return tf.concat([sums, [_elements(gradient)], nonfinite], axis=0)
+
+
+DISTRIBUTION_SUMS = {
+    "skip_gradient_zeros": 0,
+    "branch_gradient_zeros": 0,
+    "skip_gradient_fourth_powers": 4,
+    "branch_gradient_fourth_powers": 4,
+}
 
 
 @traced_once
@@ -98,6 +128,12 @@ def distribution_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
     return tf.concat([zeros, of_multiples / FOURTH_POWER_MULTIPLE**4], axis=0)
 
 
+DISTRIBUTION_MAXIMA = {
+    "skip_gradient_largest": 1,
+    "branch_gradient_largest": 1,
+}
+
+
 @traced_once
 def distribution_maxima(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
     """Returns the maxima of `DISTRIBUTION_MAXIMA`.
@@ -109,8 +145,20 @@ def distribution_maxima(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
     Returns:
         Shape `(2,)`, float64.
     """
-    largest = [tf.reduce_max(tf.abs(kept(path, path.dtype))) for path in (skip, branch)]
+    largest = [
+        tf.reduce_max(tf.abs(zero_if_nonfinite(path, path.dtype))) for path in (skip, branch)
+    ]
     return tf.cast(tf.stack(largest), tf.float64)
+
+
+# The lower edges of the bins: exact zeros, then one for every power of two. The first and the last
+# take what lies beyond them.
+HISTOGRAM_EXPONENTS = tuple(range(-48, 16))
+HISTOGRAM_COUNTS = {
+    f"{path} {edge!r}": 0
+    for path in ("skip", "branch")
+    for edge in (0.0, *(2.0**exponent for exponent in HISTOGRAM_EXPONENTS))
+}
 
 
 @traced_once
@@ -140,6 +188,16 @@ def _counts(x):
     return tf.math.unsorted_segment_sum(counted, position, bins + 1)
 
 
+FORWARD_SUMS = {
+    "skip_output_sum": 0,
+    "branch_output_sum": 0,
+    "skip_output_squares": 0,
+    "branch_output_squares": 0,
+    "sum_squares": 0,
+    "forward_elements": 0,
+}
+
+
 @traced_once
 def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `FORWARD_SUMS`.
@@ -165,6 +223,13 @@ def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.concat([sums[3:], sums[:3], [_elements(y)]], axis=0)
 
 
+ACTIVATION_SUMS = {
+    "activation_sum": 0,
+    "activation_zeros": 0,
+    "activation_elements": 0,
+}
+
+
 @traced_once
 def activation_sums(y: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `ACTIVATION_SUMS`.
@@ -179,23 +244,26 @@ def activation_sums(y: tf.Tensor) -> tf.Tensor:
     return tf.stack([total[0], _zeros(y), _elements(y)])
 
 
-def gradient_sums(gradients: Sequence[tf.Tensor], groups: Sequence[int]) -> tf.Tensor:
+def gradient_sums(gradients: Sequence[tf.Tensor], stack_sizes: Sequence[int]) -> tf.Tensor:
     """Returns the sums of squares and the counts of non-finite values of weights' gradients.
 
     Args:
         gradients: One per weight.
-        groups: How many of them belong together, of the same shape: one and one and so on, then
-            several vectors and several more. A model has so many vectors that each by itself would
-            make up half of the graph.
+        stack_sizes: How many of them are summed as one matrix, from the first on: 1 for each that
+            is summed by itself, then the number of vectors in each stack of one shape. A model has
+            so many vectors that each by itself would make up half of the graph.
 
     Returns:
         Shape `(weights, 2)`, float64.
     """
-    alone, stacks = _stacked(gradients, groups)
+    alone, stacks = _stacked(gradients, stack_sizes)
     parts = [_gradient_sums(x)[None] for x in alone]
     for stack in stacks:
         left_out = tf.cast(~tf.math.is_finite(stack), tf.float64)
-        sums = [_squares_of_rows(kept(stack, tf.float64)), tf.reduce_sum(left_out, axis=1)]
+        sums = [
+            _squares_of_rows(zero_if_nonfinite(stack, tf.float64)),
+            tf.reduce_sum(left_out, axis=1),
+        ]
         parts.append(tf.stack(sums, axis=1))
     return tf.concat(parts, axis=0)
 
@@ -206,20 +274,20 @@ def _gradient_sums(gradient):
 
 
 def update_sums(
-    before: Sequence[tf.Tensor], after: Sequence[tf.Tensor], groups: Sequence[int]
+    before: Sequence[tf.Tensor], after: Sequence[tf.Tensor], stack_sizes: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sums of squares of weights before an update, and those of the update.
 
     Args:
         before: The weights before it.
         after: The weights after it.
-        groups: As those of `gradient_sums`.
+        stack_sizes: As those of `gradient_sums`.
 
     Returns:
         Two tensors of shape `(weights,)`, float64.
     """
     (alone, stacks), (alone_after, stacks_after) = (
-        _stacked(weights, groups) for weights in (before, after)
+        _stacked(weights, stack_sizes) for weights in (before, after)
     )
     parts = [_update_sums(*pair)[None] for pair in zip(alone, alone_after, strict=True)]
     for old, new in zip(stacks, stacks_after, strict=True):
@@ -235,11 +303,11 @@ def _update_sums(before, after):
     return tf.where(left_out > 0, tf.constant(float("nan"), tf.float64), sums)
 
 
-def _stacked(tensors, groups):
-    """Returns the tensors that are groups by themselves, and for each other group a matrix."""
-    ends = itertools.accumulate(groups)
+def _stacked(tensors, stack_sizes):
+    """Returns the tensors that are summed by themselves, and a matrix for each stack of others."""
+    ends = itertools.accumulate(stack_sizes)
     tensors = [tf.convert_to_tensor(x) for x in tensors]
-    parts = [tensors[end - size : end] for size, end in zip(groups, ends, strict=True)]
+    parts = [tensors[end - size : end] for size, end in zip(stack_sizes, ends, strict=True)]
     alone = [part[0] for part in parts if len(part) == 1]
     alone = [tf.reshape(x, [1]) if x.shape.rank == 0 else x for x in alone]
     return alone, [tf.stack(part) for part in parts if len(part) > 1]

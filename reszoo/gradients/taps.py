@@ -85,12 +85,12 @@ class Switch:
         optimizer: The optimizer.
 
     Attributes:
-        always: Whether every batch is recorded that runs in what is being traced, because the
-            others run in another function. Then nothing is asked on the device.
+        asks: Whether it is asked on the device if a batch is recorded. Not where every batch is
+            that runs in what is being traced, because the others run in another function.
         seen: How many batches were recorded since it was set.
     """
 
-    always = False
+    asks = True
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
         self._optimizer = optimizer
@@ -117,7 +117,7 @@ class Switch:
     @tf.autograph.experimental.do_not_convert
     def begin_batch(self) -> None:
         """Counts a batch. Called on each replica when its step begins."""
-        if self.always:
+        if not self.asks:
             self.seen.assign_add(1)
             return
         on = self._begins_or_goes_on(self._counted.value())
@@ -140,12 +140,12 @@ class Switch:
 
     def on(self) -> tf.Tensor | bool:
         """Returns whether the running batch is recorded, a boolean scalar."""
-        return True if self.always else self._on.value()
+        return self._on.value() if self.asks else True
 
     def on_last(self) -> tf.Tensor | bool:
         """Returns whether the running batch is recorded and makes the update."""
         size = accumulation_steps(self._optimizer)
-        if self.always or size == 1:
+        if not self.asks or size == 1:
             return self.on()
         return self.on() & (self._applied() % size == size - 1)
 

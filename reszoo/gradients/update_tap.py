@@ -11,7 +11,6 @@ from reszoo.gradients.scale import (
     unscaled,
     updating_optimizer,
 )
-from reszoo.gradients.statistics import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.gradients.sums import gradient_sums, update_sums
 from reszoo.gradients.taps import Accumulator, Switch, choose, when
 from reszoo.keras_internals import (
@@ -20,6 +19,15 @@ from reszoo.keras_internals import (
     optimized_variables,
 )
 
+# The sums in the order in which they lie in an accumulator, each with its power of the gradient.
+WEIGHT_SUMS = {
+    "weight_gradient_squares": 2,
+    "weight_squares": 0,
+    "update_squares": 0,
+    "weight_gradient_nonfinite": 0,
+    "updates_seen": 0,
+}
+NOISE_SUMS = {"part_gradient_squares": 2}
 # Longer vectors are not copied into a matrix; all weights of a normalization are shorter.
 LONGEST_STACKED = 2**13
 
@@ -56,7 +64,7 @@ class UpdateTap:
         self.noise_accumulator = noise_accumulator
         self.switch = switch
         self.fixed_shapes = fixed_shapes
-        self.groups = []  # of what is updated in this step, as `gradient_sums` takes them
+        self.stack_sizes = []  # of what is updated in this step, as `gradient_sums` takes them
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
@@ -71,7 +79,7 @@ class UpdateTap:
         if not observed:  # such as a factor in the loss, or another model
             self.apply(grads, variables)
             return
-        observed, self.groups = _in_groups(observed)
+        observed, self.stack_sizes = _in_stacks(observed)
         rows = [[self.row_of[id(variable)]] for _, variable in observed]
         weights = [variable.value for _, variable in observed]
         dense = [
@@ -91,7 +99,7 @@ class UpdateTap:
             return
 
         def add():
-            sums = gradient_sums(gradients, self.groups)[:, :1]
+            sums = gradient_sums(gradients, self.stack_sizes)[:, :1]
             sums = unscaled(sums, NOISE_SUMS.values(), self._scale())
             sums = tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
             self.noise_accumulator.add(sums)
@@ -133,7 +141,7 @@ class UpdateTap:
         powers = [WEIGHT_SUMS[name] for name in parts]
         return choose(
             due,
-            lambda: unscaled(gradient_sums(summed(), self.groups), powers, self._scale()),
+            lambda: unscaled(gradient_sums(summed(), self.stack_sizes), powers, self._scale()),
             lambda: tf.zeros((len(gradients), len(parts)), tf.float64),
         )
 
@@ -152,7 +160,7 @@ class UpdateTap:
 
     def _add(self, rows, gradient_parts, before, weights):
         """Adds the sums of weights that were updated."""
-        weight_squares, update_squares = update_sums(before, weights, self.groups)
+        weight_squares, update_squares = update_sums(before, weights, self.stack_sizes)
         gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
         sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
         # Every replica has all of it, and the accumulators of all are added up.
@@ -163,16 +171,16 @@ class UpdateTap:
         return [sums]
 
 
-def _in_groups(pairs):
+def _in_stacks(pairs):
     """Orders pairs of a gradient and its weight: vectors of one size and dtype come last, together.
 
     Returns:
-        The pairs, and how many belong together.
+        The pairs, and how many lie in each stack; 1 for a weight by itself.
     """
-    groups = {}
+    stacks = {}
     for gradient, variable in pairs:
         is_small_vector = len(variable.shape) == 1 and variable.shape[0] <= LONGEST_STACKED
         key = (variable.shape, variable.dtype) if is_small_vector else id(variable)
-        groups.setdefault(key, []).append((gradient, variable))
-    groups = sorted(groups.values(), key=lambda group: len(group) > 1)
-    return [pair for group in groups for pair in group], [len(group) for group in groups]
+        stacks.setdefault(key, []).append((gradient, variable))
+    stacks = sorted(stacks.values(), key=lambda stack: len(stack) > 1)
+    return [pair for stack in stacks for pair in stack], [len(stack) for stack in stacks]

@@ -13,7 +13,7 @@ from typing import Any
 
 from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
-from reszoo.gradients.alarms import Finding
+from reszoo.gradients.alarm_log import Finding
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 

@@ -303,7 +303,7 @@ def describe_statistics(names: Iterable[str]) -> list[dict]:
             "name": name,
             "unit": known[name].unit if name in known else "",
             "formula": known[name].formula if name in known else "",
-            "group": known[name].group if name in known else "other",
+            "group": known[name].set if name in known else "other",
         }
         for name in names
     ]

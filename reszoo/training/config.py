@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from ml_collections import ConfigDict
 
-from reszoo.gradients.statistics import GROUPS, statistics_of
+from reszoo.gradients.statistics import SETS, statistics_of
 from reszoo.layers.normalization import NORMS
 from reszoo.models.catalog import MODELS
 from reszoo.models.gates import GATES
@@ -219,7 +219,7 @@ FIELDS = {
     "schedule.power": Field(Number(0, 100), 1.0, 'for `"polynomial"`; 1 is a straight line'),
     "recording.every_steps": Field(_STEPS, 10, "steps from one record to the next; 0: none"),
     "recording.statistics": Field(
-        Several(Word(tuple(GROUPS)), '("paths", "weights")', distinct=True),
+        Several(Word(tuple(SETS)), '("paths", "weights")', distinct=True),
         ("paths", "weights"),
         "sets of [statistics](statistics.md)",
     ),

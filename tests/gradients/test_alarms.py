@@ -10,7 +10,8 @@ from tensorboard.backend.event_processing import event_accumulator
 import reszoo
 from reszoo import BasicBranch, ResidualBlock
 from reszoo.gradients import DeadBranch, Exploding, NonFinite, SaturatedScale, Vanishing, load
-from reszoo.gradients.alarms import AlarmWatch, RecordedStep, read_findings
+from reszoo.gradients.alarm_log import AlarmWatch, read_findings
+from reszoo.gradients.alarms import RecordedStep
 
 
 def recorded(step=0, **statistics):

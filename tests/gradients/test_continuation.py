@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from reszoo import GradientRecorder
 from reszoo.gradients import load, load_variables
-from reszoo.gradients.alarms import DeadBranch, Vanishing, read_findings
+from reszoo.gradients.alarm_log import read_findings
+from reszoo.gradients.alarms import DeadBranch, Vanishing
 from tests.gradients.devices import two_devices
 from tests.gradients.tiny import (
     BATCHES,

@@ -228,7 +228,7 @@ def test_an_update_by_hand_is_not_seen_and_said_to_be_so(tmp_path):
     for name in ("weight_gradient_norm", "weight_norm", "update_norm", "weight_gradient_nonfinite"):
         assert np.isnan(found[name])
     assert found["skip_gradient_norm"] == pytest.approx(plain_by_hand(ascend=False)[0], rel=1e-5)
-    assert not reszoo.gradients.alarms.read_findings(str(tmp_path))
+    assert not reszoo.gradients.read_findings(str(tmp_path))
 
 
 def test_weights_that_no_optimizer_is_given_are_told_from_frozen_ones(tmp_path):

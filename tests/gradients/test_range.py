@@ -136,7 +136,7 @@ def test_an_alarm_for_vanishing_gradients_goes_off_where_they_are_small_everywhe
         weight.assign(1e-6 * weight)
     model.compile(keras.optimizers.SGD(0.0), scaled_loss(1e-22), jit_compile=False)
     recorded(model, tmp_path, alarms=[reszoo.gradients.Vanishing()])
-    (finding,) = reszoo.gradients.alarms.read_findings(str(tmp_path))
+    (finding,) = reszoo.gradients.read_findings(str(tmp_path))
     assert (finding.alarm, finding.block) == ("vanishing", "first")
 
 
@@ -163,7 +163,7 @@ def test_a_variance_beside_a_large_mean_is_right(mean, jit):
     random = np.random.default_rng(0)
     skip, branch = (random.normal(mean, scale, (64, 50)).astype("float32") for scale in (1, 2))
     sums = tf.function(forward_sums, jit_compile=jit)(skip, branch, skip + branch)
-    names = reszoo.gradients.statistics.FORWARD_SUMS
+    names = reszoo.gradients.sums.FORWARD_SUMS
     sums = {name: np.array([value]) for name, value in zip(names, sums.numpy(), strict=True)}
     expected = np.var(branch.astype(float)) / np.var(skip.astype(float))
     found = reszoo.gradients.statistics.branch_to_skip_variance(sums)

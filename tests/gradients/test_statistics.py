@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from reszoo.gradients.statistics import (
-    DEFAULT_GROUPS,
-    FORK_SUMS,
-    MERGE_SUMS,
+    DEFAULT_SETS,
     STATISTICS,
-    WEIGHT_SUMS,
     derive,
     statistics_of,
 )
+from reszoo.gradients.sums import FORK_SUMS, MERGE_SUMS
+from reszoo.gradients.update_tap import WEIGHT_SUMS
 
 
 def sums_of(skip, branch, output):
@@ -33,7 +32,7 @@ def sums_of(skip, branch, output):
 
 
 def derived(sums):
-    statistics = statistics_of(DEFAULT_GROUPS)
+    statistics = statistics_of(DEFAULT_SETS)
     values = derive(statistics, sums)[0]
     return {statistic.name: value for statistic, value in zip(statistics, values, strict=True)}
 

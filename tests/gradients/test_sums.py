@@ -7,7 +7,7 @@ import tensorflow as tf
 from reszoo.gradients.sums import gradient_sums, update_sums
 
 SHAPES = [(3, 3, 2, 4), (), (7,), (5,), (5,), (5,), (4,), (4,)]
-GROUPS = [1, 1, 1, 3, 2]
+STACK_SIZES = [1, 1, 1, 3, 2]
 
 
 def random(seed):
@@ -25,7 +25,7 @@ def test_gradients_are_summed_each_by_itself(jit, dtype):
     gradients = random(0)
     gradients[0][1, 2, 0, 3], gradients[4][1:3], gradients[7][0] = np.nan, np.inf, -np.inf
     gradients = [g.astype(dtype) for g in gradients]
-    function = tf.function(lambda *tensors: gradient_sums(tensors, GROUPS), jit_compile=jit)
+    function = tf.function(lambda *tensors: gradient_sums(tensors, STACK_SIZES), jit_compile=jit)
     squares, left_out = np.transpose(function(*gradients))
     np.testing.assert_allclose(squares, [sum_of_squares(g) for g in gradients], rtol=1e-6)
     np.testing.assert_array_equal(left_out, [1, 0, 0, 0, 2, 0, 0, 1])
@@ -33,7 +33,7 @@ def test_gradients_are_summed_each_by_itself(jit, dtype):
 
 def test_updates_are_summed_each_by_itself():
     before, after = random(0), random(1)
-    of_weights, of_updates = update_sums(before, after, GROUPS)
+    of_weights, of_updates = update_sums(before, after, STACK_SIZES)
     np.testing.assert_allclose(of_weights, [sum_of_squares(old) for old in before], rtol=1e-6)
     updates = [new - old for old, new in zip(before, after, strict=True)]
     np.testing.assert_allclose(
