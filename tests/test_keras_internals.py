@@ -263,5 +263,5 @@ def test_no_other_module_names_what_is_not_public():
     assert len(theirs) > 10
     for path, text in texts.items():
         assert not MODULES.findall(text), path
-        assert not set(ACCESSED.findall(text)) - own, path
+        assert not set(ACCESSED.findall(text)) - own - {"_exit"}, path  # the public os._exit
         assert not [name for name in theirs if re.search(rf"\b{name}\b", text)], path

@@ -1,4 +1,45 @@
-"""Recording the gradient of each path of a residual block while a model trains."""
+"""Recording the gradient of each path of a residual block while a model trains.
+
+A block takes `x` to `y = activation(s(x) + f(x))`. Its fork and its merge see all of it:
+
+    forward                              backward
+
+          x                                g_x = g_skip + g_branch
+          |                                         ^
+        fork ---------+                           fork <--------+
+          |           |                             ^           |
+          | skip      | branch               g_skip |           | g_branch
+          v           v                             |           |
+        s(x)        f(x)                      s backward   f backward
+          |           |                             ^           ^
+          v           |                             |           |
+        merge <-------+                           merge --------+
+          |                                         ^
+          v                                         |
+    y = activation(s(x) + f(x))                    g_y
+
+From the callback down to a tensor:
+
+- `recorder`: the callback `GradientRecorder`, glue only
+- `recorded_fit`: the train function of `fit` while recorders observe a model
+- `recorded_training`: one recorded training, from its first batch to its end
+- `cadence`, `positions`, `continuation`: the step that is due, the batches before it, and the
+  training whose log a directory holds
+- `first_batch`: models that are built by their first batch
+- `blocks`, `instrument`, `graph`: residual blocks, as layers or as additions in a functional model
+- `model_taps`: the taps of a whole model, put in place for a step and read in one transfer
+- `taps`, `update_tap`: what passes a block's fork and merge; an optimizer's weights and updates
+- `passes`, `scale`: the backward pass that is recorded; what its gradients are divided by
+- `measures`, `sums`, `reductions`: which sums at which place; the sums and their names; adding up
+- `patching`: attributes that are replaced for a while
+
+And on the host:
+
+- `statistics`: norms, cosines and shares, derived from the sums
+- `log`: the event file, written and read
+- `alarms`, `alarm_log`: conditions on the statistics; the times that they went off
+- `path_lengths`: the gradient by the length of its path, apart from any training
+"""
 
 from reszoo.gradients.alarm_log import read_findings as read_findings
 from reszoo.gradients.alarms import Alarm as Alarm

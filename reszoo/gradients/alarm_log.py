@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import tensorflow as tf
@@ -13,7 +13,7 @@ from reszoo.gradients.log import naming_what_fails
 from reszoo.json_files import OptionalField, read_json_lines, to_json
 
 ALARMS_FILE = "alarms.jsonl"
-# For how many recorded steps in a row each alarm has held.
+# The number of recorded steps in a row for which each alarm has held.
 ROWS_FILE = "alarms_in_a_row.jsonl"
 
 _FINDING = {
@@ -29,13 +29,13 @@ _ROW = {"step": int, "in_a_row": [[str, str, (str, None), int]]}
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that an alarm found.
+    """One time that an alarm went off.
 
     Attributes:
         step: The training step, counted from 0.
-        alarm: The kind of alarm.
+        alarm: The kind of the alarm, such as `"nonfinite"`.
         block: The block's name.
-        path: What of the block: `"skip"`, `"branch"`, `"output"`, `"weights"` or `None`.
+        path: The part of the block: `"skip"`, `"branch"`, `"output"`, `"weights"` or `None`.
         text: One sentence.
         wall_time: In seconds since 1970.
     """
@@ -49,7 +49,7 @@ class Finding:
 
 
 class AlarmWatch:
-    """Looks at every recorded step, and writes down what goes off.
+    """Watch over the recorded steps of a training, which writes down the alarms that go off.
 
     Args:
         alarms: The alarms.
@@ -75,7 +75,7 @@ class AlarmWatch:
             self._in_a_row = {tuple(key): count for *key, count in rows}
 
     def look(self, recorded: RecordedStep) -> list[tuple[Alarm, Finding]]:
-        """Returns what goes off at a step, after writing it down.
+        """Returns the alarms that go off at a step, after writing them down.
 
         Args:
             recorded: The step.
@@ -104,19 +104,19 @@ class AlarmWatch:
         return findings
 
     def flush(self) -> None:
-        """Writes what is held back on `gs://`: for how many steps in a row each alarm has held."""
+        """Writes what is held back on `gs://`: the number of steps that each alarm has held."""
         if self._new_rows:
             _write(self._rows_path, "a", self._new_rows)
         self._new_rows = []
 
 
-def _write(path, mode, rows):
+def _write(path: str, mode: str, rows: Iterable[Mapping]) -> None:
     with naming_what_fails(os.path.dirname(path)), tf.io.gfile.GFile(path, mode) as file:
         file.write("".join(to_json(row) + "\n" for row in rows))
 
 
 def read_findings(log_dir: str) -> list[Finding]:
-    """Reads what alarms found.
+    """Reads the findings of alarms.
 
     Args:
         log_dir: A recorder's `log_dir`.
@@ -131,11 +131,11 @@ def read_findings(log_dir: str) -> list[Finding]:
     path = os.path.join(log_dir, ALARMS_FILE)
     if not tf.io.gfile.exists(path):
         return []
-    cure = "Mend or delete it: then what alarms found then is no longer shown."
+    cure = "Mend or delete it; without it those findings are no longer shown."
     rows = read_json_lines(as_path(path), _FINDING, cure)
     return [Finding(**{name: row[name] for name in _FINDING if name in row}) for row in rows]
 
 
-def _read_rows(path):
-    cure = "Delete it: then each alarm counts anew for how many steps in a row it has held."
+def _read_rows(path: str) -> list[dict]:
+    cure = "Delete it; each alarm then counts its steps in a row anew."
     return read_json_lines(as_path(path), _ROW, cure)

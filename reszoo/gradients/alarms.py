@@ -9,10 +9,12 @@ import numpy as np
 
 from reszoo.gradients.blocks import layers_of
 
+Found = tuple[str, str | None, str]  # block, path and one sentence
+
 
 @dataclass(frozen=True)
 class RecordedStep:
-    """What alarms look at.
+    """Statistics of one recorded step, for which alarms are tested.
 
     Attributes:
         step: The training step, counted from 0.
@@ -27,10 +29,10 @@ class RecordedStep:
 
 @dataclass(frozen=True)
 class Alarm(abc.ABC):
-    """Something to look out for; it goes off once, when it begins.
+    """A condition on the statistics of recorded steps; it goes off once, when it begins to hold.
 
     Args:
-        recorded_steps: For how many recorded steps in a row it has to hold.
+        recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
     """
 
@@ -40,16 +42,16 @@ class Alarm(abc.ABC):
     recorded_steps: int = 1
     stop_training: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.recorded_steps < 1:
             raise ValueError(
-                f"{type(self).__name__} got recorded_steps={self.recorded_steps}, but an alarm has "
-                "to hold for at least 1."
+                f"{type(self).__name__} got recorded_steps={self.recorded_steps}, but it must "
+                "be at least 1."
             )
 
     @abc.abstractmethod
-    def look(self, recorded: RecordedStep) -> Iterator[tuple[str, str | None, str]]:
-        """Yields block, path and one sentence for everything found in one recorded step.
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
+        """Yields block, path and one sentence for each place where it holds in a recorded step.
 
         Args:
             recorded: The step.
@@ -61,7 +63,7 @@ class NonFinite(Alarm):
     """A NaN or an infinite value in a gradient.
 
     Args:
-        recorded_steps: For how many recorded steps in a row it has to hold.
+        recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
 
     Example:
@@ -72,7 +74,7 @@ class NonFinite(Alarm):
 
     kind = "nonfinite"
 
-    def look(self, recorded):
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
         for path in ("output", "branch", "skip"):
             counts = recorded.statistics[f"{path}_gradient_nonfinite"]
             # Backward, the last block is the first to have it.
@@ -86,16 +88,16 @@ class Vanishing(Alarm):
     """The gradient that leaves the first block is a small fraction of the one at the last.
 
     Args:
-        recorded_steps: For how many recorded steps in a row it has to hold.
+        recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
-        fraction: It goes off below this.
+        fraction: The ratio below which it holds.
     """
 
     kind = "vanishing"
 
     fraction: float = 1e-3
 
-    def look(self, recorded):
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
         found = _first_to_last(recorded)
         if found < self.fraction:
             first = next(iter(recorded.blocks))
@@ -107,23 +109,23 @@ class Exploding(Alarm):
     """The gradient that leaves the first block is a large multiple of the one at the last.
 
     Args:
-        recorded_steps: For how many recorded steps in a row it has to hold.
+        recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
-        multiple: It goes off above this.
+        multiple: The ratio above which it holds.
     """
 
     kind = "exploding"
 
     multiple: float = 1e3
 
-    def look(self, recorded):
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
         found = _first_to_last(recorded)
         if found > self.multiple:
             first = next(iter(recorded.blocks))
             yield first, None, f"the gradient that leaves it is {found:.2g} times the last block's"
 
 
-def _first_to_last(recorded):
+def _first_to_last(recorded: RecordedStep) -> float:
     first = recorded.statistics["input_gradient_norm"][0]
     last = recorded.statistics["output_gradient_norm"][-1]
     return first / last if last else np.nan
@@ -134,7 +136,7 @@ class DeadBranch(Alarm):
     """Nothing comes back through a branch, though something reaches the block.
 
     Args:
-        recorded_steps: For how many recorded steps in a row it has to hold.
+        recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
     """
 
@@ -142,7 +144,7 @@ class DeadBranch(Alarm):
 
     recorded_steps: int = 3
 
-    def look(self, recorded):
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
         branch = recorded.statistics["branch_gradient_norm"]
         output = recorded.statistics["output_gradient_norm"]
         for block, returned, reached in zip(recorded.blocks, branch, output, strict=True):
@@ -157,7 +159,7 @@ class SaturatedScale(Alarm):
     It reads the scales themselves, one transfer a normalization.
 
     Args:
-        recorded_steps: For how many recorded steps in a row it has to hold.
+        recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
         below: A scale whose magnitude is below this is off.
         share: It goes off when more than this share of a normalization's channels are.
@@ -168,7 +170,7 @@ class SaturatedScale(Alarm):
     below: float = 1e-3
     share: float = 0.9
 
-    def look(self, recorded):
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
         for name, block in recorded.blocks.items():
             for layer in layers_of(block):
                 if not isinstance(layer, keras.layers.BatchNormalization) or not layer.scale:
@@ -179,7 +181,7 @@ class SaturatedScale(Alarm):
 
 
 def check_alarms(alarms: Iterable[Alarm], sets: Iterable[str]) -> tuple[Alarm, ...]:
-    """Returns alarms, if they can be given what they look at.
+    """Returns alarms whose statistics are recorded.
 
     Args:
         alarms: The alarms.

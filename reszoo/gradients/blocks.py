@@ -1,4 +1,4 @@
-"""The blocks of a model, and what a reader of the log is told about each."""
+"""Residual blocks of a model, and their description in the log."""
 
 import math
 import re
@@ -45,7 +45,11 @@ def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
     }
 
 
-def _walk(layer, path, found):
+def _walk(
+    layer: keras.layers.Layer,
+    path: tuple[str, ...],
+    found: dict[int, tuple[tuple[str, ...], ResidualBlock]],
+) -> None:
     for child in sublayers(layer, recursive=False):
         child_path = (*path, child.name)
         if isinstance(child, ResidualBlock):
@@ -83,7 +87,7 @@ def graphs_of(model: keras.Model, blocks: Mapping[str, ResidualBlock | GraphBloc
 
 
 def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[dict]:
-    """Returns what the log says about each block: enough to draw the network.
+    """Returns the description of each block in the log: enough to draw the network.
 
     Args:
         blocks: Blocks by name.
@@ -107,7 +111,7 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[di
     ]
 
 
-def _described(block):
+def _described(block: ResidualBlock) -> dict:
     return {
         "shortcut": _shortcut_in_words(block.shortcut),
         "strides": strides_of(block.branch),
@@ -115,7 +119,7 @@ def _described(block):
     }
 
 
-def _described_in_graph(block):
+def _described_in_graph(block: GraphBlock) -> dict:
     return {
         "shortcut": block.shortcut_in_words,
         "strides": block.strides,
@@ -138,20 +142,20 @@ def layers_of(block: ResidualBlock | GraphBlock) -> list[keras.layers.Layer]:
     return [part for layer in layers for part in (layer, *sublayers(layer))]
 
 
-def _parts(block):
+def _parts(block: ResidualBlock | GraphBlock) -> list:
     """Returns the layers in a block, and the nodes of a block that is found in a graph."""
     nodes = [*block.shortcut_nodes, *block.branch_nodes] if isinstance(block, GraphBlock) else []
     return [*layers_of(block), *nodes]
 
 
-def _innermost(block, inside):
+def _innermost(block: ResidualBlock | GraphBlock, inside: Mapping[str, set[int]]) -> str | None:
     """Returns the name of the smallest block that a block lies in, or `None`."""
     places = [block.node, block.graph.function] if isinstance(block, GraphBlock) else [block]
     around = [name for name, parts in inside.items() if any(id(place) in parts for place in places)]
     return min(around, key=lambda name: len(inside[name]), default=None)
 
 
-def _shortcut_in_words(shortcut):
+def _shortcut_in_words(shortcut: keras.layers.Layer) -> str:
     if isinstance(shortcut, StopGradSkip):
         inner = shortcut.shortcut
         return "identity" if inner is None else _shortcut_in_words(inner)

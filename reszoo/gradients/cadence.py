@@ -1,20 +1,20 @@
-"""Which step is due: arithmetic of batches, steps and executions."""
+"""Cadence of recorded steps: arithmetic of batches, steps and executions."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Cadence:
-    """Says which step is to be recorded next, and whether it begins now.
+    """Cadence of recorded steps: the next one to record, and whether it begins now.
 
     A step is all batches of one update of the weights. It bears the number of the batch with which
     it begins, divided by how many batches make an update; counted from 0.
 
     Args:
         every_steps: The steps that are multiples of it are recorded.
-        batches_per_step: How many batches make an update.
-        batches: How many batches were tried before the next one.
-        position: How many of them are part of an update that is not made yet.
+        batches_per_step: Number of batches that make an update.
+        batches: Number of batches tried before the next one.
+        position: Number of them that are part of an update that is not made yet.
         due_step: The step that is being recorded, if any.
 
     Example:
@@ -43,14 +43,14 @@ class Cadence:
 
     @property
     def batches_ahead(self) -> int:
-        """How many batches may run before it has to be asked again; one, if a step is due."""
+        """Number of batches that may run before it must be asked again; one, if a step is due."""
         return 1 if self.due_step is not None else max(1, self._next_due()[1] - self.batches)
 
     def begin(self, batches_at_once: int) -> bool:
         """Returns whether a step becomes due within the batches that are about to run.
 
         Args:
-            batches_at_once: How many batches that is at most.
+            batches_at_once: Number of batches, at most.
         """
         step, begin = self._next_due()
         if self.due_step is not None or begin >= self.batches + batches_at_once:
@@ -62,7 +62,7 @@ class Cadence:
         """Counts batches that ran.
 
         Args:
-            batches: How many.
+            batches: Their number.
         """
         self.batches += batches
         self.position = (self.position + batches) % self.batches_per_step
@@ -73,10 +73,10 @@ class Cadence:
         return self.batches >= self._end
 
     @property
-    def _next_begin(self):
+    def _next_begin(self) -> int:
         return self.batches + -self.position % self.batches_per_step
 
-    def _next_due(self):
+    def _next_due(self) -> tuple[int, int]:
         """Returns the next step to record, and the batch with which it begins."""
         step = -(-self.next_step // self.every_steps) * self.every_steps
         return step, self._next_begin + (step - self.next_step) * self.batches_per_step

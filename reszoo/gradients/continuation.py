@@ -1,4 +1,4 @@
-"""Whether a training goes on with what a directory holds already, or would hide another's log."""
+"""Continuation of a log: no training may hide what another one recorded."""
 
 import enum
 import weakref
@@ -17,7 +17,7 @@ _trainings = weakref.WeakKeyDictionary()  # by the model, then by the directory
 
 
 class Origin(enum.Enum):
-    """How a training came to the first batch that is recorded of it."""
+    """Origin of the first batch that is recorded of a training."""
 
     KNOWN = "this process knows it, or its loop says so"
     RESTORED = "its optimizer has counted batches"
@@ -36,7 +36,7 @@ def check_continuation(
         log_dir: The directory of the log.
         first_step: The step at which recording begins.
         blocks: The names of the blocks that are recorded.
-        origin: How the training came there.
+        origin: The origin of that step.
 
     Raises:
         ValueError: If it is another one: it is new, or restored and has other blocks.
@@ -69,7 +69,7 @@ def check_alone(training: "RecordedTraining", log_dir: str) -> None:
     """Refuses a second recorder of a model that writes to the same directory.
 
     Args:
-        training: What is about to be recorded.
+        training: The training that is about to be recorded.
         log_dir: The directory of its log.
 
     Raises:

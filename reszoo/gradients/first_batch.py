@@ -17,7 +17,7 @@ def build_for(model: keras.Model, iterator: Any) -> bool:
 
     Args:
         model: The model, built or not.
-        iterator: What `fit` gives its train function.
+        iterator: The iterator that `fit` gives its train function.
 
     Returns:
         Whether it is built now. Not if it cannot be called symbolically, as one cannot that runs
@@ -58,5 +58,5 @@ def has_all_weights(model: keras.Model) -> bool:
     return bool(parts) and all(part.built for part in parts)
 
 
-def _symbolic(spec):
+def _symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
     return keras.KerasTensor(spec.shape, spec.dtype.name)

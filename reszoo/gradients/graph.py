@@ -1,4 +1,4 @@
-"""The residual merges in the graph of a functional model, and how to look at their paths.
+"""Residual blocks in the graph of a functional model: the search for them, and a run by their taps.
 
 The graph is that of `keras.Function`: symbolic tensors joined by nodes, each of which is one call
 of an operation. Keras keeps it for the life of the model; nothing is added to it here.
@@ -7,7 +7,7 @@ of an operation. Keras keeps it for the life of the model; nothing is added to i
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,8 @@ from reszoo.keras_internals import (
     run_through_graph,
 )
 
-# What may stand between a merge and the next block, and belongs to the block.
+Node = Any  # One call of an operation; its class has no public name.
+# Operations that, between a merge and the next block, belong to the block.
 _ACTIVATIONS = (
     keras.layers.Activation,
     keras.layers.ELU,
@@ -43,7 +44,14 @@ class GraphBlock:
         branch: The symbolic tensor in which the branch ends.
     """
 
-    def __init__(self, graph: "Graph", node, fork, shortcut, branch):
+    def __init__(
+        self,
+        graph: "Graph",
+        node: Node,
+        fork: keras.KerasTensor,
+        shortcut: keras.KerasTensor,
+        branch: keras.KerasTensor,
+    ):
         self.graph = graph
         self.node = node
         self.fork_tensor = fork
@@ -53,18 +61,18 @@ class GraphBlock:
         self.branch_nodes = graph.nodes_between(fork, branch)
         self.activation_node = graph.activation_after(node)
 
-    def fork(self, x):
+    def fork(self, x: Any) -> tuple[Any, Any]:
         """Returns `x` for the shortcut and `x` for the branch."""
         return x, x
 
-    def merge(self, shortcut, branch):
+    def merge(self, shortcut: Any, branch: Any) -> Any:
         """Returns the sum of the two paths, by the model's own addition."""
         tensors = {id(self.shortcut_tensor): shortcut, id(self.branch_tensor): branch}
         args, kwargs = self.node.arguments.fill_in(tensors)
         return self.node.operation(*args, **kwargs)
 
-    def activation(self, y):
-        """Returns what the model makes of the sum before anything else reads it."""
+    def activation(self, y: Any) -> Any:
+        """Returns the activation of the sum, where the model has one that alone reads it."""
         return y if self.activation_node is None else self.activation_node.operation(y)
 
     @property
@@ -82,7 +90,7 @@ class GraphBlock:
 
     @property
     def shortcut_in_words(self) -> str:
-        """What the shortcut is: `"identity"`, `"projection"`, or the names of its operations."""
+        """Kind of the shortcut: `"identity"`, `"projection"`, or the names of its operations."""
         operations = [node.operation for node in self.shortcut_nodes]
         if not operations:
             return "identity"
@@ -92,7 +100,7 @@ class GraphBlock:
 
     @property
     def strides(self) -> int:
-        """By how much an image shrinks from the fork to the merge."""
+        """The factor by which an image shrinks from the fork to the merge."""
         before, after = self.fork_tensor.shape, self.branch_tensor.shape
         sides = range(1, min(len(before), len(after)))
         if len(before) > 2 and keras.config.image_data_format() == "channels_last":
@@ -109,7 +117,7 @@ class GraphBlock:
     def readers_of_fork(self) -> tuple[set[int], set[int]]:
         """Returns the ids of the nodes that read the fork for the shortcut, and for the branch."""
 
-        def readers(nodes, end):
+        def readers(nodes: Iterable[Node], end: keras.KerasTensor) -> set[int]:
             if end is self.fork_tensor:
                 return {id(self.node)}
             fork = self.fork_tensor
@@ -155,7 +163,7 @@ class Graph:
         self.left_out = []
         self.blocks = self._compatible(filter(None, map(self._block_at, self.nodes)))
 
-    def nodes_between(self, start, end) -> list:
+    def nodes_between(self, start: keras.KerasTensor, end: keras.KerasTensor) -> list:
         """Returns the nodes on the way from one tensor to another, in the model's order.
 
         Args:
@@ -173,7 +181,7 @@ class Graph:
             and not any(y is start for y in node.outputs)
         ]
 
-    def activation_after(self, node):
+    def activation_after(self, node: Node) -> Node | None:
         """Returns the node of the activation that alone reads a node's output, or `None`."""
         y = node.outputs[0]
         readers = self._readers.get(id(y), [])
@@ -182,7 +190,12 @@ class Graph:
             return readers[0]
         return None
 
-    def run(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
+    def run(
+        self,
+        inputs: Any,
+        operation_fn: Callable = lambda operation: operation,
+        call_fn: Callable | None = None,
+    ) -> Any:
         """Takes the place of the model's `RUN_THROUGH_GRAPH`: goes by the blocks' places."""
         run = functools.partial(run_through_graph, self.function, inputs)
         symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
@@ -195,13 +208,13 @@ class Graph:
         owner = getattr(vars(self.function).get(RUN_THROUGH_GRAPH), "__self__", None)
         return owner if isinstance(owner, Graph) else None
 
-    def _is_between(self, y, from_start, end):
+    def _is_between(self, y: keras.KerasTensor, from_start: int, end: keras.KerasTensor) -> bool:
         origins_of_end = self._origins[id(end)]
         return bool(
             self._origins[id(y)] & from_start and origins_of_end >> self._position[id(y)] & 1
         )
 
-    def _common_origin(self, tensors):
+    def _common_origin(self, tensors: Sequence[keras.KerasTensor]) -> keras.KerasTensor | None:
         """Returns the one nearest tensor that all depend on, or `None`."""
         common = functools.reduce(int.__and__, (self._origins[id(x)] for x in tensors))
         if not common:
@@ -210,7 +223,7 @@ class Graph:
         # If there are two, neither depends on the other.
         return nearest if self._origins[id(nearest)] == common else None
 
-    def _block_at(self, node):
+    def _block_at(self, node: Node) -> GraphBlock | None:
         """Returns the block that ends in a node, or `None`."""
         ends = node.input_tensors
         if not is_addition(node.operation) or len(ends) != 2 or ends[0] is ends[1]:
@@ -224,7 +237,7 @@ class Graph:
         shortcut, branch = sorted(ends, key=lambda end: len(self.nodes_between(fork, end)))
         return GraphBlock(self, node, fork, shortcut, branch)
 
-    def _compatible(self, blocks):
+    def _compatible(self, blocks: Iterable[GraphBlock]) -> list[GraphBlock]:
         """Returns the blocks whose forks can all be taken apart at once."""
         kept = []
         # A skip around another from the same fork ends later, and its fork comes first.
@@ -236,7 +249,7 @@ class Graph:
                 kept.append(block)
         return kept[::-1]
 
-    def _first_concatenation(self):
+    def _first_concatenation(self) -> str | None:
         for node in self.nodes:
             tensors = node.input_tensors
             joins = is_concatenation(node.operation) and len(tensors) > 1
@@ -262,7 +275,7 @@ class _Run:
 
     Args:
         graph: The graph.
-        operation_fn: What Keras makes of an operation before it calls it.
+        operation_fn: Takes an operation and returns what Keras calls in its place.
     """
 
     def __init__(self, graph: Graph, operation_fn: Callable):
@@ -286,7 +299,7 @@ class _Run:
             return functools.partial(self._call, node, call)
         return call
 
-    def _call(self, node, call, *args, **kwargs):
+    def _call(self, node: Node, call: Callable, *args: Any, **kwargs: Any) -> Any:
         symbols = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
         values = keras.tree.flatten((args, kwargs))
         tensors = {
@@ -303,14 +316,14 @@ class _Run:
         args, kwargs = node.arguments.fill_in(tensors)
         return call(*args, **kwargs)
 
-    def _read(self, node, x, value):
+    def _read(self, node: Node, x: keras.KerasTensor, value: Any) -> Any:
         """Returns a tensor's value as a node reads it: for the shortcut, the branch or neither."""
         if id(x) in self._forks and id(x) not in self._versions:
             self._versions[id(x)] = _forked(self._forks[id(x)], value)
         return self._versions.get(id(x), {}).get(id(node), value)
 
 
-def _forked(blocks: Iterable[GraphBlock], value) -> dict:
+def _forked(blocks: Iterable[GraphBlock], value: Any) -> dict:
     """Returns what each node reads that is on a path from a fork, by the node's id.
 
     Args:
@@ -326,8 +339,8 @@ def _forked(blocks: Iterable[GraphBlock], value) -> dict:
     return versions
 
 
-def _cross(block, later):
-    """Returns whether a block's readers are of several minds where a later block's paths part."""
+def _cross(block: GraphBlock, later: GraphBlock) -> bool:
+    """Returns whether a later block's paths separate the nodes that read a block's fork."""
     readers = set.union(*block.readers_of_fork())
     parts = [readers & of_path for of_path in later.readers_of_fork()]
     return any(parts) and readers not in parts

@@ -1,6 +1,8 @@
 """The residual blocks of a model that was built elsewhere."""
 
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -68,7 +70,12 @@ def instrument(model: keras.Model) -> dict[str, GraphBlock]:
     return dict(zip(names, (block for _, block in found), strict=True))
 
 
-def _walk(layer, path, graphs, found):
+def _walk(
+    layer: Any,
+    path: tuple[str, ...],
+    graphs: list[Graph],
+    found: list[tuple[tuple[str, ...], GraphBlock]],
+) -> None:
     """Adds the graphs in a layer, and the blocks with their paths, in the order of the model."""
     if any(layer is graph.function for graph in graphs):
         return
@@ -86,7 +93,7 @@ def _walk(layer, path, graphs, found):
             _walk(node.operation, (*path, node.operation.name), graphs, found)
 
 
-def _unique(short, long):
+def _unique(short: list[str], long: list[str]) -> list[str]:
     """Returns short names where they are the only ones, else long ones; numbered if need be."""
     names = [s if short.count(s) == 1 else full for s, full in zip(short, long, strict=True)]
     # One addition called several times.
@@ -96,7 +103,7 @@ def _unique(short, long):
     ]
 
 
-def _why_no_block(model, graphs):
+def _why_no_block(model: keras.Model, graphs: Iterable[Graph]) -> str:
     concatenations = [graph.concatenation for graph in graphs if graph.concatenation]
     reason = (
         f"The model {model.name!r} has no residual block: nowhere are two tensors of one shape "

@@ -21,9 +21,9 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -56,11 +56,11 @@ _files_opened = itertools.count()
 
 @dataclass(frozen=True)
 class Record:
-    """What was recorded of one step.
+    """Record of one step.
 
     Attributes:
         step: The training step, counted from 0.
-        wall_time: When it was written, in seconds since 1970.
+        wall_time: The time of writing, in seconds since 1970.
         blocks: A description of each block, with at least its `name`.
         statistics: The names of the statistics.
         values: Shape `(blocks, statistics)`, float32; float64 if float32 does not hold one.
@@ -112,7 +112,7 @@ class LogWriter:
                 "Give GradientRecorder a directory that can be made and written."
             ) from error
 
-    def _begin(self, first_step):
+    def _begin(self, first_step: int) -> None:
         self._add_event(Event(file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
         self._add_event(Event(step=first_step, session_log=start))
@@ -147,7 +147,7 @@ class LogWriter:
         self._write_event(Event(step=step, summary=summary))
 
     def write_text(self, step: int, text: str) -> None:
-        """Writes what alarms found, for TensorBoard's page of texts.
+        """Writes the findings of alarms for TensorBoard's page of texts.
 
         Args:
             step: The training step, counted from 0.
@@ -158,7 +158,7 @@ class LogWriter:
         self._write_event(Event(step=step, summary=summary))
 
     def write_findings(self, step: int, findings: Sequence[str]) -> None:
-        """Writes what alarms found, for the plugin's marks on the time axis.
+        """Writes the findings of alarms for the plugin's marks on the time axis.
 
         Args:
             step: The training step, counted from 0.
@@ -179,32 +179,34 @@ class LogWriter:
         with naming_what_fails(self._log_dir):
             self._file.close()
 
-    def _add(self, summary, tag, values, plugin, data_class, content):
+    def _add(
+        self, summary: Any, tag: str, values: Any, plugin: str, data_class: int, content: str
+    ) -> None:
         values = np.asarray(values)
         tensor = tf.make_tensor_proto(values if values.dtype == object else _as_stored(values))
         value = summary.value.add(tag=tag, tensor=tensor)
-        # TensorBoard keeps none of later events, and our reader the last one.
+        # TensorBoard keeps the metadata of a tag's first event, our reader that of the last one.
         if self._described.get(tag) != content:
             self._described[tag] = content
             value.metadata.plugin_data.plugin_name = plugin
             value.metadata.plugin_data.content = content.encode()
             value.metadata.data_class = data_class
 
-    def _write_event(self, event):
+    def _write_event(self, event: Any) -> None:
         with naming_what_fails(self._log_dir):
             self._add_event(event)
         due = self._flushed_at + SECONDS_BETWEEN_UPLOADS
         if time.monotonic() >= due or not is_stored(self._log_dir):
             self.flush()
 
-    def _add_event(self, event):
+    def _add_event(self, event: Any) -> None:
         event.wall_time = time.time()
         self._file.write(event.SerializeToString())
 
 
 @contextlib.contextmanager
 def naming_what_fails(log_dir: str) -> Iterator[None]:
-    """Says which log cannot be written, instead of an error of TensorFlow's.
+    """Context in which an error of TensorFlow's becomes one that names the log.
 
     Args:
         log_dir: The directory of the log.
@@ -220,7 +222,7 @@ def naming_what_fails(log_dir: str) -> Iterator[None]:
         ) from error
 
 
-def _new_file_name():
+def _new_file_name() -> str:
     # Sorted by name, files are in the order in which they were opened.
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return (
@@ -229,14 +231,14 @@ def _new_file_name():
     )
 
 
-def _as_stored(values):
+def _as_stored(values: np.ndarray) -> np.ndarray:
     """Returns numbers in float32, or in float64 if one of them is no normal float32 number."""
     with np.errstate(over="ignore", under="ignore"):
-        single = np.float32(values)
+        single = values.astype(np.float32)
     magnitudes = np.abs(single)
     is_held = np.where(np.isfinite(values), magnitudes < np.inf, True)
     is_held &= (values == 0) | ~(magnitudes < np.finfo(np.float32).tiny)
-    return single if is_held.all() else np.float64(values)
+    return single if is_held.all() else values.astype(np.float64)
 
 
 def records(log_dir: str) -> Iterator[Record]:
@@ -299,7 +301,7 @@ def load(log_dir: str) -> "pd.DataFrame":
 
 
 def load_variables(log_dir: str) -> "pd.DataFrame":
-    """Reads what was recorded of each trainable variable, with the set `"variables"`.
+    """Reads the statistics of each trainable variable, recorded with the set `"variables"`.
 
     Args:
         log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
@@ -321,9 +323,7 @@ def load_variables(log_dir: str) -> "pd.DataFrame":
 
 
 def load_histograms(log_dir: str) -> "pd.DataFrame":
-    """Reads how the magnitudes of the gradients' values are distributed.
-
-    They are recorded with the set `"histograms"`.
+    """Reads the histograms of the magnitudes of gradients, recorded with the set `"histograms"`.
 
     Args:
         log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
@@ -352,7 +352,10 @@ def load_histograms(log_dir: str) -> "pd.DataFrame":
     return table.drop(columns="column")
 
 
-def _long_table(recorded, names):
+def _long_table(
+    recorded: Sequence[tuple[int, Sequence[str], Sequence[str], np.ndarray]],
+    names: tuple[str, str, str],
+) -> "pd.DataFrame":
     """Returns one number a row, given `(step, row names, column names, values)` of each step."""
     import pandas as pd  # Here, since importing the layers must stay quick.
 
@@ -378,18 +381,18 @@ def _long_table(recorded, names):
     )
 
 
-def _positions(names):
+def _positions(names: Iterable[str]) -> dict[str, int]:
     return {name: position for position, name in enumerate(dict.fromkeys(names))}
 
 
-def _joined(arrays, dtype):
+def _joined(arrays: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype)
 
 
-def _tensors(log_dir, tag):
+def _tensors(log_dir: str, tag: str) -> Iterator[tuple[Any, dict, np.ndarray]]:
     """Yields event, header and values of a tag, without what a restart undid."""
     files = _event_files(log_dir)
-    first_steps = [_first_step(path) for path in files]
+    first_steps = [cast(int, _first_step(path)) for path in files]
     broken, found = [], False
     for index, path in enumerate(files):
         end = min(first_steps[index + 1 :], default=np.inf)
@@ -404,7 +407,7 @@ def _tensors(log_dir, tag):
     _warn_of(broken)
 
 
-def _tensors_of_file(path, tag, end):
+def _tensors_of_file(path: str, tag: str, end: float) -> Iterator[tuple[Any, dict, np.ndarray]]:
     headers, misfits = {}, []
     for event in _events(path):
         for value in event.summary.value:
@@ -415,8 +418,8 @@ def _tensors_of_file(path, tag, end):
             if event.step >= end:
                 continue
             header = headers.get(value.tag)
-            values = _values(value.tensor, header)
-            if values is None:
+            values = None if header is None else _values(value.tensor, header)
+            if header is None or values is None:
                 misfits.append(event.step)
             else:
                 yield event, header, values
@@ -428,7 +431,7 @@ def _tensors_of_file(path, tag, end):
         )
 
 
-def _tag_of(header, log_dir):
+def _tag_of(header: Mapping, log_dir: str) -> str:
     """Returns the tag under which TensorBoard knows this header of a directory, and no other."""
     content = to_json(header)
     if next(_headers(log_dir), content) == content:
@@ -436,7 +439,7 @@ def _tag_of(header, log_dir):
     return f"{TAG}@{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _headers(log_dir):
+def _headers(log_dir: str) -> Iterator[str]:
     """Yields the header of each file that has one under the plain tag, as its text stands there."""
     for path in _files(log_dir, log_dir):
         for event in _events(path, warn=False) if _is_log(path, []) else ():
@@ -447,7 +450,7 @@ def _headers(log_dir):
 
 
 def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:
-    """Returns which steps a log holds, and the names of the blocks that were recorded of each.
+    """Returns the steps that a log holds, each with the names of its blocks.
 
     Args:
         log_dir: A recorder's `log_dir`; it need not be there.
@@ -469,32 +472,32 @@ def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:
     return steps
 
 
-def _block_names(content):
+def _block_names(content: bytes) -> Sequence[str]:
     try:
         return [block["name"] for block in parse_header(content)["blocks"]]
     except ValueError:
         return ()
 
 
-def _warn_of(broken):
+def _warn_of(broken: Iterable[ValueError]) -> None:
     for error in broken:
         warnings.warn(f"A file of the log is left out, in part or whole. {error}", stacklevel=4)
 
 
-def _header(path, tag, content):
+def _header(path: str, tag: str, content: bytes) -> dict:
     try:
         return (parse_header if tag == TAG else parse_table_header)(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _values(tensor, header):
+def _values(tensor: Any, header: Mapping) -> np.ndarray | None:
     """Returns the values of a record, `None` if they do not fit the header."""
     try:
         values = tf.make_ndarray(tensor)
     except (TypeError, ValueError):  # more or fewer numbers than its own shape has
         return None
-    if header is None or values.dtype.kind not in "fiu":
+    if values.dtype.kind not in "fiu":
         return None
     rows = header["blocks"] if "blocks" in header else header["rows"]
     columns = header["statistics"] if "blocks" in header else header["columns"]
@@ -503,7 +506,7 @@ def _values(tensor, header):
     return values if values.shape == (len(rows), len(columns)) else None
 
 
-def _event_files(log_dir):
+def _event_files(log_dir: str) -> list[str]:
     unreadable = []
     for directory in (log_dir, os.path.join(log_dir, "gradients")):
         files = [path for path in _files(directory, log_dir) if _is_log(path, unreadable)]
@@ -518,7 +521,7 @@ def _event_files(log_dir):
     )
 
 
-def _is_log(path, unreadable):
+def _is_log(path: str, unreadable: list[ValueError]) -> bool:
     try:
         return _first_step(path) is not None
     except ValueError as error:
@@ -526,7 +529,7 @@ def _is_log(path, unreadable):
         return False
 
 
-def _files(directory, log_dir):
+def _files(directory: str, log_dir: str) -> list[str]:
     try:
         return sorted(path for path in _paths(directory) if _is_event_file(os.path.basename(path)))
     except tf.errors.OpError as error:  # such as no access, or no bucket
@@ -535,18 +538,18 @@ def _files(directory, log_dir):
         ) from error
 
 
-def _paths(directory):
+def _paths(directory: str) -> list[str]:
     if is_stored(directory):  # where a directory without access is taken for one that is not there
         return tf.io.gfile.glob(os.path.join(glob.escape(directory), "*"))
     names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
     return [os.path.join(directory, name) for name in names]
 
 
-def _is_event_file(name):
+def _is_event_file(name: str) -> bool:
     return name.startswith(_FILE_PREFIX)
 
 
-def _first_step(path):
+def _first_step(path: str) -> int | None:
     """Returns the step at which a log file's training began; None if it is another's file."""
     for event in itertools.islice(_events(path, warn=False), 2):
         if event.session_log.status == SessionLog.START:
@@ -554,7 +557,7 @@ def _first_step(path):
     return None
 
 
-def _events(path, warn=True):
+def _events(path: str, warn: bool = True) -> Iterator[Any]:
     """Yields the events of a file up to its end or the first damage."""
     data = tf.data.TFRecordDataset(path)
     read = 0

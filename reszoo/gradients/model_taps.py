@@ -1,7 +1,8 @@
-"""The taps of a whole model: put in place while a step runs, and read by the host."""
+"""Taps of a whole model: put in place while a step runs, and read by the host."""
 
 import contextlib
 import functools
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ from reszoo.layers import ResidualBlock
 
 
 class ModelTaps:
-    """Taps of every residual block of a model and of its optimizer.
+    """Taps of the residual blocks of a model and of its optimizers.
 
     Between steps the model is as it was: the taps are put in place when a recorded step is run or
     traced, and taken away when it ends, however it ends. What a `tf.function` traced meanwhile
@@ -66,7 +67,7 @@ class ModelTaps:
             if not model.optimizer.built and has_all_weights(model):
                 model.optimizer.build(self.variables)
             self.switch = Switch(model.optimizer)
-            self._anchor = tf.Variable(0.0, trainable=True)
+            self._anchor = tf.Variable(tf.constant(0.0), trainable=True)
             self._of_blocks = {
                 name: [(m, Accumulator([len(m.powers)], m.maximum)) for m in measures]
                 for name in self.blocks
@@ -86,7 +87,7 @@ class ModelTaps:
 
     @property
     def parts(self) -> int:
-        """How many parts a batch is made of: replicas, times accumulated batches."""
+        """Number of parts of a batch: replicas, times accumulated batches."""
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         return replicas * accumulation_steps(self.model.optimizer)
 
@@ -103,7 +104,7 @@ class ModelTaps:
             A function that takes and returns the same.
         """
 
-        def recorded_step(*args, **kwargs):
+        def recorded_step(*args: Any, **kwargs: Any) -> Any:
             with self._in_place(asks, (args, kwargs)):
                 return step(*args, **kwargs)
 
@@ -118,8 +119,10 @@ class ModelTaps:
         """
         (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
         of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(PLACES))])
-        shapes = [accumulator.variable.shape for accumulator in self._accumulators()]
-        ends = np.cumsum([shape.num_elements() for shape in shapes])
+        shapes: list[Any] = [
+            accumulator.variable.shape.as_list() for accumulator in self._accumulators()
+        ]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
         parts = (
             part.reshape(shape)
             for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
@@ -141,7 +144,9 @@ class ModelTaps:
             self._leave_out_weights(of_weights)
         return of_blocks, of_weights, int(seen)
 
-    def _leave_out_blocks(self, of_blocks, of_turns, passes):
+    def _leave_out_blocks(
+        self, of_blocks: dict[str, np.ndarray], of_turns: np.ndarray, passes: float
+    ) -> None:
         """Puts NaN in the place of what no backward pass has shown."""
         ran, numbers = of_turns[:, :1], of_turns[:, 2::2]
         numbers = numbers / self.model.distribute_strategy.num_replicas_in_sync
@@ -172,7 +177,7 @@ class ModelTaps:
                 "paths are those of the last that differentiates by their weights.",
             )
 
-    def _leave_out_weights(self, of_weights):
+    def _leave_out_weights(self, of_weights: dict[str, np.ndarray]) -> None:
         """Puts NaN in the place of what no update has shown."""
         if not of_weights:
             return
@@ -196,8 +201,8 @@ class ModelTaps:
             "those of the last time.",
         )
 
-    def _tell(self, kind, names, text):
-        """Warns once of what is left out."""
+    def _tell(self, kind: str, names: np.ndarray, text: str) -> None:
+        """Warns once of blocks or weights that are left out."""
         if not len(names) or text in self._told:
             return
         self._told.add(text)
@@ -205,11 +210,11 @@ class ModelTaps:
         text = text.format(f"{len(names)} of the {kind} ({some})")
         warnings.warn(f"{self.model.name!r}: {text}", stacklevel=4)
 
-    def _accumulators(self):
+    def _accumulators(self) -> list[Accumulator]:
         of_blocks = [accumulator for pairs in self._of_blocks.values() for _, accumulator in pairs]
         return [*of_blocks, *filter(None, (self._updates, self._noise))]
 
-    def _read_and_clear(self):
+    def _read_and_clear(self) -> tf.Tensor:
         variables = [accumulator.variable for accumulator in self._accumulators()]
         of_turns = [variable for turns in self._turns for variable in turns.variables]
         variables = [*of_turns, *variables]
@@ -247,7 +252,7 @@ class ModelTaps:
                 if self._users == 0:
                     self._put_back.close()
 
-    def _put_in_place(self):
+    def _put_in_place(self) -> None:
         for turns, (name, block) in zip(self._turns, self.blocks.items(), strict=True):
             accumulators = self._of_blocks[name]
             block = acting_block(block)
@@ -263,19 +268,21 @@ class ModelTaps:
             if "scale_loss" in vars(kind):
                 self._replace(kind, "scale_loss", self._scale_loss(kind.scale_loss))
             if "apply" in vars(kind) and self._updates is not None:
-                self._replace(kind, "apply", self._apply(kind.apply))
+                self._replace(kind, "apply", self._apply(kind.apply, self._updates))
 
-    def _scale(self):
+    def _scale(self) -> tf.Tensor | float:
         """Returns what the tape's gradients are divided by: that which scaled the loss last."""
         optimizer = self._replica.scaled_by
         scale = 1.0 if optimizer is None else loss_scale(optimizer)
         return scale * accumulation_steps(self.model.optimizer)
 
-    def _gradient(self, original):
+    def _gradient(self, original: Callable) -> Callable:
         """Returns what takes the place of `tf.GradientTape.gradient`, and counts the passes."""
 
         @functools.wraps(original)
-        def gradient(tape, target, sources, *args, **kwargs):
+        def gradient(
+            tape: tf.GradientTape, target: Any, sources: Any, *args: Any, **kwargs: Any
+        ) -> Any:
             if not self._is_first("in_pass"):
                 return original(tape, target, sources, *args, **kwargs)
             self._replica.in_pass = True
@@ -287,22 +294,26 @@ class ModelTaps:
 
         return gradient
 
-    def _scale_loss(self, original):
+    def _scale_loss(self, original: Callable) -> Callable:
         """Returns what takes the place of an optimizer's `scale_loss`, and notes whose it is."""
 
         @functools.wraps(original)
-        def scale_loss(optimizer, loss):
+        def scale_loss(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
             if getattr(self._replica, "inside", False):
                 self._replica.scaled_by = optimizer
             return original(optimizer, loss)
 
         return scale_loss
 
-    def _apply(self, original):
+    def _apply(self, original: Callable, updates: Accumulator) -> Callable:
         """Returns what takes the place of an optimizer's `apply`; an outer one's sees it all."""
 
         @functools.wraps(original)
-        def apply(optimizer, grads, trainable_variables=None):
+        def apply(
+            optimizer: keras.optimizers.Optimizer,
+            grads: Iterable,
+            trainable_variables: Iterable | None = None,
+        ) -> Any:
             own = functools.partial(original, optimizer)
             # Gradients of another number of batches than the step has cannot be put beside it.
             alike = accumulation_steps(optimizer) == accumulation_steps(self.model.optimizer)
@@ -314,7 +325,7 @@ class ModelTaps:
                     optimizer,
                     own,
                     self.variables,
-                    self._updates,
+                    updates,
                     self._noise,
                     self.switch,
                     fixed_shapes=bool(self.model.jit_compile),
@@ -325,14 +336,14 @@ class ModelTaps:
 
         return apply
 
-    def _is_first(self, what):
+    def _is_first(self, what: str) -> bool:
         return getattr(self._replica, "inside", False) and not getattr(self._replica, what)
 
-    def _replace(self, owner, name, replacement):
+    def _replace(self, owner: Any, name: str, replacement: Any) -> None:
         self._put_back.callback(replace(owner, name, replacement))
 
 
-def _kinds_of_optimizers():
+def _kinds_of_optimizers() -> list[type]:
     """Returns every class of optimizers there is."""
     kinds = [kind for kind in keras.optimizers.Optimizer.__mro__ if kind is not object]
     for kind in kinds:
@@ -344,5 +355,5 @@ def _kinds_of_optimizers():
     return kinds
 
 
-def _tensors_in(batch):
+def _tensors_in(batch: Any) -> list[tf.Tensor]:
     return [x for x in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(x)]

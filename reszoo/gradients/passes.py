@@ -1,4 +1,4 @@
-"""The backward passes of a training step: which of several is recorded of a block."""
+"""Backward passes of a training step, of which one is recorded of each block."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _OF_OWN_WEIGHTS = 2.0**20
 
 
 class Passes:
-    """Numbers the backward passes of a step on the device, and says what each is to each block.
+    """Backward passes of a step, numbered on the device, with a key of each for every block.
 
     A pass that differentiates by weights of a block trains it, and goes before others, such as that
     of a gradient penalty to the input, or the generator's through the discriminator. Of several
@@ -43,7 +43,7 @@ class Passes:
         """Begins a pass. Called on each replica.
 
         Args:
-            sources: What is differentiated by, any structure of tensors and variables.
+            sources: The sources of the gradient, any structure of tensors and variables.
         """
         sources = {identity_of_variable(source) for source in tf.nest.flatten(sources)}
         self.number.assign_add(1.0)
@@ -60,14 +60,14 @@ class Passes:
 
 
 class Turns:
-    """Which pass has been recorded of a block, at each of its places.
+    """The pass that is recorded of a block, at each of its places.
 
     Args:
         passes: The step's passes.
         position: The block's, in order.
 
     Attributes:
-        ran: How often the block ran forward in recorded batches.
+        ran: Number of times that the block ran forward in recorded batches.
     """
 
     def __init__(self, passes: Passes, position: int):
@@ -78,7 +78,7 @@ class Turns:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """How often it ran, and of each place the key of the pass and how many were seen."""
+        """Number of its runs, and of each place the key of the pass and the number of passes."""
         return [self.ran, *self._of_places.values()]
 
     def count_run(self, on: tf.Tensor | bool) -> None:
@@ -93,7 +93,7 @@ class Turns:
         """Returns whether the running pass is recorded, and whether it is in another's stead.
 
         Args:
-            place: Where it is seen.
+            place: The place of the block, one of `PLACES`.
         """
         variable = self._of_places[place]
         key, (last, number) = self._passes.key(self._position), tf.unstack(variable.value())
@@ -105,15 +105,15 @@ class Turns:
         return is_taken, is_new
 
 
-def _first_of_replicas(value):
+def _first_of_replicas(value: Any) -> tf.Variable:
     return _replica_local(value, tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
 
-def _of_all_replicas(value):
+def _of_all_replicas(value: Any) -> tf.Variable:
     return _replica_local(value, tf.VariableAggregation.SUM)
 
 
-def _replica_local(value, aggregation):
+def _replica_local(value: Any, aggregation: tf.VariableAggregation) -> tf.Variable:
     return tf.Variable(
         value,
         dtype=tf.float64,

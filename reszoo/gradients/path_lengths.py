@@ -1,11 +1,11 @@
-"""How much of the gradient comes back by paths of which length."""
+"""Gradient by the length of the path that it came."""
 
 import contextlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def gradient_by_path_length(
         x: A batch of inputs.
         y: Its targets.
         loss: Takes `(y, model(x))` and returns a scalar or a loss per example, which is averaged.
-        samples: How many sets to draw for a length, without repetition; where there are no more
+        samples: Number of sets to draw for a length, without repetition; where there are no more
             than that, each is taken.
         seed: Seed of the draws.
         blocks: The blocks by name, in order, as `reszoo.gradients.instrument` gives them. By
@@ -80,7 +80,9 @@ def gradient_by_path_length(
     import pandas as pd  # Here, since importing the layers must stay quick.
 
     if samples < 1:
-        raise ValueError(f"gradient_by_path_length got samples={samples}; give at least 1.")
+        raise ValueError(
+            f"gradient_by_path_length got samples={samples}, but it must be at least 1."
+        )
     blocks = find_blocks(model) if blocks is None else blocks
     drawn = list(_drawn_sets(len(blocks), samples, seed))
     sets = [taken for _, _, taken in drawn]
@@ -118,9 +120,10 @@ def path_gradients(
     """
     _check_series(blocks)
     paths = _Paths(blocks)
-    graphs = [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
+    replacements = paths.forks()
+    replacements += [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
     with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
-        for replacement in (*paths.forks(), *graphs):
+        for replacement in replacements:
             put_back.callback(replace(*replacement))
         with tf.GradientTape(persistent=True) as tape:
             paths.tape = tape
@@ -134,7 +137,7 @@ def path_gradients(
 
 
 class _Paths:
-    """Forks that send the gradient back from one of the two paths only.
+    """Forks through which the gradient comes back by one of the two paths only.
 
     Args:
         blocks: The blocks by name, in order.
@@ -143,17 +146,18 @@ class _Paths:
         taken: The positions of the blocks whose branch is taken; it may change between one backward
             pass and the next.
         tape: Records the forward pass.
-        start: What the first block got.
+        start: The input of the first block.
     """
 
     def __init__(self, blocks: Blocks):
         self.blocks = blocks
         self.taken = frozenset()
-        self.tape = self.start = None
+        self.tape: Any = None
+        self.start: Any = None
         self._calls = Counter()
 
-    def forks(self) -> list[tuple]:
-        """Returns what takes the place of the blocks' forks: owner, attribute, replacement."""
+    def forks(self) -> list[tuple[Any, str, Callable]]:
+        """Returns the replacements of the blocks' forks: owner, attribute, replacement."""
         return [
             (block, "fork", self._fork(position, name))
             for position, (name, block) in enumerate(self.blocks.items())
@@ -168,15 +172,15 @@ class _Paths:
                     "length of a path is defined for blocks in series that run once each."
                 )
 
-    def _fork(self, position, name):
+    def _fork(self, position: int, name: str) -> Callable:
         @tf.custom_gradient
-        def fork(x):
-            def backward(skip, branch):
+        def fork(x: tf.Tensor) -> Any:
+            def backward(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
                 return branch if position in self.taken else skip
 
             return (tf.identity(x), tf.identity(x)), backward
 
-        def counted(x):
+        def counted(x: tf.Tensor) -> Any:
             self._calls[name] += 1
             if position == 0:
                 self.start = x = tf.identity(x)
@@ -186,7 +190,7 @@ class _Paths:
         return counted
 
 
-def _drawn_sets(blocks, samples, seed):
+def _drawn_sets(blocks: int, samples: int, seed: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
     """Yields lengths, numbers of samples and sets of positions."""
     random = np.random.default_rng(seed)
     for length in range(blocks + 1):
@@ -201,7 +205,7 @@ def _drawn_sets(blocks, samples, seed):
             yield length, sample, taken
 
 
-def _check_series(blocks):
+def _check_series(blocks: Blocks) -> None:
     for block in describe_blocks(blocks):
         if block["parent"] is not None:
             raise ValueError(
@@ -211,8 +215,8 @@ def _check_series(blocks):
 
 
 @contextlib.contextmanager
-def _restored(variables):
-    """Gives variables their values back."""
+def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Context at whose end variables have the values of its beginning."""
     before = [tf.identity(variable.value) for variable in variables]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where trainings stand: how many batches a model was trained on, for a log that goes on.
+"""Positions of trainings: the number of batches a model was trained on, for a log that goes on.
 
 A training is known by its model, as long as the process lives: also with another recorder, after it
 was compiled anew, and after batches that nobody recorded. Elsewhere the optimizer's own count says
@@ -19,11 +19,11 @@ _positions = weakref.WeakKeyDictionary()
 
 @dataclass
 class Position:
-    """Where a model's training stands.
+    """Position of a model's training.
 
     Attributes:
-        cadence: How many batches were tried, and how many made an update.
-        applied: How many batches each optimizer had been given then.
+        cadence: The number of batches tried, and that of an update.
+        applied: The number of batches that each optimizer had been given then.
     """
 
     cadence: Cadence
@@ -31,12 +31,12 @@ class Position:
 
 
 def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
-    """Notes where a training stands.
+    """Notes the position of a training.
 
     Args:
         model: The model.
         log_dir: The directory of its log.
-        cadence: How many batches were tried, and how many make an update.
+        cadence: The number of batches tried, and that of an update.
     """
     of_model = _positions.setdefault(model, {})
     position = of_model.setdefault(absolute_path(log_dir), Position(cadence))
@@ -58,7 +58,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
     optimizer = model.optimizer
     applied = batches_applied(optimizer)
     if optimizer in position.applied:
-        # Less than nothing, if the optimizer was taken back.
+        # Negative if the optimizer was set back.
         return max(0, position.cadence.batches + applied - position.applied[optimizer])
     if restored:
         return applied
@@ -66,7 +66,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
 
 
 def absolute_path(log_dir: str) -> str:
-    """Returns a directory's name in full, local or not.
+    """Returns the absolute path of a directory, local or not.
 
     Args:
         log_dir: The directory.

@@ -1,7 +1,8 @@
-"""What `fit` runs while recorders look at a model's training."""
+"""Train function of `fit` while recorders observe a model."""
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ _NAME = "_recorded_fit"
 
 
 def recorded_fit(model: keras.Model) -> "RecordedFit":
-    """Returns what `fit` of a model runs: the same for all recorders while one is in place.
+    """Returns the `RecordedFit` of a model: one for all recorders while it is in place.
 
     Args:
         model: The model.
@@ -26,7 +27,7 @@ def recorded_fit(model: keras.Model) -> "RecordedFit":
 
 
 class RecordedFit:
-    """Has `fit` run recorded steps, until training ends, fails, or begins anew.
+    """Recorded steps in `fit`, until training ends, fails, or begins anew.
 
     It takes the place of the model's `train_step`, `make_train_function` and `train_function`, once
     for all recorders, and counts the batches where they run.
@@ -35,12 +36,12 @@ class RecordedFit:
         model: The model.
 
     Attributes:
-        trainings: What is recorded, by a recorder each.
-        executions: How many executions have begun.
+        trainings: The recorded trainings, one of each recorder.
+        executions: Number of executions that have begun.
     """
 
     def __init__(self, model: keras.Model):
-        self.model = model
+        self.model: Any = model  # Keras declares that its train_function is None.
         self.trainings: list[RecordedTraining] = []
         self.executions = 0
         self._history = getattr(model, "history", None)
@@ -78,10 +79,10 @@ class RecordedFit:
         self._put_back.close()
         self._own_make_train_function(force=True)
 
-    def _replace(self, name, replacement):
+    def _replace(self, name: str, replacement: Any) -> None:
         self._put_back.callback(replace(self.model, name, replacement))
 
-    def _make_functions(self):
+    def _make_functions(self) -> None:
         """Makes two functions, each traced when it is first needed.
 
         A step that is not due is the plain one, which under XLA is measurably quicker than one that
@@ -96,7 +97,7 @@ class RecordedFit:
         self._counted = 0
         self.model.train_function = self._run
 
-    def _make_train_function(self, force=False):
+    def _make_train_function(self, force: bool = False) -> Callable | None:
         """Takes the place of the model's method."""
         if self.trainings and self._history is not getattr(self.model, "history", None):
             # Another fit begins: the one before was interrupted, so on_train_end was not called.
@@ -110,7 +111,7 @@ class RecordedFit:
         return self.model.train_function
 
     @tf.autograph.experimental.do_not_convert
-    def _step(self, *args, **kwargs):
+    def _step(self, *args: Any, **kwargs: Any) -> Any:
         """Takes the place of the model's `train_step`."""
         step = self._own_step
         if self.trainings and self._counter is not None:
@@ -121,7 +122,7 @@ class RecordedFit:
         return step(*args, **kwargs)
 
     @property
-    def _asks(self):
+    def _asks(self) -> bool:
         """Whether the recorded function asks on the device if a batch is due: not all are."""
         return (
             len(self.trainings) > 1
@@ -150,7 +151,7 @@ class RecordedFit:
             self._close()
             raise
 
-    def _run_unrecorded(self, iterator):
+    def _run_unrecorded(self, iterator: Any) -> Any:
         """Runs the batches by which alone the model can be built."""
         warnings.warn(
             f"The first batch of {self.model.name!r} is not recorded: the model is not built, and "
@@ -164,7 +165,7 @@ class RecordedFit:
             training.count_unrecorded(number)
         return outputs
 
-    def _run_one_of_two(self, iterator):
+    def _run_one_of_two(self, iterator: Any) -> Any:
         self._recording = any(training.due for training in self.trainings)
         try:
             return (self._recorded if self._recording else self._plain)(iterator)
@@ -177,23 +178,22 @@ class RecordedFit:
         finally:
             self._recording = False
 
-    def _number_of_batches(self):
+    def _number_of_batches(self) -> int:
         """Returns how many batches ran: fewer than could, where the data ended."""
         if self._counter is None:
             return 1
         before, self._counted = self._counted, int(self._counter.numpy())
         return self._counted - before
 
-    def _close(self):
+    def _close(self) -> None:
         for training in list(self.trainings):
             training.close()
             self.remove(training)
 
 
-def _new_counter():
+def _new_counter() -> tf.Variable:
     return tf.Variable(
-        0,
-        dtype=tf.int64,
+        tf.constant(0, tf.int64),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,

@@ -1,9 +1,9 @@
-"""What is recorded of one training: taps, log and alarms, from its first batch to its end."""
+"""One recorded training: its taps, log and alarms, from the first batch to the end."""
 
 import json
 import tempfile
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
@@ -25,30 +25,33 @@ from reszoo.names import escaped_markdown, printable
 if TYPE_CHECKING:
     from reszoo.gradients.recorder import GradientRecorder
 
+_ABSENT: Any = None  # before the first batch, and once the training is closed
+
 
 class RecordedTraining:
-    """A training of a model while a recorder looks at it.
+    """One training of a model that a recorder observes.
 
     Nothing is decided before the first batch: until then callbacks may restore the model, compile
     it or build it.
 
     Args:
-        recorder: What to record, how often, and where to.
-        begin: How many batches were tried before, if the training's own loop says so.
-        applied: How many batches the optimizer had been given before callbacks could restore it.
+        recorder: The recorder, with its cadence, sets and directory.
+        begin: Number of batches tried before, if the training's own loop says so.
+        applied: Number of batches the optimizer had been given before callbacks could restore it.
     """
 
     def __init__(self, recorder: "GradientRecorder", begin: int | None, applied: int):
         self.recorder = recorder
         self.model = recorder.model
         self._begin = begin
-        self.taps = None
-        self.cadence = None
+        # Made at the first batch, before anything that uses them runs.
+        self.taps: ModelTaps = _ABSENT
+        self.cadence: Cadence = _ABSENT
         self._has_begun = False
         self._unrecorded = 0
         self._applied = applied
-        self._writer = None
-        self._watch = None
+        self._writer: LogWriter = _ABSENT
+        self._watch: AlarmWatch = _ABSENT
         self._scratch = None
 
     @property
@@ -58,12 +61,12 @@ class RecordedTraining:
 
     @property
     def batches_at_once(self) -> int:
-        """How many batches a loop of one's own may run before it calls `on_train_batch_end`."""
+        """Number of batches that a loop of one's own runs before `on_train_batch_end`, at most."""
         return self.model.steps_per_execution if self._begin is None else 1
 
     @property
     def batches_ahead(self) -> int:
-        """How many batches may run before the callback is called again; one, if that is due."""
+        """Number of batches that may run before the next call; one, if that batch is due."""
         if self.cadence is not None:
             return self.cadence.batches_ahead
         return 1 if self._begin is None else self._cadence_at(self._begin).batches_ahead
@@ -77,32 +80,35 @@ class RecordedTraining:
         """Decides whether a step is due. Called before batches run.
 
         Args:
-            batches_at_once: How many may run, at most.
+            batches_at_once: The number that may run, at most.
         """
         if self.cadence is None:
             self._start()
         cadence = self.cadence
         if cadence.begin(batches_at_once):
-            self.taps.switch.set(cadence.batches, cadence.due_step * cadence.batches_per_step)
+            self.taps.switch.set(
+                cadence.batches, (cadence.due_step or 0) * cadence.batches_per_step
+            )
 
     def end_execution(self, batches: int) -> None:
         """Writes the step that was due, if it is over. Called after batches ran.
 
         Args:
-            batches: How many did run.
+            batches: The number that ran.
         """
         if self.cadence is None:
             return
         self.cadence.go_on(batches)
-        if self.due and self.cadence.is_over and self._update_is_over():
-            step, self.cadence.due_step = self.cadence.due_step, None
+        step = self.cadence.due_step
+        if step is not None and self.cadence.is_over and self._update_is_over():
+            self.cadence.due_step = None
             self._write(step)
 
     def count_unrecorded(self, batches: int) -> None:
         """Counts batches that ran before anything could be recorded.
 
         Args:
-            batches: How many.
+            batches: Their number.
         """
         self._unrecorded += batches
 
@@ -131,10 +137,10 @@ class RecordedTraining:
 
     def close(self) -> None:
         """Closes the log. Does nothing the second time."""
-        cadence, self.cadence, self.taps = self.cadence, None, None
+        cadence, self.cadence, self.taps = self.cadence, _ABSENT, _ABSENT
         if cadence is not None:
             positions.remember(self.model, self.recorder.log_dir, cadence)
-        writer, watch, self._writer, self._watch = self._writer, self._watch, None, None
+        writer, watch, self._writer, self._watch = self._writer, self._watch, _ABSENT, _ABSENT
         if writer is not None:
             writer.close()
         if watch is not None:
@@ -143,7 +149,7 @@ class RecordedTraining:
             self._scratch.cleanup()
         self._scratch = None
 
-    def _start(self):
+    def _start(self) -> None:
         """Decides where the training begins, and opens its log."""
         recorder = self.recorder
         check_alone(self, recorder.log_dir)
@@ -163,7 +169,7 @@ class RecordedTraining:
         self._begin_at(batches)
         self._has_begun = True
 
-    def _batches_before(self):
+    def _batches_before(self) -> tuple[int, Origin]:
         """Returns how many batches were tried before the first one, and how it came there."""
         applied = batches_applied(self.model.optimizer)
         restored = applied != self._applied + self._unrecorded and not self._has_begun
@@ -174,12 +180,12 @@ class RecordedTraining:
             return known, Origin.KNOWN
         return applied, Origin.RESTORED if applied > self._unrecorded else Origin.NEW
 
-    def _cadence_at(self, batches):
+    def _cadence_at(self, batches: int) -> Cadence:
         optimizer, every = self.model.optimizer, self.recorder.every_steps
         size = accumulation_steps(optimizer)
         return Cadence(every, size, batches, batches_applied(optimizer) % size)
 
-    def _begin_at(self, batches):
+    def _begin_at(self, batches: int) -> None:
         self.cadence = self._cadence_at(batches)
         self._batches_at_start = batches
         self._applied_at_start = batches_applied(self.model.optimizer)
@@ -187,7 +193,7 @@ class RecordedTraining:
         if step is not None:
             logging.warning("Step %d is not recorded: recording begins within its update.", step)
 
-    def _make_taps(self):
+    def _make_taps(self) -> None:
         recorder = self.recorder
         self.taps = ModelTaps(self.model, recorder.sets, recorder.blocks)
         self._membership = _membership(self.taps)
@@ -195,7 +201,7 @@ class RecordedTraining:
         blocks = self.taps.blocks.values()
         self._has_weights = np.array([getattr(block, "built", True) for block in blocks])
 
-    def _update_is_over(self):
+    def _update_is_over(self) -> bool:
         """Returns whether the due step can be written; gives it up if it did not begin."""
         if self.cadence.batches_per_step == 1:
             return True
@@ -208,7 +214,7 @@ class RecordedTraining:
             logging.warning("Step %d is not recorded: no update began with it.", step)
         return over
 
-    def _write(self, step):
+    def _write(self, step: int) -> None:
         of_blocks, of_weights, seen = self.taps.read()
         if seen < 1 or (seen > 1 and self.cadence.batches_per_step == 1):
             logging.warning("Step %d is not recorded: %d of its batches ran recorded.", step, seen)
@@ -231,12 +237,14 @@ class RecordedTraining:
         self._write_tables(step, of_blocks, of_weights)
         self._raise_alarms(step, values)
 
-    def _of_blocks(self, of_weights):
+    def _of_blocks(self, of_weights: np.ndarray) -> np.ndarray:
         """Returns sums over the weights of each block."""
         sums = np.where(self._membership, of_weights, 0.0).sum(axis=1)
         return np.where(self._has_weights, sums, np.nan)
 
-    def _write_tables(self, step, of_blocks, of_weights):
+    def _write_tables(
+        self, step: int, of_blocks: dict[str, np.ndarray], of_weights: dict[str, np.ndarray]
+    ) -> None:
         if "variables" in self.recorder.sets:
             of_variables = statistics_of(["weights"])
             header = {
@@ -250,7 +258,7 @@ class RecordedTraining:
             values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
             self._writer.write_table(step, HISTOGRAMS_TAG, values, header)
 
-    def _raise_alarms(self, step, values):
+    def _raise_alarms(self, step: int, values: np.ndarray) -> None:
         names = [statistic.name for statistic in self.recorder.statistics]
         statistics = dict(zip(names, values.T, strict=True))
         found = self._watch.look(RecordedStep(step, self.taps.blocks, statistics))
@@ -263,15 +271,15 @@ class RecordedTraining:
             self._writer.write_findings(step, [json.dumps(asdict(finding)) for _, finding in found])
 
 
-def _counts_alone(sums):
-    """Returns sums of which nothing is known but how many values were not finite."""
+def _counts_alone(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the sums with NaN in the place of all but the counts of non-finite values."""
     return {
         name: values if name.endswith("nonfinite") else np.full_like(values, np.nan)
         for name, values in sums.items()
     }
 
 
-def _scalars(of_weights):
+def _scalars(of_weights: dict[str, np.ndarray]) -> dict[str, Any]:
     """Returns the numbers about the whole model."""
     if not of_weights:
         return {}
@@ -282,7 +290,7 @@ def _scalars(of_weights):
     }
 
 
-def _membership(taps):
+def _membership(taps: ModelTaps) -> np.ndarray:
     """Returns which weights lie in which block: booleans, of shape `(blocks, weights)`."""
     return np.array(
         [

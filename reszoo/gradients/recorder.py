@@ -1,6 +1,7 @@
-"""The callback that records gradients while a model trains."""
+"""Callback that records gradients while a model trains."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import keras
 from absl import logging
@@ -15,7 +16,7 @@ from reszoo.layers import ResidualBlock
 
 
 class GradientRecorder(keras.callbacks.Callback):
-    """Records, block by block, what comes back through the skip and through the branch.
+    """Records the gradients of both paths of each residual block while a model trains.
 
     Give it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
     event file; `reszoo.gradients.load` reads it. The numbers are of the very step that trains:
@@ -29,13 +30,13 @@ class GradientRecorder(keras.callbacks.Callback):
     In a training loop of your own, drive it with `keras.callbacks.CallbackList`, wrap the step of
     one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
     `tf.function` traces it, and call `recorder.close()` when the loop ends for whatever reason.
-    The step has to call `model.optimizer.apply`.
+    The step must call `model.optimizer.apply`.
 
     A model that trains again, compiled anew or not, goes on counting in the same directory, with
     this recorder or another; one that was restored goes on where its optimizer says. A training
     that would hide what another one recorded there is refused. Several recorders can look at one
-    training, each with a directory of its own. What a step is is decided at the first batch, after
-    all that callbacks do to the model when training begins.
+    training, each with a directory of its own. What counts as a step is decided at the first batch,
+    after all that callbacks do to the model when training begins.
 
     The statistics, per block (`python -m reszoo.gradients.statistics` prints the table): of the set
     `"paths"`, the norms and RMS of `g_skip`, `g_branch`, `g_x` and `g_y`, their cosine, share and
@@ -52,7 +53,7 @@ class GradientRecorder(keras.callbacks.Callback):
             `"distribution"`, `"noise_scale"`, `"variables"` (read with
             `reszoo.gradients.load_variables`), `"histograms"` (`load_histograms`);
             `docs/statistics.md` says what they cost.
-        alarms: What to look out for, such as `reszoo.gradients.NonFinite()`. What is found is
+        alarms: Conditions to watch for, such as `reszoo.gradients.NonFinite()`. Findings are
             printed, and written to `alarms.jsonl` and to TensorBoard.
         blocks: The blocks to record, by name: what `reszoo.gradients.instrument(model)` found in a
             model built elsewhere. By default every `ResidualBlock` of the model.
@@ -77,6 +78,8 @@ class GradientRecorder(keras.callbacks.Callback):
     [0, 2]
     """
 
+    model: keras.Model  # That of the callback, which is there once training begins.
+
     def __init__(
         self,
         log_dir: str,
@@ -99,9 +102,9 @@ class GradientRecorder(keras.callbacks.Callback):
         self.blocks = blocks
         self._begin = None
         self._applied = 0
-        self._training = None
+        self._training: RecordedTraining | None = None
         self._in_own_loop = False
-        self._first_batch = None
+        self._first_batch: Any = None
         self._executions = 0
         self._is_told = False
 
@@ -115,21 +118,21 @@ class GradientRecorder(keras.callbacks.Callback):
         when training begins, that says where it goes on.
 
         Args:
-            batch: How many batches were trained on before, in all runs.
+            batch: The number of batches trained on before, in all runs.
         """
         self._begin = batch
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         # Before any callback can restore it.
         self._applied = 0 if model.optimizer is None else batches_applied(model.optimizer)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.close()
         begin, self._begin = self._begin, None
         self._training = RecordedTraining(self, begin, self._applied)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self._training is None:
             return
         self._first_batch = batch
@@ -141,14 +144,14 @@ class GradientRecorder(keras.callbacks.Callback):
             fit.add(self._training)
         self._executions = fit.executions
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._training is not None and self._in_own_loop:
             self._training.end_execution(batch - self._first_batch + 1)
         elif self._training is not None:
             self._check_that_it_ran()
         self._first_batch = None
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.close()
 
     @property
@@ -158,7 +161,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     @property
     def batches_ahead(self) -> int:
-        """How many batches may run before the callback is called again; one, if that is due."""
+        """Number of batches that may run before the next call; one, if that batch is due."""
         return 1 if self._training is None else self._training.batches_ahead
 
     def recorded(self, step: Callable, asks: bool = True) -> Callable:
@@ -191,7 +194,7 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._first_batch is not None:
             training.begin_execution(training.batches_at_once)
 
-        def recorded_step(*args, **kwargs):
+        def recorded_step(*args: Any, **kwargs: Any) -> Any:
             if training.taps is None:
                 raise ValueError(
                     "A recorded step ran outside the training that it was made in. Call "
@@ -209,7 +212,7 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._training is not None:
             self._training.flush()
 
-    def _check_that_it_ran(self):
+    def _check_that_it_ran(self) -> None:
         if recorded_fit(self.model).executions != self._executions or self._is_told:
             return
         self._is_told = True

@@ -8,6 +8,7 @@ the sum, and in float64 where it does not.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -88,7 +89,7 @@ def squares_of_sum(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return _sum_of_parts([tf.square(zero_if_nonfinite(x + y, tf.float64)) for x, y in pairs])
 
 
-def _parts(x):
+def _parts(x: tf.Tensor) -> list[tf.Tensor]:
     """Returns rows of a tensor's values, a power of two or none, and the values that are left.
 
     On a CPU XLA adds one value after the other, but vectors at once where rows are added up. These
@@ -102,7 +103,7 @@ def _parts(x):
     return [*tf.unstack(rows, axis=1), *([values[:left_over]] if left_over else [])]
 
 
-def _sum_of_parts(parts):
+def _sum_of_parts(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     rows, rest = parts[:ROWS], parts[ROWS:]
     if len(parts) < ROWS:
         return tf.reduce_sum(parts[0])
@@ -128,7 +129,7 @@ def squares_suffice(sums: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns whether sums of squares in float32 are those of the values.
 
     Args:
-        sums: Of the form `(sums,)`, first a sum of squares for each of the tensors.
+        sums: Shape `(sums,)`, first a sum of squares for each of the tensors.
         tensors: The tensors, of at least one dimension.
 
     Returns:
@@ -161,7 +162,7 @@ def over_finite(
     for the mark would have it wait.
 
     Args:
-        sums: Takes the tensors, in float32 or float64, and returns sums of the form `(sums,)`, of
+        sums: Takes the tensors, in float32 or float64, and returns sums of shape `(sums,)`, of
             the same dtype, that a value that is not finite makes not finite.
         tensors: Any shapes, any float dtypes.
         suffice: Takes sums in float32 and the tensors, and returns whether that is accurate.
@@ -186,7 +187,7 @@ def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
     What it does is in a graph of its own, for tensors of any shape. For every block anew it would
     make the graph of a training step, and what that takes of memory, larger by half. Under XLA,
-    which has to know the shapes, it is as it was.
+    which must know the shapes, the function is called as it is.
 
     Args:
         function: Takes tensors, of at least one dimension, and returns one.
@@ -196,13 +197,15 @@ def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """
 
     @functools.cache
-    def graph_of(*dtypes):
+    def graph_of(*dtypes: tf.DType) -> Any:
         apart = function_of_one_node(function)
         with tf.init_scope():
-            return apart.get_concrete_function(*(tf.TensorSpec(None, dtype) for dtype in dtypes))
+            any_shape: Any = None
+            specs = [tf.TensorSpec(any_shape, dtype) for dtype in dtypes]
+            return apart.get_concrete_function(*specs)
 
     @functools.wraps(function)
-    def call(*tensors):
+    def call(*tensors: tf.Tensor) -> tf.Tensor:
         if tf.executing_eagerly() or is_traced_for_xla():
             return function(*tensors)
         return graph_of(*(tensor.dtype for tensor in tensors))(*tensors)
@@ -215,7 +218,7 @@ def has_gpu() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def _all_or_nothing(x, condition):
+def _all_or_nothing(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
     """Returns a tensor of at least one dimension, or nothing of it.
 
     A condition in the graph would cost memory everywhere: it has TensorFlow run the whole graph in
@@ -225,6 +228,8 @@ def _all_or_nothing(x, condition):
     return tf.strided_slice(x, tf.constant([0]), end, tf.constant([1]))
 
 
-def _without_nonfinite(sums, tensors):
+def _without_nonfinite(
+    sums: Callable[..., tf.Tensor], tensors: Sequence[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
     left_out = squares([tf.cast(~tf.math.is_finite(x), tf.float32) for x in tensors])
     return sums(*(zero_if_nonfinite(x, tf.float64) for x in tensors)), tf.cast(left_out, tf.float64)

@@ -1,6 +1,7 @@
-"""How the gradients on a tape differ from those of the loss: loss scaling and accumulation."""
+"""Scale of the gradients on a tape: loss scaling and accumulation."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,7 +10,7 @@ from reszoo.keras_internals import batch_counter
 
 
 def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
-    """Returns what the optimizer multiplied the loss with.
+    """Returns the factor by which the optimizer multiplied the loss.
 
     Args:
         optimizer: An optimizer, before its `apply`, which may change the scale.
@@ -40,7 +41,8 @@ def batches_applied(optimizer: keras.optimizers.Optimizer) -> int:
     Args:
         optimizer: An optimizer. Its public `iterations` are the updates.
     """
-    return int(keras.ops.convert_to_numpy(applied_variable(optimizer)))
+    counted: Any = keras.ops.convert_to_numpy(applied_variable(optimizer))
+    return int(counted)
 
 
 def applied_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
@@ -61,7 +63,8 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
     Returns:
         The optimizer that updates the weights.
     """
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    return inner
 
 
 def unscaled(sums: tf.Tensor, powers: Iterable[int], scale: tf.Tensor | float) -> tf.Tensor:
@@ -73,7 +76,7 @@ def unscaled(sums: tf.Tensor, powers: Iterable[int], scale: tf.Tensor | float) -
     Args:
         sums: Shape `(..., sums)`, float64.
         powers: The power of the gradient that each of the sums has.
-        scale: What the loss was multiplied with, times the number of batches of an update.
+        scale: The factor of the loss, times the number of batches of an update.
 
     Returns:
         The same shape.

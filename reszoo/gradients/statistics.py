@@ -106,7 +106,7 @@ def _fraction(part: str, elements: str) -> Callable[[Sums], np.ndarray]:
 
 
 def _kurtosis(path: str) -> Callable[[Sums], np.ndarray]:
-    def kurtosis(sums):
+    def kurtosis(sums: Sums) -> np.ndarray:
         fourth = sums[f"{path}_gradient_fourth_powers"]
         squares = sums[f"{path}_gradient_squares"]
         return ratio(fourth * sums["input_elements"], squares**2)
@@ -114,7 +114,7 @@ def _kurtosis(path: str) -> Callable[[Sums], np.ndarray]:
     return kurtosis
 
 
-def _variance(sums, path):
+def _variance(sums: Sums, path: str) -> np.ndarray:
     mean = ratio(sums[f"{path}_output_sum"], sums["forward_elements"])
     mean_square = ratio(sums[f"{path}_output_squares"], sums["forward_elements"])
     variance = mean_square - mean**2
@@ -398,7 +398,7 @@ SETS = {
     "forward": "one pass over s(x), f(x), their sum and y, and one more over each for its mean",
     "distribution": "three passes over g_skip and g_branch, with copies",
     "noise_scale": "one more pass over the weights' gradients",
-    "variables": "as weights; one more row in the log for every trainable variable",
+    "variables": "as `weights`, and one more row in the log for every trainable variable",
     "histograms": "several passes over g_skip and g_branch, with copies; the most expensive set",
 }
 DEFAULT_SETS = ("paths", "weights")

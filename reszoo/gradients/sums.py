@@ -52,10 +52,10 @@ def fork_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         Shape `(7,)`, float64.
     """
 
-    def sums(skip, branch):
+    def of_both(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         return tf.concat([squares([skip, branch]), [products(skip, branch)]], axis=0)
 
-    sums, nonfinite = over_finite(sums, [skip, branch])
+    sums, nonfinite = over_finite(of_both, [skip, branch])
     sizes = tf.cast([tf.size(skip), tf.shape(skip)[0]], tf.float64)
     return tf.concat([sums, sizes, nonfinite], axis=0)
 
@@ -120,7 +120,7 @@ def distribution_sums(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
         Shape `(4,)`, float64.
     """
 
-    def fourth_powers(*paths):
+    def fourth_powers(*paths: tf.Tensor) -> tf.Tensor:
         return squares([tf.square(path * FOURTH_POWER_MULTIPLE) for path in paths])
 
     of_multiples, _ = over_finite(fourth_powers, [skip, branch])
@@ -175,7 +175,7 @@ def histogram_counts(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
     return tf.concat([_counts(path) for path in (skip, branch)], axis=0)
 
 
-def _counts(x):
+def _counts(x: tf.Tensor) -> tf.Tensor:
     x = tf.reshape(tf.cast(x, tf.float64), [-1])
     first, bins = HISTOGRAM_EXPONENTS[0], len(HISTOGRAM_EXPONENTS)
     # The exponent by its bits, exactly, where a logarithm would round.
@@ -211,15 +211,15 @@ def forward_sums(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         Shape `(6,)`, float64.
     """
 
-    def sums(skip, branch, y):
+    def of_all(skip: tf.Tensor, branch: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return tf.concat([squares([skip, branch, y]), [sum_of(skip), sum_of(branch)]], axis=0)
 
-    def suffice(sums, tensors):
+    def suffice(sums: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         of_squares, totals = sums[:2] * tf.cast(tf.size(y), sums.dtype), sums[3:]
         spread = of_squares - totals**2 >= LEAST_VARIANCE * of_squares
         return squares_suffice(sums, tensors) & tf.reduce_all(spread)
 
-    sums, _ = over_finite(sums, [skip, branch, y], suffice)
+    sums, _ = over_finite(of_all, [skip, branch, y], suffice)
     return tf.concat([sums[3:], sums[:3], [_elements(y)]], axis=0)
 
 
@@ -249,8 +249,8 @@ def gradient_sums(gradients: Sequence[tf.Tensor], stack_sizes: Sequence[int]) ->
 
     Args:
         gradients: One per weight.
-        stack_sizes: How many of them are summed as one matrix, from the first on: 1 for each that
-            is summed by itself, then the number of vectors in each stack of one shape. A model has
+        stack_sizes: The number of weights in each stack, in their order: 1 for a weight that is
+            summed by itself, more for vectors of one shape that are summed as a matrix. A model has
             so many vectors that each by itself would make up half of the graph.
 
     Returns:
@@ -269,7 +269,7 @@ def gradient_sums(gradients: Sequence[tf.Tensor], stack_sizes: Sequence[int]) ->
 
 
 @traced_once
-def _gradient_sums(gradient):
+def _gradient_sums(gradient: tf.Tensor) -> tf.Tensor:
     return tf.concat(over_finite(_squares, [gradient]), axis=0)
 
 
@@ -297,13 +297,15 @@ def update_sums(
 
 
 @traced_once
-def _update_sums(before, after):
+def _update_sums(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
     sums, left_out = over_finite(_squares, [before, after - before])
     # Nobody counts these, so nothing is left out: there is no norm.
     return tf.where(left_out > 0, tf.constant(float("nan"), tf.float64), sums)
 
 
-def _stacked(tensors, stack_sizes):
+def _stacked(
+    tensors: Sequence[tf.Tensor], stack_sizes: Sequence[int]
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Returns the tensors that are summed by themselves, and a matrix for each stack of others."""
     ends = itertools.accumulate(stack_sizes)
     tensors = [tf.convert_to_tensor(x) for x in tensors]
@@ -313,17 +315,17 @@ def _stacked(tensors, stack_sizes):
     return alone, [tf.stack(part) for part in parts if len(part) > 1]
 
 
-def _elements(x):
+def _elements(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.size(x), tf.float64)
 
 
-def _zeros(x):
+def _zeros(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(sum_of(tf.cast(x == 0, tf.float32)), tf.float64)
 
 
-def _squares_of_rows(matrix):
+def _squares_of_rows(matrix: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(matrix * matrix, axis=1)
 
 
-def _squares(*tensors):
+def _squares(*tensors: tf.Tensor) -> tf.Tensor:
     return squares(tensors)

@@ -1,4 +1,4 @@
-"""What is put in the places of a block: its fork, its merge and its activation.
+"""Taps of a block: functions in the place of its fork, its merge and its activation.
 
 Forward a tap is the identity; backward it adds sums of the gradients that pass to an accumulator,
 and hands them on as they are, on a CPU once the sums are taken.
@@ -75,7 +75,7 @@ class Accumulator:
 
 
 class Switch:
-    """Says, on the device, whether the running batch is recorded.
+    """Switch on the device: whether the running batch is recorded.
 
     The host sets which batch is to be the first; the device counts, and finds in the optimizer with
     which batch an update begins and ends. So neither the cadence nor several steps per execution
@@ -87,7 +87,7 @@ class Switch:
     Attributes:
         asks: Whether it is asked on the device if a batch is recorded. Not where every batch is
             that runs in what is being traced, because the others run in another function.
-        seen: How many batches were recorded since it was set.
+        seen: Number of batches recorded since it was set.
     """
 
     asks = True
@@ -96,7 +96,7 @@ class Switch:
         self._optimizer = optimizer
         self._counted = _replica_local(0, tf.int64)
         self._on = _replica_local(False, tf.bool)
-        self._first = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        self._first = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
         # Of accumulated batches: what the optimizer had counted when the update began.
         self._begun = _replica_local(-1, tf.int64)
         self.seen = _replica_local(0, tf.int64)
@@ -105,7 +105,7 @@ class Switch:
         """Sets which batch to record. Called by the host.
 
         Args:
-            counted: How many batches have been tried.
+            counted: Number of batches that have been tried.
             first: The first to record, counted from 0. Where several make an update, it is recorded
                 if it begins with that one or before as many more.
         """
@@ -125,7 +125,7 @@ class Switch:
         self._counted.assign_add(1)
         self.seen.assign_add(tf.cast(on, tf.int64))
 
-    def _begins_or_goes_on(self, batch):
+    def _begins_or_goes_on(self, batch: tf.Tensor) -> tf.Tensor:
         size = accumulation_steps(self._optimizer)
         if size == 1:
             return self._first.value() == batch
@@ -135,7 +135,7 @@ class Switch:
         self._begun.assign(begun)
         return (begun >= 0) & (begun <= applied) & (applied < begun + size)
 
-    def _applied(self):
+    def _applied(self) -> Any:
         return tf.cast(applied_variable(self._optimizer).value, tf.int64)
 
     def on(self) -> tf.Tensor | bool:
@@ -156,7 +156,7 @@ class Switch:
         return begun >= 0, 0 <= begun <= batches_applied(self._optimizer) - size
 
 
-def _replica_local(value, dtype):
+def _replica_local(value: Any, dtype: tf.DType) -> tf.Variable:
     return tf.Variable(
         value,
         dtype=dtype,
@@ -167,15 +167,15 @@ def _replica_local(value, dtype):
 
 
 class BlockTaps:
-    """What is put in the places of one block, and adds up what it sees there.
+    """Taps of one block, which add up sums of the tensors that pass them.
 
     Args:
         block: The block, whose own `merge` and `activation` still do the work.
-        accumulators: Measures and where their sums are added.
-        switch: Whether they are.
+        accumulators: Measures, each with the accumulator of its sums.
+        switch: Whether the running batch is recorded.
         anchor: A scalar variable that the tape watches. Without it nothing would be differentiated
             to this block, and so nothing recorded, where all before it is frozen or it is first.
-        turns: Which backward pass is recorded.
+        turns: The backward pass that is recorded.
         scale: Returns what the running pass's loss was multiplied with.
     """
 
@@ -199,7 +199,7 @@ class BlockTaps:
         self.scale = scale
 
     def replacements(self) -> dict[str, Callable]:
-        """Returns what takes the place of which of the block's attributes."""
+        """Returns the replacements of the block's attributes, by their names."""
         replacements = {"fork": self.fork, "merge": self.merge}
         if self._measures("activation"):
             replacements["activation"] = self.activation
@@ -212,8 +212,8 @@ class BlockTaps:
             return self._behind(*self.own_fork(x))
 
         @tf.custom_gradient
-        def fork(x, anchor):
-            def backward(skip, branch):
+        def fork(x: tf.Tensor, anchor: tf.Tensor) -> Any:
+            def backward(skip: tf.Tensor, branch: tf.Tensor) -> Any:
                 with self._observed("fork", skip, branch):
                     total = skip + branch
                 with self._observed("input", *_seen_at_input(skip, branch, total)):
@@ -224,12 +224,12 @@ class BlockTaps:
         self.turns.count_run(self.switch.on())
         return tuple(hand_on_mask(x, path) for path in fork(x, self.anchor.value()))
 
-    def _behind(self, to_shortcut, to_branch):
+    def _behind(self, to_shortcut: tf.Tensor, to_branch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Sees what comes back to a fork that is another recorder's, which adds it up."""
 
         @tf.custom_gradient
-        def observed(to_shortcut, to_branch):
-            def backward(skip, branch):
+        def observed(to_shortcut: tf.Tensor, to_branch: tf.Tensor) -> Any:
+            def backward(skip: tf.Tensor, branch: tf.Tensor) -> Any:
                 with self._observed("fork", skip, branch):
                     total = skip + branch
                 with self._observed("input", *_seen_at_input(skip, branch, total)):
@@ -245,8 +245,8 @@ class BlockTaps:
         """Takes the place of `ResidualBlock.merge`, and sees `s(x)`, `f(x)` and `g_y`."""
 
         @tf.custom_gradient
-        def observed(y):
-            def backward(gradient):
+        def observed(y: tf.Tensor) -> Any:
+            def backward(gradient: tf.Tensor) -> Any:
                 with self._observed("merge", gradient):
                     return tf.identity(gradient)
 
@@ -262,17 +262,17 @@ class BlockTaps:
         """Takes the place of the block's activation, and sees what leaves the block."""
 
         @tf.custom_gradient
-        def observed(y):
+        def observed(y: tf.Tensor) -> Any:
             with self._observed("activation", y):
                 return tf.identity(y), lambda gradient: gradient
 
         y = self.own_activation(y)
         return hand_on_mask(y, observed(y))
 
-    def _measures(self, place):
+    def _measures(self, place: str) -> list[tuple[Measure, Accumulator]]:
         return [pair for pair in self.accumulators if pair[0].place == place]
 
-    def _observed(self, place, *tensors):
+    def _observed(self, place: str, *tensors: tf.Tensor) -> Any:
         """Adds sums of the tensors, and returns a context that waits until they are taken.
 
         What is computed in it is the only user that is left of the tensors, so that TensorFlow may
@@ -280,7 +280,7 @@ class BlockTaps:
         """
         measures = self._measures(place)
 
-        def add():
+        def add() -> list[tf.Tensor]:
             all_sums, turn = [], self.turns.take(place) if place in PLACES else None
             for measure, accumulator in measures:
                 sums = measure.function(*self._seen_by(measure, tensors))
@@ -291,29 +291,29 @@ class BlockTaps:
         taken = [when(self.switch.on(), add)] if measures else []
         return tf.control_dependencies([] if has_gpu() else taken)
 
-    def _seen_by(self, measure, tensors):
+    def _seen_by(self, measure: Measure, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         if not measure.unscaled:
             return tensors
         return [unscaled(tf.cast(tensor, tf.float64), [1], self.scale()) for tensor in tensors]
 
 
-def _seen_at_input(skip, branch, total):
+def _seen_at_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns what `input_sums` takes."""
     return (skip, branch) if is_traced_for_xla() else (total,)
 
 
 def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]]) -> tf.Tensor:
-    """Does something on the device if a condition holds.
+    """Changes variables on the device if a condition holds.
 
     Args:
         condition: A boolean scalar; of Python, if it is known when the step is traced.
-        action: Changes variables. Returns what has to be computed for it.
+        action: Changes variables. Returns the tensors that must be computed for it.
 
     Returns:
         A tensor that is there once these are.
     """
 
-    def act():
+    def act() -> tf.Tensor:
         with tf.control_dependencies(action()):
             return tf.constant(True)
 

@@ -1,6 +1,7 @@
-"""What is put in the place of an optimizer's update."""
+"""Tap of an optimizer's update."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,7 +34,7 @@ LONGEST_STACKED = 2**13
 
 
 class UpdateTap:
-    """Takes the place of `optimizer.apply`, and sees each weight, its gradient and its update.
+    """Tap in the place of `optimizer.apply`: sees each weight, its gradient and its update.
 
     Of several updates of a weight in a step the last is kept, and their number.
 
@@ -41,9 +42,9 @@ class UpdateTap:
         optimizer: The optimizer.
         apply: Its own `apply`, which still does the updating.
         variables: The weights to observe.
-        accumulator: Where the sums of `WEIGHT_SUMS` are added, of shape `(weights, sums)`.
-        noise_accumulator: Where those of `NOISE_SUMS` are added, of the same form, or `None`.
-        switch: Whether they are.
+        accumulator: Accumulator of the `WEIGHT_SUMS`, of shape `(weights, sums)`.
+        noise_accumulator: Accumulator of the `NOISE_SUMS`, of shape `(weights, sums)`, or `None`.
+        switch: Whether the running batch is recorded.
         fixed_shapes: Whether the step is compiled by XLA, whose branches agree in shapes.
     """
 
@@ -93,21 +94,27 @@ class UpdateTap:
         self.apply(grads, variables)
         when(due, lambda: self._add(rows, gradient_parts, before, weights))
 
-    def _add_noise(self, rows, gradients):
+    def _add_noise(self, rows: Any, gradients: Sequence[tf.Tensor]) -> None:
         """Adds the sums of this part of the batch alone: of this replica, of this batch."""
-        if self.noise_accumulator is None:
+        accumulator = self.noise_accumulator
+        if accumulator is None:
             return
 
-        def add():
+        def add() -> list[tf.Tensor]:
             sums = gradient_sums(gradients, self.stack_sizes)[:, :1]
             sums = unscaled(sums, NOISE_SUMS.values(), self._scale())
-            sums = tf.scatter_nd(rows, sums, self.noise_accumulator.variable.shape)
-            self.noise_accumulator.add(sums)
+            sums = tf.scatter_nd(rows, sums, accumulator.variable.shape)
+            accumulator.add(sums)
             return [sums]
 
         when(self.switch.on(), add)
 
-    def _gradient_parts(self, due, gradients, variables):
+    def _gradient_parts(
+        self,
+        due: tf.Tensor | bool,
+        gradients: Sequence[tf.Tensor],
+        variables: Sequence[keras.Variable],
+    ) -> tf.Tensor:
         """Returns the sums of each weight's gradient, of all replicas' sum; zeros if not due."""
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync == 1:
@@ -119,7 +126,9 @@ class UpdateTap:
         # Where replicas are threads, communication under a condition is asked for outside them.
         return context.merge_call(self._parts_of_replicas, args=(due, gradients))
 
-    def _of_all_batches(self, gradients, variables):
+    def _of_all_batches(
+        self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]
+    ) -> Sequence[tf.Tensor]:
         """Returns the scaled gradients with those of the batches accumulated before this one."""
         optimizer = updating_optimizer(self.optimizer)
         if accumulation_steps(optimizer) == 1:
@@ -129,14 +138,24 @@ class UpdateTap:
         scale = loss_scale(self.optimizer)
         return [g + scale * a for g, a in zip(gradients, accumulated, strict=True)]
 
-    def _parts_of_replicas(self, strategy, due, gradients):
-        def summed():
+    def _parts_of_replicas(
+        self,
+        strategy: tf.distribute.Strategy,
+        due: tf.Tensor | bool,
+        gradients: Sequence[tf.Tensor],
+    ) -> tf.Tensor:
+        def summed() -> list[tf.Tensor]:
             return [strategy.reduce(tf.distribute.ReduceOp.SUM, g, axis=None) for g in gradients]
 
         # All replicas are due together.
         return self._parts(strategy.experimental_local_results(due)[0], gradients, summed)
 
-    def _parts(self, due, gradients, summed):
+    def _parts(
+        self,
+        due: tf.Tensor | bool,
+        gradients: Sequence[tf.Tensor],
+        summed: Callable[[], Sequence[tf.Tensor]],
+    ) -> tf.Tensor:
         parts = ("weight_gradient_squares", "weight_gradient_nonfinite")
         powers = [WEIGHT_SUMS[name] for name in parts]
         return choose(
@@ -145,10 +164,10 @@ class UpdateTap:
             lambda: tf.zeros((len(gradients), len(parts)), tf.float64),
         )
 
-    def _scale(self):
+    def _scale(self) -> tf.Tensor | float:
         return loss_scale(self.optimizer) * accumulation_steps(self.optimizer)
 
-    def _copies(self, due, weights):
+    def _copies(self, due: tf.Tensor | bool, weights: Sequence[tf.Variable]) -> list[tf.Tensor]:
         """Returns the weights as they are now; nothing if not due."""
         if self.fixed_shapes or due is True:
             return [tf.convert_to_tensor(weight) for weight in weights]
@@ -158,7 +177,13 @@ class UpdateTap:
             lambda: [tf.zeros(0, weight.dtype) for weight in weights],
         )
 
-    def _add(self, rows, gradient_parts, before, weights):
+    def _add(
+        self,
+        rows: Any,
+        gradient_parts: tf.Tensor,
+        before: Sequence[tf.Tensor],
+        weights: Sequence[tf.Variable],
+    ) -> list[tf.Tensor]:
         """Adds the sums of weights that were updated."""
         weight_squares, update_squares = update_sums(before, weights, self.stack_sizes)
         gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
@@ -171,7 +196,9 @@ class UpdateTap:
         return [sums]
 
 
-def _in_stacks(pairs):
+def _in_stacks(
+    pairs: Iterable[tuple[Any, keras.Variable]],
+) -> tuple[list[tuple[Any, keras.Variable]], list[int]]:
     """Orders pairs of a gradient and its weight: vectors of one size and dtype come last, together.
 
     Returns:
