@@ -39,6 +39,7 @@ And on the host:
 - `log`: the event file, written and read
 - `alarms`, `alarm_log`: conditions on the statistics; the times that they went off
 - `path_lengths`: the gradient by the length of its path, apart from any training
+- `check`, `finite_differences`, `double_precision`: gradients beside finite differences, in float64
 """
 
 from reszoo.gradients.alarm_log import read_findings as read_findings

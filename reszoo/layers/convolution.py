@@ -117,7 +117,9 @@ class Convolution(Configured):
             return convolve(x, kernel)
         # On CPU, Keras hands grouped convolutions to XLA, which is many times slower than one
         # convolution for each group (benchmarks/models.py --grouped).
-        parts = zip(ops.split(x, self.groups, -1), ops.split(kernel, self.groups, -1), strict=True)
+        images: Any = ops.split(x, self.groups, -1)
+        kernels: Any = ops.split(kernel, self.groups, -1)
+        parts = zip(images, kernels, strict=True)
         return ops.concatenate([convolve(*part) for part in parts], -1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -140,5 +142,6 @@ class Convolution(Configured):
 
 def _standardized(kernel: Tensor) -> Tensor:
     axes = tuple(range(len(kernel.shape) - 1))
-    mean, variance = ops.moments(kernel, axes, keepdims=True)
+    moments: Any = ops.moments(kernel, axes, keepdims=True)
+    mean, variance = moments
     return (kernel - mean) * ops.rsqrt(variance + 1e-8)

@@ -172,9 +172,11 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         first = self.learning_rate / self.warmup_steps
-        done = ops.cast(step, "float32") / self.warmup_steps
+        whole: Any = ops.cast(step, "int64")
+        real: Any = ops.cast(step, "float32")
+        done = real / self.warmup_steps
         rising = first + (self.learning_rate - first) * done
-        falling = self.schedule(ops.maximum(ops.cast(step, "int64") - self.warmup_steps, 0))
+        falling = self.schedule(ops.maximum(whole - self.warmup_steps, 0))
         return ops.where(done < 1, rising, falling)
 
     def get_config(self) -> dict[str, Any]:

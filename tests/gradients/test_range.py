@@ -175,7 +175,7 @@ def test_a_variance_beside_a_large_mean_is_right(mean, jit):
 def test_a_constant_has_no_variance(constant, jit):
     values = np.random.default_rng(0).normal(size=(64, 301)).astype("float32")
     constants = np.full_like(values, constant)
-    names = reszoo.gradients.statistics.FORWARD_SUMS
+    names = reszoo.gradients.sums.FORWARD_SUMS
     found = []
     for paths in ((constants, values), (values, constants)):
         sums = tf.function(forward_sums, jit_compile=jit)(*paths, values + constants).numpy()

@@ -39,9 +39,8 @@ def predict_run(
     check_fits(model, description, workdir)
     crop = create_crop(config)
     batch = tf.stack([description.image(read_image(file), crop) for file in images])
-    probabilities: Any = keras.ops.softmax(
-        tf.cast(model(batch, training=False), tf.float32)
-    ).numpy()
+    of_images: Any = keras.ops.softmax(tf.cast(model(batch, training=False), tf.float32))
+    probabilities = of_images.numpy()
     best = probabilities.argmax(axis=1)
     names = description.class_names
     answers = [
