@@ -270,7 +270,8 @@ class _Perturbed:
         self._training = training
         self._loss = loss
         self._state = [(v, tf.identity(v.value)) for v in model.non_trainable_variables]
-        self._at_fork = self._behind_fork = None
+        self._at_fork: Any = None
+        self._behind_fork: Any = None
         self._traced = tf.function(self._loss_with, autograph=False)
         self.at_zero = 0.0
         self.inputs_of_blocks = {}
@@ -310,12 +311,13 @@ class _Perturbed:
         }
         self.at_zero = float(self._traced(self._no_steps))
         _check_repeats(float(total), self.at_zero)
-        found = tape.gradient(total, seen, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return {
+        found: Any = tape.gradient(total, seen, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        sums: dict[str, dict[str, Any]] = {
             # What comes back from several calls adds up, as the same step is added at each.
             name: {path: sum(_as_array(call[path]) for call in calls) for path in _STEPS_TO}
             for name, calls in found.items()
         }
+        return sums
 
     def loss_along(self, name: str, direction: np.ndarray, path: str) -> Callable[[float], float]:
         """Returns the loss as a function of the length of a step.
@@ -474,9 +476,9 @@ def _tell_left_out(table: "pd.DataFrame") -> None:
     of_blocks = of_blocks[of_blocks.left_out > 0]
     if of_blocks.empty:
         return
+    rows: Any = of_blocks.head(3).itertuples()
     some = ", ".join(
-        f"{row.left_out} of {row.left_out + row.directions} for {row.block!r}"
-        for row in of_blocks.head(3).itertuples()
+        f"{row.left_out} of {row.left_out + row.directions} for {row.block!r}" for row in rows
     )
     warnings.warn(
         f"Directions are left out, {some}{', ...' if len(of_blocks) > 3 else ''} "

@@ -76,14 +76,17 @@ def directions(x: np.ndarray, number: int, seed: int) -> list[Iterator[np.ndarra
         often has its kink, then such of one element each. None if all elements are among the first.
     """
     if x.size <= number:
-        return [(_element(x.shape, i) for i in range(x.size))]
+        every: Iterator[np.ndarray] = (_element(x.shape, i) for i in range(x.size))
+        return [every]
     random, masked, chosen = (np.random.default_rng([seed, i]) for i in range(3))
-    rounds = [(_unit(random.normal(size=x.shape)) for _ in range(number))]
+    rounds: list[Iterator[np.ndarray]] = []
+    rounds.append(_unit(random.normal(size=x.shape)) for _ in range(number))
     nonzero = np.flatnonzero(x) if x.any() else np.arange(x.size)
     if len(nonzero) < x.size:
         rounds.append(_unit(masked.normal(size=x.shape) * (x != 0)) for _ in range(number))
     drawn = chosen.choice(nonzero, min(number, len(nonzero)), replace=False)
-    return [*rounds, (_element(x.shape, i) for i in drawn)]
+    rounds.append(_element(x.shape, i) for i in drawn)
+    return rounds
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
