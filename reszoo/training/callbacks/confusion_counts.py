@@ -24,6 +24,7 @@ class ConfusionCounts(LoopCallback):
 
     Example:
 
+    >>> import keras
     >>> from reszoo.data import Pipeline, load_source
     >>> from reszoo.training.loop import evaluate
     >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
