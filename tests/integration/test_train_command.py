@@ -58,7 +58,7 @@ def test_a_run_that_is_interrupted_goes_on_when_run_again(tmp_path):
     ("arguments", "message"),
     [
         ([CONFIG, "--config.epochs=three"], "--config.epochs: epochs must be a whole number"),
-        (["--config=configs/cifar10_resnet.py:19"], "configs/cifar10_resnet.py, line 35: ValueErr"),
+        (["--config=configs/cifar10_resnet.py:19"], "configs/cifar10_resnet.py, line 36: ValueErr"),
         ([CONFIG, "--mode=eval"], "There is no"),
     ],
 )
