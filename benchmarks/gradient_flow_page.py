@@ -1,4 +1,4 @@
-"""How long the Gradient Flow page takes: to its first picture, and from the slider to the drawing.
+"""Time of the Gradient Flow page: to its first picture, and from the slider to the drawing.
 
     python benchmarks/gradient_flow_page.py --blocks=100 --steps=10000 --rounds=9
 

@@ -1,4 +1,4 @@
-"""What recording costs: a training step with and without it, interleaved in one run.
+"""Cost of recording: a training step with and without it, interleaved in one run.
 
     python benchmarks/recording.py --model=resnet18 --batch=32 --rounds=15
 

@@ -250,7 +250,7 @@ def write_whole(path: Path | StoredPath, text: str) -> None:
 
 
 def copy_whole(source: Path | StoredPath, target: Path | StoredPath) -> None:
-    """Has a file hold what another does; it is there either as before or whole.
+    """Copies a file; the target is there either as before or whole.
 
     Args:
         source: The other file.

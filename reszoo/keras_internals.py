@@ -159,7 +159,7 @@ def average_of_each_weight(
 
 
 def draw_seeds_from(layer: keras.layers.Layer, seeds: keras.random.SeedGenerator) -> None:
-    """Has a random layer of images draw its seeds from another generator.
+    """Replaces the generator from which a random layer of images draws its seeds.
 
     Relies on `_get_seed_generator`, which `get_random_transformation` of these layers calls.
     `RandAugment` does not pass on the public argument `seed`.

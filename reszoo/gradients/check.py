@@ -278,7 +278,7 @@ class _Perturbed:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Has the blocks go by the forks of this object meanwhile."""
+        """Replaces the forks of the blocks by those of this object meanwhile."""
         graphs = {id(b.graph): b.graph for b in self._blocks.values() if _is_of_graph(b)}
         with contextlib.ExitStack() as stack:
             for name, block in self._blocks.items():

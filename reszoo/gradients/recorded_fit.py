@@ -52,7 +52,7 @@ class RecordedFit:
         self._is_built = False
 
     def add(self, training: RecordedTraining) -> None:
-        """Has a training recorded from the next batch on.
+        """Records a training from the next batch on.
 
         Args:
             training: The training.

@@ -10,7 +10,7 @@ from reszoo.models.stages import BlockSpec
 
 @dataclass(frozen=True)
 class Normalization:
-    """What stands between the convolutions; `ResNet` explains the fields."""
+    """Layers between the convolutions; `ResNet` explains the fields."""
 
     norm: Norm = "batch"
     activation: str | Callable = "relu"

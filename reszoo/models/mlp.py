@@ -26,7 +26,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class DenseBlock:
-    """What each block is made of; `DenseResNet` explains the fields."""
+    """Layers of each block; `DenseResNet` explains the fields."""
 
     shortcut: str | ShortcutChoice = "projection"
     gate: str | GateChoice | None = None

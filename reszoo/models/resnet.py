@@ -35,7 +35,7 @@ _GLOBAL_AVERAGE = {
 
 @dataclass(frozen=True)
 class Task:
-    """What goes in and comes out; `ResNet` explains the fields."""
+    """Input and output; `ResNet` explains the fields."""
 
     num_classes: int = 1000
     input_shape: tuple[int | None, ...] = (224, 224, 3)

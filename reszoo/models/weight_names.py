@@ -69,7 +69,7 @@ BlockNaming = Callable[[int, int], str]
 
 @dataclass(frozen=True)
 class Scheme:
-    """How another library names and lays out the weights.
+    """Names and layout of the weights in another library.
 
     Attributes:
         name: Name of the scheme.

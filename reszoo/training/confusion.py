@@ -13,7 +13,7 @@ from reszoo.files import as_path, write_whole
 
 @dataclasses.dataclass(frozen=True)
 class ClassFigures:
-    """How a model does on the test examples of one class.
+    """Accuracy on the test examples of one class, and the answer most often given instead.
 
     Args:
         name: The class.

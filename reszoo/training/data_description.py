@@ -35,7 +35,7 @@ _CURE = (
 
 @dataclasses.dataclass(frozen=True)
 class DataDescription:
-    """How a model is given images, and what its answers are called.
+    """Description of the data of a run: shape of its images, names of its classes.
 
     Args:
         image_shape: `(height, width, channels)` of the images that it is tested with, in pixels.

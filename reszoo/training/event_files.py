@@ -45,7 +45,7 @@ class EventFiles:
 
     @contextlib.contextmanager
     def writing(self, run: str, step: int) -> Iterator[None]:
-        """Has `tf.summary` write to a run, whose file is opened when it is asked for first.
+        """Directs `tf.summary` to a run, whose file is opened at its first use.
 
         Args:
             run: The name of the run.

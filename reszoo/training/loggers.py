@@ -16,7 +16,7 @@ MLFLOW_RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 class Logger(Protocol):
-    """What figures can be sent to.
+    """A service to which metrics are sent.
 
     A class of one's own takes the work directory, the configuration and the identity of the run
     that goes on, `None` for a new one.

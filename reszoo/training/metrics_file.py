@@ -89,7 +89,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
 
 
 def mend_metrics(path: str | os.PathLike, state: TrainingState) -> list[dict[str, float]]:
-    """Has a metrics file hold a line for each epoch done, as far as its figures are known.
+    """Completes a metrics file to a line for each epoch done, as far as its metrics are known.
 
     What is mended is said in a warning, and the file as it was is kept beside it.
 

@@ -194,7 +194,7 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
 @dataclasses.dataclass(frozen=True)
 class UpdateRule:
-    """What an optimizer does beside its own algorithm.
+    """Options of an update beside the optimizer's own algorithm.
 
     Args:
         clip_norm: The gradient of all weights together is shortened to this norm; 0: never.

@@ -26,7 +26,7 @@ from reszoo.training.workdir import CONFUSION_FILE, METRICS_FILE, MODEL_FILE, SU
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a run leaves in its work directory when it ends.
+    """Results of a run in its work directory.
 
     Args:
         config: The configuration, complete.
@@ -46,12 +46,12 @@ class Results:
 
     @property
     def model_file(self) -> Path | StoredPath:
-        """Where the trained model is saved."""
+        """File of the trained model."""
         return self.workdir / MODEL_FILE
 
     @property
     def summary_file(self) -> Path | StoredPath:
-        """Where the figures of the finished run are."""
+        """File of the finished run's metrics."""
         return self.workdir / SUMMARY_FILE
 
     @property

@@ -36,7 +36,7 @@ def take_up(
     callbacks: RunCallbacks,
     lock: WorkdirLock | LeasedLock | None,
 ) -> None:
-    """Has a run go on from what is in its work directory; all of it is looked at.
+    """Resumes a run from its work directory, all of whose files are checked.
 
     Args:
         config: The configuration, complete.

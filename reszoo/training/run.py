@@ -53,7 +53,7 @@ class Run:
 
     @property
     def state(self) -> TrainingState:
-        """Where the training is."""
+        """Position of the training."""
         return self.callbacks.state
 
     def train(self) -> None:
@@ -158,7 +158,7 @@ class Run:
 
     @property
     def results(self) -> Results:
-        """What it leaves at its end."""
+        """Results in the work directory."""
         return Results(
             self.config, self.workdir, self.pipeline, self.strategy, self.model, self.state
         )

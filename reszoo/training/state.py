@@ -10,7 +10,7 @@ Totals = tuple[float, ...]
 
 @dataclasses.dataclass
 class TrainingState:
-    """Where a training is; the loop and its callbacks keep it up to date.
+    """Position of a training, kept up to date by the loop and its callbacks.
 
     Together with the variables of the model and the optimizer it is all that a run needs to go on.
 

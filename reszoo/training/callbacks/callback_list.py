@@ -57,7 +57,7 @@ class LoopCallbackList(keras.callbacks.CallbackList):
         return any(callback.told_to_stop for callback in self._asked)
 
     def stop(self) -> None:
-        """Has those end the training that can."""
+        """Ends the training by the callbacks that can."""
         for callback in self._asked:
             callback.stop()
 

@@ -142,7 +142,7 @@ class Checkpoints(LoopCallback):
         return False
 
     def put_in_order(self) -> None:
-        """Has the files agree with the place that the training goes on from.
+        """Brings the files into agreement with the place that the training goes on from.
 
         What is later is moved aside, what a kill has left half-written is deleted, and `best.npz`
         is caught up with where a kill came before it. The callback does it itself when training
@@ -248,7 +248,7 @@ class Checkpoints(LoopCallback):
         return True
 
     def _catch_up_best(self) -> None:
-        """Has `best.npz` be that of the best epoch, or says that its checkpoint is gone."""
+        """Copies the best epoch's checkpoint to `best.npz`, or says that it is gone."""
         best, epoch = self.directory / BEST_FILE, self._state.best_epoch
         found = _epoch_of(best) if best.exists() else None
         if found == (epoch or None):
