@@ -24,22 +24,23 @@ From the callback down to a tensor:
 - `recorded_fit`: the train function of `fit` while recorders observe a model
 - `recorded_training`: one recorded training, from its first batch to its end
 - `cadence`, `positions`, `continuation`: the step that is due, the batches before it, and the
-  training whose log a directory holds
+  training whose log is in a directory
 - `first_batch`: models that are built by their first batch
 - `blocks`, `instrument`, `graph`: residual blocks, as layers or as additions in a functional model
-- `model_taps`: the taps of a whole model, put in place for a step and read in one transfer
-- `taps`, `update_tap`: what passes a block's fork and merge; an optimizer's weights and updates
-- `passes`, `scale`: the backward pass that is recorded; what its gradients are divided by
-- `measures`, `sums`, `reductions`: which sums at which place; the sums and their names; adding up
-- `patching`: attributes that are replaced for a while
+- `model_taps`: the taps of a whole model, installed for a step and read in one transfer
+- `taps`, `update_tap`: tensors at a block's fork and merge; an optimizer's weights and updates
+- `passes`, `scale`: the backward pass that is recorded; the divisor of its gradients
+- `measures`, `sums`, `reductions`: the sums at each place; their names; their computation
+- `patching`: attributes that are replaced temporarily
 
 And on the host:
 
 - `statistics`: norms, cosines and shares, derived from the sums
 - `log`: the event file, written and read
-- `alarms`, `alarm_log`: conditions on the statistics; the times that they went off
-- `path_lengths`: the gradient by the length of its path, apart from any training
-- `check`, `finite_differences`, `double_precision`: gradients beside finite differences, in float64
+- `alarms`, `alarm_log`: conditions on the statistics; the steps at which they went off
+- `path_lengths`: the gradient by the length of its path, outside of training
+- `check`, `finite_differences`, `double_precision`: gradients compared with finite differences, in
+  float64
 """
 
 from reszoo.gradients.alarm_log import read_findings as read_findings

@@ -29,15 +29,15 @@ _ROW = {"step": int, "in_a_row": [[str, str, (str, None), int]]}
 
 @dataclass(frozen=True)
 class Finding:
-    """One time that an alarm went off.
+    """A step at which an alarm went off.
 
     Attributes:
         step: The training step, counted from 0.
         alarm: The kind of the alarm, such as `"nonfinite"`.
-        block: The block's name.
+        block: Name of the block for which it went off.
         path: The part of the block: `"skip"`, `"branch"`, `"output"`, `"weights"` or `None`.
-        text: One sentence.
-        wall_time: In seconds since 1970.
+        text: The finding as one sentence.
+        wall_time: Time of the finding, in seconds since 1970.
     """
 
     step: int
@@ -49,13 +49,13 @@ class Finding:
 
 
 class AlarmWatch:
-    """Watch over the recorded steps of a training, which writes down the alarms that go off.
+    """Test of each recorded step of a training for alarms, whose findings go to a file.
 
     Args:
-        alarms: The alarms.
+        alarms: The conditions to test.
         log_dir: The recorder's directory; findings go to `alarms.jsonl` in it.
-        first_step: The training step at which training begins. What the files hold from that step
-            on was undone by a restart, and is removed.
+        first_step: The training step at which training begins. Entries of the files from that step
+            on were undone by a restart, and are removed.
     """
 
     def __init__(self, alarms: Sequence[Alarm], log_dir: str, first_step: int):
@@ -75,13 +75,13 @@ class AlarmWatch:
             self._in_a_row = {tuple(key): count for *key, count in rows}
 
     def look(self, recorded: RecordedStep) -> list[tuple[Alarm, Finding]]:
-        """Returns the alarms that go off at a step, after writing them down.
+        """Returns the alarms that go off at a step, after writing their findings.
 
         Args:
-            recorded: The step.
+            recorded: The statistics of the step.
 
         Returns:
-            The alarms with their findings.
+            Each alarm with its finding; empty if none goes off.
         """
         in_a_row, findings = {}, []
         for alarm in self.alarms:
@@ -93,7 +93,7 @@ class AlarmWatch:
                     finding = Finding(recorded.step, alarm.kind, block, path, sentence)
                     findings.append((alarm, finding))
         if in_a_row or self._in_a_row:
-            # So that a run that is taken up again counts on.
+            # So that a run that is resumed continues the count.
             rows = [[*key, count] for key, count in in_a_row.items()]
             self._new_rows.append({"step": recorded.step, "in_a_row": rows})
             if not self._holds_back:
@@ -104,7 +104,7 @@ class AlarmWatch:
         return findings
 
     def flush(self) -> None:
-        """Writes what is held back on `gs://`: the number of steps that each alarm has held."""
+        """Writes the numbers of steps that alarms have held, which are buffered on `gs://`."""
         if self._new_rows:
             _write(self._rows_path, "a", self._new_rows)
         self._new_rows = []

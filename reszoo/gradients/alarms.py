@@ -29,7 +29,7 @@ class RecordedStep:
 
 @dataclass(frozen=True)
 class Alarm(abc.ABC):
-    """A condition on the statistics of recorded steps; it goes off once, when it begins to hold.
+    """A condition on the statistics of recorded steps; it goes off each time it begins to hold.
 
     Args:
         recorded_steps: Number of recorded steps in a row for which it must hold.
@@ -54,7 +54,7 @@ class Alarm(abc.ABC):
         """Yields block, path and one sentence for each place where it holds in a recorded step.
 
         Args:
-            recorded: The step.
+            recorded: The statistics of the step.
         """
 
 
@@ -77,7 +77,7 @@ class NonFinite(Alarm):
     def look(self, recorded: RecordedStep) -> Iterator[Found]:
         for path in ("output", "branch", "skip"):
             counts = recorded.statistics[f"{path}_gradient_nonfinite"]
-            # Backward, the last block is the first to have it.
+            # In the backward pass the last block is the first to have it.
             for block, count in reversed(list(zip(recorded.blocks, counts, strict=True))):
                 if count > 0:
                     yield block, path, f"{count:.0f} values of its {path} gradient are not finite"
@@ -133,7 +133,7 @@ def _first_to_last(recorded: RecordedStep) -> float:
 
 @dataclass(frozen=True)
 class DeadBranch(Alarm):
-    """Nothing comes back through a branch, though something reaches the block.
+    """The gradient of a branch is zero, though the gradient that reaches the block is not.
 
     Args:
         recorded_steps: Number of recorded steps in a row for which it must hold.
@@ -154,15 +154,15 @@ class DeadBranch(Alarm):
 
 @dataclass(frozen=True)
 class SaturatedScale(Alarm):
-    """Most scales of a block's batch normalization are next to zero, so its channels are off.
+    """Most scales of a block's batch normalization are close to zero, so its channels are off.
 
-    It reads the scales themselves, one transfer a normalization.
+    It reads the scales themselves, with one transfer from the device per normalization.
 
     Args:
         recorded_steps: Number of recorded steps in a row for which it must hold.
         stop_training: Whether training stops when it goes off.
-        below: A scale whose magnitude is below this is off.
-        share: It goes off when more than this share of a normalization's channels are.
+        below: The magnitude of a scale below which its channel is off.
+        share: The share of a normalization's channels, in [0, 1]; it goes off when more are off.
     """
 
     kind = "saturated_scale"
@@ -181,17 +181,17 @@ class SaturatedScale(Alarm):
 
 
 def check_alarms(alarms: Iterable[Alarm], sets: Iterable[str]) -> tuple[Alarm, ...]:
-    """Returns alarms whose statistics are recorded.
+    """Returns alarms, after checking that their statistics are recorded.
 
     Args:
-        alarms: The alarms.
-        sets: The sets of statistics that are recorded.
+        alarms: Instances of `Alarm`.
+        sets: Names of the sets of statistics that are recorded.
 
     Returns:
-        The alarms.
+        The same alarms, as a tuple.
 
     Raises:
-        ValueError: If one is no alarm, or needs a set that is not recorded.
+        ValueError: If one is not an `Alarm`, or needs a set that is not recorded.
     """
     alarms = tuple(alarms)
     for alarm in alarms:

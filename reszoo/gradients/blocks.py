@@ -12,13 +12,13 @@ from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
 
 
 def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
-    """Returns the residual blocks of a model, nested ones too, in the order of its layers.
+    """Returns the residual blocks of a model, nested ones included, in the order of its layers.
 
     Args:
         model: A built model, or any layer.
 
     Returns:
-        The blocks by name. A name that occurs twice is led by its parents' names.
+        The blocks by name. A name that occurs twice has its parents' names in front of it.
 
     Raises:
         ValueError: If there is no residual block.
@@ -68,7 +68,7 @@ def graphs_of(model: keras.Model, blocks: Mapping[str, ResidualBlock | GraphBloc
         Each graph once; none for the blocks that are layers.
 
     Raises:
-        ValueError: If there is no block, or one is not of this model.
+        ValueError: If `blocks` is empty, or a block does not belong to this model.
     """
     if not blocks:
         raise ValueError("There is no block to record: blocks is empty. Leave it out to have all.")
@@ -96,7 +96,7 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[di
         For each block a dictionary of JSON values: `name`; `shortcut`, the name of its class in
         words (`"identity"`, `"projection"`, `"zero pad"`, `"average pool and
         projection"`, ...); `strides` of the branch, in pixels; `stops_gradient`, whether no
-        gradient passes the skip; `parent`, the name of the block that it lies in, or `None`;
+        gradient passes the skip; `parent`, the name of the block that contains it, or `None`;
         `trainable_weights`, their number.
     """
     inside = {name: {id(part) for part in _parts(block)} for name, block in blocks.items()}
@@ -128,13 +128,13 @@ def _described_in_graph(block: GraphBlock) -> dict:
 
 
 def layers_of(block: ResidualBlock | GraphBlock) -> list[keras.layers.Layer]:
-    """Returns the layers in a block, those inside of others too.
+    """Returns the layers in a block, with the layers nested in them.
 
     Args:
-        block: A block.
+        block: A `ResidualBlock`, or a block found in a graph.
 
     Returns:
-        The layers.
+        The layers on its two paths and the layers inside of these.
     """
     if not isinstance(block, GraphBlock):
         return sublayers(block)
@@ -149,7 +149,7 @@ def _parts(block: ResidualBlock | GraphBlock) -> list:
 
 
 def _innermost(block: ResidualBlock | GraphBlock, inside: Mapping[str, set[int]]) -> str | None:
-    """Returns the name of the smallest block that a block lies in, or `None`."""
+    """Returns the name of the smallest block that contains a block, or `None`."""
     places = [block.node, block.graph.function] if isinstance(block, GraphBlock) else [block]
     around = [name for name, parts in inside.items() if any(id(place) in parts for place in places)]
     return min(around, key=lambda name: len(inside[name]), default=None)
@@ -159,7 +159,7 @@ def _shortcut_in_words(shortcut: keras.layers.Layer) -> str:
     if isinstance(shortcut, StopGradSkip):
         inner = shortcut.shortcut
         return "identity" if inner is None else _shortcut_in_words(inner)
-    if type(shortcut) is Chain:  # not those made of one, such as a projection
+    if type(shortcut) is Chain:  # not its subclasses, such as a projection
         return " and ".join(_shortcut_in_words(layer) for layer in shortcut.layers) or "identity"
     if isinstance(shortcut, Convolution):
         return "projection"

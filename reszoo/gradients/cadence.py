@@ -7,15 +7,15 @@ from dataclasses import dataclass
 class Cadence:
     """Cadence of recorded steps: the next one to record, and whether it begins now.
 
-    A step is all batches of one update of the weights. It bears the number of the batch with which
-    it begins, divided by how many batches make an update; counted from 0.
+    A step is all batches of one update of the weights. Its number is that of the batch with which
+    it begins, counted from 0, divided by the number of batches per update.
 
     Args:
-        every_steps: The steps that are multiples of it are recorded.
-        batches_per_step: Number of batches that make an update.
+        every_steps: Distance of the recorded steps, which are the multiples of it.
+        batches_per_step: Number of batches per update, at least 1.
         batches: Number of batches tried before the next one.
-        position: Number of them that are part of an update that is not made yet.
-        due_step: The step that is being recorded, if any.
+        position: Number of these batches that belong to an update that is not made yet.
+        due_step: Number of the step that is being recorded, or `None`.
 
     Example:
 
@@ -32,25 +32,25 @@ class Cadence:
 
     @property
     def next_step(self) -> int:
-        """The first step of which no batch is over."""
+        """The first step none of whose batches has run."""
         return self._next_begin // self.batches_per_step
 
     @property
     def broken_step(self) -> int | None:
-        """The step that can no longer be recorded, though it should be: it has begun."""
+        """The step that should be recorded but has begun already, or `None`."""
         step = (self.batches - self.position) // self.batches_per_step
         return step if self.position and step % self.every_steps == 0 else None
 
     @property
     def batches_ahead(self) -> int:
-        """Number of batches that may run before it must be asked again; one, if a step is due."""
+        """Batches that may run before the next call of `begin`; 1 if a step is due."""
         return 1 if self.due_step is not None else max(1, self._next_due()[1] - self.batches)
 
     def begin(self, batches_at_once: int) -> bool:
         """Returns whether a step becomes due within the batches that are about to run.
 
         Args:
-            batches_at_once: Number of batches, at most.
+            batches_at_once: The largest number of batches that may run.
         """
         step, begin = self._next_due()
         if self.due_step is not None or begin >= self.batches + batches_at_once:
@@ -62,14 +62,14 @@ class Cadence:
         """Counts batches that ran.
 
         Args:
-            batches: Their number.
+            batches: Number of batches that ran since the last call.
         """
         self.batches += batches
         self.position = (self.position + batches) % self.batches_per_step
 
     @property
     def is_over(self) -> bool:
-        """Whether as many batches ran as the due step takes, if the optimizer skips none."""
+        """End of the due step: true once all of its batches ran, if the optimizer skips none."""
         return self.batches >= self._end
 
     @property

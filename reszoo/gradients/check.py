@@ -1,4 +1,4 @@
-"""Gradients of a block's paths in reverse mode, beside finite differences."""
+"""Gradients of a block's paths in reverse mode, compared with finite differences."""
 
 import contextlib
 import itertools
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Blocks = Mapping[str, ResidualBlock | GraphBlock]
-# A direction, and for each path the derivative along it.
+# A direction, and the derivative along it for each path.
 Along = tuple[np.ndarray, dict[str, Derivative]]
 
-# Two derivatives agree if they differ by no more, relative to that by finite differences.
+# Largest difference of two derivatives that agree, relative to the one by finite differences.
 TOLERANCE = 1e-6
-# Of the paths' derivatives: what their sum may be off by though no loss shows it, as where they
-# cancel.
+# Rounding error of the sum of the paths' derivatives, relative to them. The loss does not show it
+# where they cancel.
 ROUNDING = 1e-14
 
-# What might come back to the fork, of what comes back by the skip and by the branch.
+# Candidates for the gradient at the fork, made of the gradients through the skip and the branch.
 CANDIDATES: dict[str, Callable] = {
     "sum": lambda skip, branch: skip + branch,
     "average": lambda skip, branch: (skip + branch) / 2,
     "skip as a constant": lambda skip, branch: branch,
 }
 
-# Which paths a step at the fork goes to: for each derivative, to the skip and to the branch.
+# Factors of a step at the fork for each derivative: on the skip and on the branch.
 _STEPS_TO = {"both": (1.0, 1.0), "skip": (1.0, 0.0), "branch": (0.0, 1.0)}
 
 
@@ -54,36 +54,37 @@ def check(
     """Compares the gradients of a block's paths with finite differences.
 
     A copy of the model in float64 is run with a small step added to the block's input `x` at the
-    fork: to both paths, to the skip alone, to the branch alone. The differences of the loss are the
-    derivatives, found without any gradient code. What the paths' own derivatives make together is
-    then put beside the derivative by `x`, and beside what reverse mode hands down from the block.
+    fork: to both paths, to the skip alone, to the branch alone. The differences of the loss give
+    the derivatives without any gradient code. The derivatives of the two paths are combined, and
+    the result is compared with the derivative with respect to `x`, and with the gradient at `x` in
+    reverse mode.
 
-    There is a row for each block and each of three candidates: the `"sum"` of what comes back by
-    the two paths, their `"average"`, and `"skip as a constant"`, which is what comes back by the
-    branch alone. Where gradients are right, both `_agrees` are true for the sum. With a stopped
-    gradient on the skip (`StopGradSkip`) finite differences still agree with the sum, since the
-    forward pass is the same, but reverse mode with the skip as a constant. A wrong custom gradient
-    agrees with no candidate.
+    There is a row for each block and each of three candidates: the `"sum"` of the gradients through
+    the two paths, their `"average"`, and `"skip as a constant"`, the gradient through the branch
+    alone. Where gradients are right, finite differences and reverse mode both agree with the sum.
+    With a stopped gradient on the skip (`StopGradSkip`) finite differences still agree with the
+    sum, since the forward pass is the same, but reverse mode agrees with the skip as a constant. A
+    wrong custom gradient agrees with no candidate.
 
-    The derivatives are compared in some directions of `x`, random ones, or one for each element if
-    there are no more. Each is taken at steps of 1e-2 to 1e-8 of the norm of `x`; neighbours are
-    extrapolated to zero, and those kept that are least in doubt (`finite_differences`). Where none
-    settles to 1e-6, because a kink such as that of ReLU is within every step, the direction is left
-    out with a warning. Another is tried in its place that leaves alone where `x` is zero, then one
-    of a single element.
+    The derivatives are compared along a number of random directions of `x`, or along each element
+    if `x` has no more elements than that. Each is computed with steps of 1e-2 to 1e-8 of the norm
+    of `x`; neighbours are extrapolated to zero, and the result with the smallest estimated error is
+    kept (`finite_differences`). Where no result is accurate to 1e-6, because a kink such as that of
+    ReLU is within every step, the direction is left out with a warning. It is replaced by a random
+    direction that is zero where `x` is zero, then by a single element.
 
     Args:
         block_or_model: A `ResidualBlock`, or a model or layer with residual blocks. It is not
-            changed. One that is not built is given weights for the check alone.
-        inputs: What it is called on: an array, or a structure of them; a few examples will do.
+            changed. One that is not built gets weights for the check alone.
+        inputs: Its inputs: an array, or a structure of arrays; a few examples suffice.
         loss: Takes the output, float64, and returns a scalar or a loss per example, which is
             averaged. By default the output's sum, weighted with random numbers and divided by the
-            root of their number.
+            square root of their number.
         blocks: The blocks by name, as `reszoo.gradients.instrument` gives them. By default every
-            `ResidualBlock`, the given one and nested ones too.
+            `ResidualBlock`, including the given one and nested ones.
         training: Whether it is run as in training. All runs then begin with the same seeds and
-            averages, so that dropout drops the same.
-        number_of_directions: How many directions.
+            averages, so that dropout drops the same units.
+        number_of_directions: Number of directions per block, at least 1.
         seed: Seed of the directions and of the default loss.
 
     Returns:
@@ -91,17 +92,17 @@ def check(
 
         - `block` and `candidate`;
         - `finite_differences_agree` and `finite_differences_error`: whether the candidate, made of
-          the paths' finite differences, is within 1e-6 of those by `x`, and by how much it is off,
-          relative to them;
+          the paths' finite differences, is within 1e-6 of those with respect to `x`, and its
+          error relative to them;
         - `reverse_mode_agrees` and `reverse_mode_error`: the same for the gradient at `x`
-          that reverse mode gives;
-        - `skip_error` and `branch_error`: by how much reverse mode is off for each path, relative
+          in reverse mode;
+        - `skip_error` and `branch_error`: the error of reverse mode for each path, relative
           to the path's finite differences;
         - `skip_gradient_norm` and `branch_gradient_norm`: of the whole gradient in reverse mode;
-        - `doubt`: the error of the finite differences by `x` themselves, as they show it, relative
+        - `doubt`: the estimated error of the finite differences with respect to `x`, relative
           to them;
-        - `directions` compared, and those `left_out`. Where none is left the errors are NaN and
-          nothing agrees.
+        - `directions` and `left_out`: the numbers of directions compared and left out. Where none
+          is compared the errors are NaN and nothing agrees.
 
     Raises:
         ValueError: If the backend is not TensorFlow, there is no block or no direction, a block
@@ -178,7 +179,7 @@ def _check_some(layer: keras.layers.Layer, blocks: Blocks) -> None:
 
 
 def _copied(blocks: Blocks, copies: dict[int, keras.layers.Layer]) -> Blocks:
-    """Returns the blocks of a copy by the names of those of the original."""
+    """Returns the blocks of a copy, by the names of the original's blocks."""
     functions = {id(b.graph.function): b.graph for b in blocks.values() if _is_of_graph(b)}
     graphs = {key: (graph, Graph(copies[key])) for key, graph in functions.items()}
     return {
@@ -194,7 +195,7 @@ def _is_of_graph(block: ResidualBlock | GraphBlock) -> bool:
 
 
 def _same_node(block: GraphBlock, graph: Graph, graph_of_copy: Graph) -> GraphBlock:
-    """Returns the block of a copied graph whose addition has the same name, and is as late."""
+    """Returns the block of a copied graph whose addition has the same name and position."""
 
     def alike(blocks: list[GraphBlock]) -> list[GraphBlock]:
         name = block.node.operation.name
@@ -208,7 +209,7 @@ class _Loss:
     """The scalar that is differentiated.
 
     Args:
-        loss: Takes the output; `None` for a random projection.
+        loss: Takes the model's output; `None` for a random projection.
         seed: Seed of the projection.
     """
 
@@ -242,18 +243,18 @@ class _Loss:
 
 
 class _Perturbed:
-    """A model to whose blocks' inputs steps are added.
+    """A model with steps added to the inputs of its blocks.
 
     Args:
         model: A model in float64.
-        inputs: What it is called on.
+        inputs: Its inputs, any structure of tensors in float64.
         blocks: Its blocks by name.
         training: Whether it is run as in training.
         loss: Takes the model's output and returns a scalar.
 
     Attributes:
-        at_zero: The loss without any step, once `gradients` was called.
-        inputs_of_blocks: What each block got then.
+        at_zero: The loss without any step, set by `gradients`.
+        inputs_of_blocks: The input of each block in that run, by name.
     """
 
     def __init__(
@@ -278,7 +279,7 @@ class _Perturbed:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Replaces the forks of the blocks by those of this object meanwhile."""
+        """Context in which the forks of the blocks are replaced by those of this object."""
         graphs = {id(b.graph): b.graph for b in self._blocks.values() if _is_of_graph(b)}
         with contextlib.ExitStack() as stack:
             for name, block in self._blocks.items():
@@ -288,7 +289,7 @@ class _Perturbed:
             yield
 
     def gradients(self) -> dict[str, dict[str, np.ndarray]]:
-        """Returns, of each block, the gradients of reverse mode: at `x`, and of each path."""
+        """Returns the gradients in reverse mode of each block: at `x`, and of each path."""
         seen = {name: [] for name in self._blocks}
 
         def at_fork(name: str, x: tf.Tensor) -> tf.Tensor:
@@ -313,7 +314,7 @@ class _Perturbed:
         _check_repeats(float(total), self.at_zero)
         found: Any = tape.gradient(total, seen, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         sums: dict[str, dict[str, Any]] = {
-            # What comes back from several calls adds up, as the same step is added at each.
+            # Gradients of several calls add up, since the same step is added in each.
             name: {path: sum(_as_array(call[path]) for call in calls) for path in _STEPS_TO}
             for name, calls in found.items()
         }
@@ -324,7 +325,7 @@ class _Perturbed:
 
         Args:
             name: The block to whose input the step is added.
-            direction: The step's direction.
+            direction: The step's direction, a vector of length 1 in the shape of the input.
             path: `"skip"`, `"branch"` or `"both"`, to which it is added.
         """
 
@@ -423,7 +424,7 @@ def _beside(
 
 
 def _error(made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: float) -> float:
-    """Returns a distance relative to a vector; if that is lost in the noise, to what is not."""
+    """Returns a distance relative to a vector's norm; to `noise / TOLERANCE` if that is noise."""
     if not len(relative_to):
         return np.nan
     distance, size = np.linalg.norm(made - other), np.linalg.norm(relative_to)
@@ -436,7 +437,7 @@ def _error(made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: 
 def _differentiated(
     perturbed: _Perturbed, name: str, number: int, seed: int
 ) -> tuple[list[Along], int]:
-    """Returns directions with the derivatives along them, and how many have been left out."""
+    """Returns directions with the derivatives along them, and the number of those left out."""
     x = perturbed.inputs_of_blocks[name]
     length = float(np.linalg.norm(x)) or 1.0
 
@@ -451,7 +452,7 @@ def _differentiated(
         tried += [along(direction) for direction in itertools.islice(others, missing)]
         settled = _settled(tried, abs(perturbed.at_zero) / length)
         missing = min(number, x.size) - len(settled)
-    if x.size > number:  # A single element of many that changes nothing says nothing of the rest.
+    if x.size > number:  # One element of many that changes nothing tells nothing about the rest.
         settled = [(v, found) for v, found in settled if np.count_nonzero(v) > 1 or _any(found)]
     return settled, len(tried) - len(settled)
 
@@ -461,7 +462,7 @@ def _any(of_path: dict[str, Derivative]) -> bool:
 
 
 def _settled(tried: list[Along], least_scale: float) -> list[Along]:
-    """Returns those whose derivatives are in no doubt, of what is large among all of them."""
+    """Returns the directions whose errors are small relative to the largest derivative of all."""
     values = [abs(d.value) for _, of_path in tried for d in of_path.values()]
     scale = max([least_scale, *(value for value in values if np.isfinite(value))])
     return [

@@ -1,4 +1,4 @@
-"""Continuation of a log: no training may hide what another one recorded."""
+"""Continuation of a log: no training may hide the records of another."""
 
 import enum
 import weakref
@@ -27,10 +27,10 @@ class Origin(enum.Enum):
 def check_continuation(
     log_dir: str, first_step: int, blocks: Sequence[str], origin: Origin
 ) -> None:
-    """Refuses a training that would hide what another one recorded.
+    """Refuses a training that would hide the records of another.
 
-    From its first step on, a training takes the place of what a directory holds. That is right
-    where it is the same training, begun again from a checkpoint.
+    From its first step on, the records of a training replace those in the directory. That is right
+    where it is the same training, resumed from a checkpoint.
 
     Args:
         log_dir: The directory of the log.
@@ -39,7 +39,7 @@ def check_continuation(
         origin: The origin of that step.
 
     Raises:
-        ValueError: If it is another one: it is new, or restored and has other blocks.
+        ValueError: If it is another training: a new one, or a restored one with other blocks.
     """
     recorded = recorded_steps(log_dir)
     hidden = sorted(step for step in recorded if step >= first_step)
@@ -66,14 +66,14 @@ def check_continuation(
 
 
 def check_alone(training: "RecordedTraining", log_dir: str) -> None:
-    """Refuses a second recorder of a model that writes to the same directory.
+    """Refuses a second recorder that writes to the same directory for the same model.
 
     Args:
         training: The training that is about to be recorded.
         log_dir: The directory of its log.
 
     Raises:
-        ValueError: If another one is being recorded there.
+        ValueError: If another recorder of the model writes there.
     """
     of_model = _trainings.setdefault(training.model, weakref.WeakValueDictionary())
     other = of_model.setdefault(absolute_path(log_dir), training)

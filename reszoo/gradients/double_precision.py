@@ -18,7 +18,7 @@ _FLOATS = re.compile(r"(mixed_)?(b?float\d+)\w*")
 
 @contextlib.contextmanager
 def double_precision() -> Iterator[None]:
-    """Makes float64 the dtype of what is made and computed meanwhile."""
+    """Context in which float64 is the default dtype of layers and computations."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
@@ -30,7 +30,7 @@ def double_precision() -> Iterator[None]:
 
 
 def in_double_precision(inputs: Any) -> Any:
-    """Returns tensors of which those of floating point are in float64.
+    """Returns tensors, those of floating-point numbers cast to float64.
 
     Args:
         inputs: Any structure of arrays or tensors.
@@ -41,7 +41,7 @@ def in_double_precision(inputs: Any) -> Any:
         return tf.cast(x, tf.float64) if x.dtype.is_floating else x
 
     if all(isinstance(x, int | float) for x in keras.tree.flatten(inputs)):
-        return cast(np.asarray(inputs))  # lists of numbers are no structure, but an array
+        return cast(np.asarray(inputs))  # a list of numbers is an array, not a structure
     return keras.tree.map_structure(cast, inputs)
 
 
@@ -53,15 +53,15 @@ def clone(
     It is made by `get_config` and `from_config`. Call it in `double_precision()`.
 
     Args:
-        layer: A layer or model. If it is not built, it stays so, and the copy's weights are drawn.
-        inputs: What it is called on, in float64.
+        layer: A layer or model. If it is not built, it stays so, and the copy has new weights.
+        inputs: Its inputs, in float64.
 
     Returns:
         The copy, built; and the copy of each layer in it, by the `id` of the original.
 
     Raises:
-        ValueError: If it cannot be made by its configuration, or has not the same layers and
-            variables then.
+        ValueError: If it cannot be made from its configuration, or the copy differs in its layers
+            or variables.
     """
     try:
         copy = _from_config(layer)
@@ -94,7 +94,7 @@ def _first_paragraph(error: Exception) -> str:
 def _from_config(layer: keras.layers.Layer) -> keras.layers.Layer:
     functions = {}
     with contextlib.ExitStack() as stack:
-        # A function of one's own is not found by its name, and a lambda loses the names around it.
+        # A user's function is not found by its name, and a lambda loses the names around it.
         for part, attribute in _own_functions(layer):
             name = f"function_{len(functions)}"
             functions[name] = getattr(part, attribute)
@@ -127,7 +127,7 @@ def _is_of_keras(kind: type | types.FunctionType) -> bool:
 
 
 def _with_float64(config: Any) -> Any:
-    """Returns a configuration whose dtypes and policies are float64 where they are of floats."""
+    """Returns a configuration with float64 in place of each floating-point dtype or policy."""
     if isinstance(config, list | tuple):
         return type(config)(_with_float64(part) for part in config)
     if not isinstance(config, dict):

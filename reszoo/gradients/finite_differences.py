@@ -1,22 +1,22 @@
-"""Central finite differences, with an error of their own."""
+"""Central finite differences, with an estimate of their error."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-# Relative to the size of the input. Ten times shorter each, so that of a truncation error that
-# falls with the square and a rounding error that grows as the step shrinks one pair has little.
+# Relative to the size of the input, each a tenth of the one before. The truncation error falls with
+# the square of the step and the rounding error grows as it shrinks, so one pair has little of both.
 STEPS = 10.0 ** -np.arange(2, 9)
 
 
 @dataclass(frozen=True)
 class Derivative:
-    """A directional derivative and how far off it may be.
+    """A directional derivative and a bound of its error.
 
     Attributes:
-        value: The derivative.
-        error: A bound of its error, as it shows in the differences themselves.
+        value: Change of the function per unit of its argument.
+        error: A bound of the error, estimated from the differences themselves.
     """
 
     value: float
@@ -26,20 +26,21 @@ class Derivative:
 def derivative(function: Callable[[float], float], size: float, at_zero: float) -> Derivative:
     """Differentiates a function of one number at zero by central differences.
 
-    Differences are taken at several steps, and each two that follow one another extrapolated to a
-    step of zero (Richardson). The error of that is put at the sum of
+    Differences are computed with several steps, and each pair of consecutive ones is extrapolated
+    to a step of zero (Richardson). The error of an extrapolation is estimated as the sum of
 
-    - how far it is from the extrapolation of the two steps before,
-    - how far the gap between the differences to either side is from shrinking with the step. At a
-      kink, of ReLU for instance, between the two ends it does not shrink,
-    - the rounding of the function's values over the step.
+    - its distance from the extrapolation of the pair before,
+    - the deviation of the gap between the forward and the backward difference from shrinking in
+      proportion to the step: if a kink, such as that of ReLU, is within the step, it does not
+      shrink,
+    - the rounding error of the function's values, divided by the step.
 
-    That with the least error is taken.
+    The extrapolation with the smallest error is returned.
 
     Args:
-        function: The function.
-        size: What the steps are relative to.
-        at_zero: Its value at zero.
+        function: Takes and returns a number.
+        size: The unit of the steps, which are 1e-2 to 1e-8 of it.
+        at_zero: The function's value at zero.
 
     Example:
 
@@ -63,17 +64,18 @@ def derivative(function: Callable[[float], float], size: float, at_zero: float) 
 
 
 def directions(x: np.ndarray, number: int, seed: int) -> list[Iterator[np.ndarray]]:
-    """Returns directions of length 1 in which to differentiate by a tensor.
+    """Returns directions of length 1 for derivatives with respect to a tensor.
 
     Args:
-        x: The tensor's value.
-        number: How many. A tensor of no more elements has one for each of its elements.
+        x: The tensor's value, of any shape.
+        number: Number of directions. A tensor of no more elements has one for each element.
         seed: Seed of the draw.
 
     Returns:
-        Those to begin with, drawn at random among all; and others of which to take as many as of
-        the ones before have a kink too near: first such that leave zeros of `x` alone, where ReLU
-        often has its kink, then such of one element each. None if all elements are among the first.
+        Up to three iterators. The first has random directions. The others have replacements for
+        directions with a kink nearby: first random directions that are zero where `x` is zero,
+        since ReLU often has its kink there, then single elements. There are no replacements if the
+        first iterator has every element.
     """
     if x.size <= number:
         every: Iterator[np.ndarray] = (_element(x.shape, i) for i in range(x.size))

@@ -13,15 +13,15 @@ from reszoo.layers.symbolic import symbolic_call
 def build_for(model: keras.Model, iterator: Any) -> bool:
     """Builds a model for the batches of an iterator, as `fit` would with the first of them.
 
-    It is called symbolically, so no batch is taken, no seed is used and no average is moved.
+    It is called symbolically, so no batch is consumed, no seed is used and no average is updated.
 
     Args:
         model: The model, built or not.
         iterator: The iterator that `fit` gives its train function.
 
     Returns:
-        Whether it is built now. Not if it cannot be called symbolically, as one cannot that runs
-        eagerly and looks at the values of a batch.
+        Whether the model is built now. It is not if it cannot be called symbolically, such as a
+        model that runs eagerly and reads the values of a batch.
     """
     if model.built and has_all_weights(model):
         return True
@@ -30,7 +30,7 @@ def build_for(model: keras.Model, iterator: Any) -> bool:
         x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         with model.distribute_strategy.scope():
             symbolic_call(model, x)
-    except Exception:  # whatever is raised by a call that somebody wrote for other tensors
+    except Exception:  # a call that a user wrote for other tensors may raise any error
         pass
     return is_built(model)
 
@@ -39,12 +39,12 @@ def is_built(model: keras.Model) -> bool:
     """Returns whether a model has its weights.
 
     Args:
-        model: The model. One whose training step calls its parts only stays unbuilt itself.
+        model: Any model. It stays unbuilt itself if its training step calls only its parts.
     """
     if not model.built:
         return has_all_weights(model)
-    # Keras's own `build` marks a subclassed model as built, whatever is in it. A layer that is
-    # never called may stay without weights.
+    # Keras's own `build` marks a subclassed model as built, with or without weights in its layers.
+    # A layer that is never called may stay without weights.
     return all(part.built for part in sublayers(model) if isinstance(part, ResidualBlock))
 
 
@@ -52,7 +52,7 @@ def has_all_weights(model: keras.Model) -> bool:
     """Returns whether a model has layers, all of which have their weights.
 
     Args:
-        model: The model.
+        model: Any model, built or not.
     """
     parts = sublayers(model)
     return bool(parts) and all(part.built for part in parts)

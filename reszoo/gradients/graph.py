@@ -1,4 +1,4 @@
-"""Residual blocks in the graph of a functional model: the search for them, and a run by their taps.
+"""Residual blocks in the graph of a functional model: search for them, and runs through their taps.
 
 The graph is that of `keras.Function`: symbolic tensors joined by nodes, each of which is one call
 of an operation. Keras keeps it for the life of the model; nothing is added to it here.
@@ -34,14 +34,14 @@ _ACTIVATIONS = (
 class GraphBlock:
     """A residual block of a functional model: two paths from one tensor to one addition.
 
-    Has the places of a `ResidualBlock`, so that the same taps can be put there.
+    It has the methods of a `ResidualBlock` that taps replace: `fork`, `merge` and `activation`.
 
     Args:
-        graph: The graph that it lies in.
+        graph: The graph that contains it.
         node: The call of the addition.
-        fork: The symbolic tensor at which the paths part.
-        shortcut: The symbolic tensor in which the shortcut ends.
-        branch: The symbolic tensor in which the branch ends.
+        fork: The symbolic tensor from which both paths start.
+        shortcut: The symbolic tensor at the end of the shortcut.
+        branch: The symbolic tensor at the end of the branch.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class GraphBlock:
         return self.node.operation(*args, **kwargs)
 
     def activation(self, y: Any) -> Any:
-        """Returns the activation of the sum, where the model has one that alone reads it."""
+        """Returns the activation of the sum, or the sum if an activation is not its only reader."""
         return y if self.activation_node is None else self.activation_node.operation(y)
 
     @property
@@ -90,7 +90,7 @@ class GraphBlock:
 
     @property
     def shortcut_in_words(self) -> str:
-        """Kind of the shortcut: `"identity"`, `"projection"`, or the names of its operations."""
+        """The shortcut: `"identity"`, `"projection"`, or the names of its operations."""
         operations = [node.operation for node in self.shortcut_nodes]
         if not operations:
             return "identity"
@@ -133,12 +133,12 @@ class Graph:
     """The graph of a functional model, and the residual blocks in it.
 
     Args:
-        function: A functional model. A nested model counts as one operation; it has a graph of its
-            own.
+        function: A functional model. A nested model is one operation in it, with its own graph.
 
     Attributes:
         blocks: The residual blocks, in the order in which the model reaches their merges.
-        left_out: The names of the merges whose paths cross those of a block from the same fork.
+        left_out: The names of the merges whose paths cross those of another block with the same
+            fork.
         concatenation: The name of the first concatenation whose inputs have a common origin, or
             `None`.
     """
@@ -149,7 +149,7 @@ class Graph:
         outputs = itertools.chain.from_iterable(node.outputs for node in self.nodes)
         self._tensors = [*function.inputs, *outputs]
         self._position = {id(x): i for i, x in enumerate(self._tensors)}
-        # Which tensors each depends on, itself among them: bit i stands for that at position i.
+        # The tensors that each depends on, including itself: bit i is the one at position i.
         self._origins = {key: 1 << i for key, i in self._position.items()}
         self._readers = {}
         for node in self.nodes:
@@ -164,14 +164,14 @@ class Graph:
         self.blocks = self._compatible(filter(None, map(self._block_at, self.nodes)))
 
     def nodes_between(self, start: keras.KerasTensor, end: keras.KerasTensor) -> list:
-        """Returns the nodes on the way from one tensor to another, in the model's order.
+        """Returns the nodes on the paths from one tensor to another, in the model's order.
 
         Args:
-            start: A symbolic tensor.
-            end: A symbolic tensor.
+            start: The symbolic tensor that the first nodes read.
+            end: The symbolic tensor that the last node returns.
 
         Returns:
-            The nodes; none if the tensors are the same or there is no way.
+            The nodes; empty if the tensors are the same or there is no path.
         """
         from_start = 1 << self._position[id(start)]
         return [
@@ -182,7 +182,7 @@ class Graph:
         ]
 
     def activation_after(self, node: Node) -> Node | None:
-        """Returns the node of the activation that alone reads a node's output, or `None`."""
+        """Returns the activation's node that is the only reader of a node's output, or `None`."""
         y = node.outputs[0]
         readers = self._readers.get(id(y), [])
         is_output = any(y is output for output in self.function.outputs)
@@ -196,7 +196,7 @@ class Graph:
         operation_fn: Callable = lambda operation: operation,
         call_fn: Callable | None = None,
     ) -> Any:
-        """Takes the place of the model's `RUN_THROUGH_GRAPH`: goes by the blocks' places."""
+        """Replaces the model's `RUN_THROUGH_GRAPH`, and calls the methods of the blocks."""
         run = functools.partial(run_through_graph, self.function, inputs)
         symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
         if symbolic or call_fn is not None:
@@ -204,7 +204,7 @@ class Graph:
         return run(_Run(self, operation_fn).operation)
 
     def acting(self) -> "Graph | None":
-        """Returns the graph by which the model runs now, if it runs by one."""
+        """Returns the graph whose `run` the model uses now, or `None`."""
         owner = getattr(vars(self.function).get(RUN_THROUGH_GRAPH), "__self__", None)
         return owner if isinstance(owner, Graph) else None
 
@@ -215,7 +215,7 @@ class Graph:
         )
 
     def _common_origin(self, tensors: Sequence[keras.KerasTensor]) -> keras.KerasTensor | None:
-        """Returns the one nearest tensor that all depend on, or `None`."""
+        """Returns the nearest tensor that all depend on; `None` if there is none, or several."""
         common = functools.reduce(int.__and__, (self._origins[id(x)] for x in tensors))
         if not common:
             return None
@@ -233,14 +233,14 @@ class Graph:
         fork = self._common_origin(ends)
         if fork is None or not keras.backend.is_float_dtype(fork.dtype):
             return None
-        # The shorter path is the shortcut; of equal ones the first.
+        # The shorter path is the shortcut; the first if both are equally long.
         shortcut, branch = sorted(ends, key=lambda end: len(self.nodes_between(fork, end)))
         return GraphBlock(self, node, fork, shortcut, branch)
 
     def _compatible(self, blocks: Iterable[GraphBlock]) -> list[GraphBlock]:
-        """Returns the blocks whose forks can all be taken apart at once."""
+        """Returns the blocks whose forks can all be separated at the same time."""
         kept = []
-        # A skip around another from the same fork ends later, and its fork comes first.
+        # The outer of two blocks with the same fork ends later, and its fork is applied first.
         for block in reversed(list(blocks)):
             same_fork = [other for other in kept if other.fork_tensor is block.fork_tensor]
             if any(_cross(block, other) for other in same_fork):
@@ -259,7 +259,7 @@ class Graph:
 
 
 def acting_block(block: Any) -> Any:
-    """Returns the block by which a model runs now: another search may have found it, too.
+    """Returns the block that is used in a run of its model now: another search may have found it.
 
     Args:
         block: A block that was found in a graph, or a layer.
@@ -271,11 +271,11 @@ def acting_block(block: Any) -> Any:
 
 
 class _Run:
-    """One run of a graph, each block of which goes by its `fork`, `merge` and `activation`.
+    """One run of a graph, in which each block's `fork`, `merge` and `activation` are called.
 
     Args:
-        graph: The graph.
-        operation_fn: Takes an operation and returns what Keras calls in its place.
+        graph: The graph to run.
+        operation_fn: Takes an operation and returns the function that Keras calls instead of it.
     """
 
     def __init__(self, graph: Graph, operation_fn: Callable):
@@ -291,7 +291,7 @@ class _Run:
         self._versions = {}
 
     def operation(self, operation: keras.Operation) -> Callable:
-        """Returns what is called for the next node. Keras asks node by node, in its order."""
+        """Returns the function to call for the next node. Keras requests them in its node order."""
         node = next(node for node in self._nodes if node.operation is operation)
         call = self._operation_fn(operation)
         reads_a_fork = any(id(x) in self._forks for x in node.input_tensors)
@@ -324,11 +324,11 @@ class _Run:
 
 
 def _forked(blocks: Iterable[GraphBlock], value: Any) -> dict:
-    """Returns what each node reads that is on a path from a fork, by the node's id.
+    """Returns the value that each node on a path from a fork reads, by the node's id.
 
     Args:
         blocks: The blocks that fork there, outer ones first.
-        value: The tensor's value.
+        value: The value of the tensor at the fork.
     """
     versions = {}
     for block in blocks:

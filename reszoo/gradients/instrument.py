@@ -16,22 +16,22 @@ def instrument(model: keras.Model) -> dict[str, GraphBlock]:
     A block is an addition (`keras.layers.Add`, `keras.ops.add` or `+`) of two tensors of one shape
     whose paths fork from one tensor, the nearest that both depend on. The shorter path is its
     shortcut, the other its branch. Nested functional models are searched too. The model is not
-    changed: while a recorded step runs or is traced, and only then, the forks and additions are
-    observed; outputs, weights and saved files are as without.
+    changed: the forks and additions are observed only while a recorded step runs or is traced;
+    outputs, weights and saved files are the same as without.
 
-    What comes back to the fork counts to the path through which it came. An operation outside the
-    block that reads the fork too, such as an auxiliary head, counts to neither.
+    The gradient at the fork counts for the path through which it came. An operation outside the
+    block that reads the fork too, such as an auxiliary head, counts for neither.
 
     Args:
         model: A functional model, or one that contains functional models.
 
     Returns:
         The blocks by name, in the order in which the model reaches them. A block has the name of
-        its addition; a name that occurs twice is led by its nested models' names.
+        its addition; a name that occurs twice has the names of its nested models in front of it.
 
     Raises:
-        ValueError: If it is no Keras model, there is no graph to search, or no such addition in
-            it. DenseNet, which concatenates its paths, has none.
+        ValueError: If `model` is not a Keras model, has no graph to search, or has no such
+            addition. DenseNet, which concatenates its paths, has none.
 
     Example:
 
@@ -94,9 +94,9 @@ def _walk(
 
 
 def _unique(short: list[str], long: list[str]) -> list[str]:
-    """Returns short names where they are the only ones, else long ones; numbered if need be."""
+    """Returns short names where they are unique, else long ones, numbered where these are not."""
     names = [s if short.count(s) == 1 else full for s, full in zip(short, long, strict=True)]
-    # One addition called several times.
+    # The same addition may be called several times.
     return [
         name if names.count(name) == 1 else f"{name}.{names[: i + 1].count(name)}"
         for i, name in enumerate(names)

@@ -2,15 +2,15 @@
 
 A log directory holds one event file per training that wrote to it. Each recorded step is one event
 under the tag `gradient_flow`: a tensor of shape `(blocks, statistics)`, float32, or float64 where
-float32 does not hold one of its values, such as a norm above 3.4e38. The first such
-event of a file carries, in its summary metadata, a JSON text that names and describes the blocks
-and the statistics. A handful of scalars about the whole model stand beside it.
+float32 cannot hold one of its values, such as a norm above 3.4e38. The first such event of a file
+has, in its summary metadata, a JSON text that names and describes the blocks and the statistics.
+A few scalars about the whole model are written with it.
 
-TensorBoard keeps the header of a tag's first event in a directory, and no other. So a file whose
-header differs from that one has a tag of its own, `gradient_flow@` and a digest of its header.
+TensorBoard keeps only the header of a tag's first event in a directory. So a file whose header
+differs from that one has its own tag, `gradient_flow@` and a digest of its header.
 
-A file opens with the step at which its training began. What older files hold from that step on was
-undone by a restart, and is left out when reading, as TensorBoard does.
+A file opens with the step at which its training began. Records of older files from that step on
+were undone by a restart, and are left out when reading, as TensorBoard does.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ Event, SessionLog, Summary = tf.compat.v1.Event, tf.compat.v1.SessionLog, tf.com
 # DataClass of TensorFlow's summary.proto.
 _SCALAR, _TENSOR = 1, 2
 _FILE_PREFIX = "events.out.tfevents."
-# Nothing can be appended to what Google Cloud Storage holds: a flush sends the whole file again,
-# and no Python thread runs meanwhile. The service takes one version of a file a second.
+# Nothing can be appended to a file on Google Cloud Storage: a flush sends the whole file again, and
+# no Python thread runs meanwhile. The service accepts one version of a file per second.
 SECONDS_BETWEEN_UPLOADS = 30
 _files_opened = itertools.count()
 
@@ -63,7 +63,7 @@ class Record:
         wall_time: The time of writing, in seconds since 1970.
         blocks: A description of each block, with at least its `name`.
         statistics: The names of the statistics.
-        values: Shape `(blocks, statistics)`, float32; float64 if float32 does not hold one.
+        values: Shape `(blocks, statistics)`, float32; float64 if float32 cannot hold one of them.
     """
 
     step: int
@@ -77,17 +77,17 @@ class LogWriter:
     """Writes records to a new event file.
 
     Every record is on disk when `write` returns, so that a killed run loses nothing. To `gs://` the
-    log is sent every 30 seconds, and with `flush` and `close`.
+    log is sent every 30 seconds, and by `flush` and `close`.
 
     Args:
-        log_dir: The directory, local or `gs://`; made if it is not there.
+        log_dir: The directory, local or `gs://`; created if it does not exist.
         blocks: A description of each block, as `reszoo.gradients.blocks` gives it.
         statistics: Names of the statistics.
         first_step: The training step at which this training begins.
 
     Raises:
         ValueError: If the directory cannot be written.
-        OSError: Raised by the methods, if it no longer can.
+        OSError: Raised by the methods, if it can no longer be written.
     """
 
     def __init__(
@@ -162,14 +162,14 @@ class LogWriter:
 
         Args:
             step: The training step, counted from 0.
-            findings: A JSON object each, as `alarms.jsonl` has them.
+            findings: JSON objects, as in the lines of `alarms.jsonl`.
         """
         summary = Summary()
         self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, _TENSOR, "")
         self._write_event(Event(step=step, summary=summary))
 
     def flush(self) -> None:
-        """Writes what is held back."""
+        """Writes the records that are buffered."""
         with naming_what_fails(self._log_dir):
             self._file.flush()
         self._flushed_at = time.monotonic()
@@ -185,7 +185,7 @@ class LogWriter:
         values = np.asarray(values)
         tensor = tf.make_tensor_proto(values if values.dtype == object else _as_stored(values))
         value = summary.value.add(tag=tag, tensor=tensor)
-        # TensorBoard keeps the metadata of a tag's first event, our reader that of the last one.
+        # TensorBoard keeps the metadata of a tag's first event, our reader that of the latest.
         if self._described.get(tag) != content:
             self._described[tag] = content
             value.metadata.plugin_data.plugin_name = plugin
@@ -206,7 +206,7 @@ class LogWriter:
 
 @contextlib.contextmanager
 def naming_what_fails(log_dir: str) -> Iterator[None]:
-    """Context in which an error of TensorFlow's becomes one that names the log.
+    """Context in which an error of TensorFlow becomes one that names the log.
 
     Args:
         log_dir: The directory of the log.
@@ -223,7 +223,7 @@ def naming_what_fails(log_dir: str) -> Iterator[None]:
 
 
 def _new_file_name() -> str:
-    # Sorted by name, files are in the order in which they were opened.
+    # Files sorted by name are in the order in which they were opened.
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return (
         f"{_FILE_PREFIX}{seconds:010d}.{nanoseconds:09d}.{socket.gethostname()}.{os.getpid()}."
@@ -232,7 +232,7 @@ def _new_file_name() -> str:
 
 
 def _as_stored(values: np.ndarray) -> np.ndarray:
-    """Returns numbers in float32, or in float64 if one of them is no normal float32 number."""
+    """Returns numbers in float32, or in float64 if one of them is not a normal float32 number."""
     with np.errstate(over="ignore", under="ignore"):
         single = values.astype(np.float32)
     magnitudes = np.abs(single)
@@ -244,15 +244,15 @@ def _as_stored(values: np.ndarray) -> np.ndarray:
 def records(log_dir: str) -> Iterator[Record]:
     """Reads a log record by record, in bounded memory.
 
-    Steps that a restarted training recorded again are given once, as recorded last. A damaged file
-    gives what lies before the damage, and a warning says so; as it does of a file that cannot be
-    read or is of another version beside others, and of records that do not fit their header.
+    A step that a restarted training recorded again is given once, as recorded last. A damaged file
+    gives its records before the damage, with a warning. There is a warning also for a file beside
+    others that cannot be read or has another version, and for records that do not fit their header.
 
     Args:
         log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
 
     Yields:
-        The records, by step.
+        The records, in the order of their steps.
 
     Raises:
         ValueError: If there is no log, or none of its files can be read.
@@ -262,7 +262,7 @@ def records(log_dir: str) -> Iterator[Record]:
 
 
 def load(log_dir: str) -> "pd.DataFrame":
-    """Reads a log as a table with one number a row.
+    """Reads a log as a table with one number per row.
 
     Args:
         log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
@@ -270,8 +270,8 @@ def load(log_dir: str) -> "pd.DataFrame":
     Returns:
         A `pandas.DataFrame` with the columns `step` (int64), `block` and `statistic` (categorical,
         in the order of the network and of the table of statistics) and `value` (float32; float64
-        if float32 does not hold one of them), by step. A value that is not defined, such as a
-        cosine with nothing, is NaN.
+        if float32 cannot hold one of them), sorted by step. A value that is not defined, such as a
+        cosine with a zero gradient, is NaN.
 
     Raises:
         ValueError: If there is no log.
@@ -308,7 +308,7 @@ def load_variables(log_dir: str) -> "pd.DataFrame":
 
     Returns:
         A `pandas.DataFrame` with the columns `step`, `variable`, `statistic` (those of the set
-        `"weights"`) and `value`, by step; empty if none were recorded.
+        `"weights"`) and `value`, sorted by step; empty if none were recorded.
 
     Raises:
         ValueError: If there is no log.
@@ -330,9 +330,9 @@ def load_histograms(log_dir: str) -> "pd.DataFrame":
 
     Returns:
         A `pandas.DataFrame` with the columns `step`, `block`, `path` (`"skip"` or `"branch"`),
-        `magnitude` and `count`: how many values are from `magnitude` up to twice it; those of
-        magnitude 0 are exactly zero. The lowest and the highest bin hold what lies beyond, too.
-        Empty if none were recorded.
+        `magnitude` and `count`: the number of values in `[magnitude, 2 * magnitude)`; those of
+        magnitude 0 are exactly zero. The lowest and the highest bin also count the values beyond
+        them. Empty if none were recorded.
 
     Raises:
         ValueError: If there is no log.
@@ -356,7 +356,7 @@ def _long_table(
     recorded: Sequence[tuple[int, Sequence[str], Sequence[str], np.ndarray]],
     names: tuple[str, str, str],
 ) -> "pd.DataFrame":
-    """Returns one number a row, given `(step, row names, column names, values)` of each step."""
+    """Returns one number per row, given `(step, row names, column names, values)` of each step."""
     import pandas as pd  # Here, since importing the layers must stay quick.
 
     row_name, column_name, value_name = names
@@ -390,7 +390,7 @@ def _joined(arrays: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
 
 
 def _tensors(log_dir: str, tag: str) -> Iterator[tuple[Any, dict, np.ndarray]]:
-    """Yields event, header and values of a tag, without what a restart undid."""
+    """Yields event, header and values of a tag, without the steps that a restart undid."""
     files = _event_files(log_dir)
     first_steps = [cast(int, _first_step(path)) for path in files]
     broken, found = [], False
@@ -432,7 +432,7 @@ def _tensors_of_file(path: str, tag: str, end: float) -> Iterator[tuple[Any, dic
 
 
 def _tag_of(header: Mapping, log_dir: str) -> str:
-    """Returns the tag under which TensorBoard knows this header of a directory, and no other."""
+    """Returns the tag that only files with this header have in a directory."""
     content = to_json(header)
     if next(_headers(log_dir), content) == content:
         return TAG
@@ -440,7 +440,7 @@ def _tag_of(header: Mapping, log_dir: str) -> str:
 
 
 def _headers(log_dir: str) -> Iterator[str]:
-    """Yields the header of each file that has one under the plain tag, as its text stands there."""
+    """Yields the text of the header of each file that has one under the plain tag."""
     for path in _files(log_dir, log_dir):
         for event in _events(path, warn=False) if _is_log(path, []) else ():
             contents = [v.metadata.plugin_data.content for v in event.summary.value if v.tag == TAG]
@@ -453,7 +453,7 @@ def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:
     """Returns the steps that a log holds, each with the names of its blocks.
 
     Args:
-        log_dir: A recorder's `log_dir`; it need not be there.
+        log_dir: A recorder's `log_dir`; it need not exist.
     """
     steps = {}
     for path in _files(log_dir, log_dir):
@@ -495,7 +495,7 @@ def _values(tensor: Any, header: Mapping) -> np.ndarray | None:
     """Returns the values of a record, `None` if they do not fit the header."""
     try:
         values = tf.make_ndarray(tensor)
-    except (TypeError, ValueError):  # more or fewer numbers than its own shape has
+    except (TypeError, ValueError):  # the number of values is not that of its shape
         return None
     if values.dtype.kind not in "fiu":
         return None
@@ -539,7 +539,7 @@ def _files(directory: str, log_dir: str) -> list[str]:
 
 
 def _paths(directory: str) -> list[str]:
-    if is_stored(directory):  # where a directory without access is taken for one that is not there
+    if is_stored(directory):  # where a directory without access looks like one that does not exist
         return tf.io.gfile.glob(os.path.join(glob.escape(directory), "*"))
     names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
     return [os.path.join(directory, name) for name in names]
@@ -550,7 +550,7 @@ def _is_event_file(name: str) -> bool:
 
 
 def _first_step(path: str) -> int | None:
-    """Returns the step at which a log file's training began; None if it is another's file."""
+    """Returns the step at which a log file's training began; `None` if it is not a log file."""
     for event in itertools.islice(_events(path, warn=False), 2):
         if event.session_log.status == SessionLog.START:
             return event.step

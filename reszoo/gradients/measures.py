@@ -10,14 +10,14 @@ from reszoo.gradients import sums
 
 @dataclass(frozen=True)
 class Measure:
-    """Sums that are taken of the same tensors, at one place of a block.
+    """Sums over the same tensors, at one place of a block.
 
     Attributes:
-        place: `"fork"` (sees `g_skip` and `g_branch` on the way back), `"input"` (sees `g_x`, their
-            sum), `"merge"` (sees `g_y`), `"forward"` (sees `s(x)`, `f(x)` and their sum) or
-            `"activation"` (sees what leaves the block).
+        place: `"fork"` (tensors `g_skip` and `g_branch`), `"input"` (`g_x`, their sum), `"merge"`
+            (`g_y`), `"forward"` (`s(x)`, `f(x)` and their sum) or `"activation"` (the block's
+            output).
         function: Takes the place's tensors and returns the sums, of shape `(sums,)`.
-        powers: The power of the gradient that each of the sums has, by name.
+        powers: The power of the gradient's unit in each of the sums, by name.
         sets: The sets of statistics that need it.
         maximum: Whether the largest value over calls and replicas is kept, instead of the sum.
         unscaled: Whether the function needs the gradients themselves, without a loss scale.
@@ -59,10 +59,10 @@ def measures_of(sets: Iterable[str]) -> tuple[Measure, ...]:
     """Returns the measures that some sets of statistics need.
 
     Args:
-        sets: Names of sets.
+        sets: Names of sets, keys of `reszoo.gradients.statistics.SETS`.
 
     Returns:
-        The measures.
+        The measures, each once.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Taps of a whole model: put in place while a step runs, and read by the host."""
+"""Taps of a whole model: installed while a step runs, and read by the host."""
 
 import contextlib
 import functools
@@ -28,17 +28,18 @@ from reszoo.layers import ResidualBlock
 class ModelTaps:
     """Taps of the residual blocks of a model and of its optimizers.
 
-    Between steps the model is as it was: the taps are put in place when a recorded step is run or
-    traced, and taken away when it ends, however it ends. What a `tf.function` traced meanwhile
+    Between steps the model is unchanged: the taps are installed when a recorded step is run or
+    traced, and removed when it ends, with or without an error. A `tf.function` traced meanwhile
     keeps them.
 
     Args:
         model: A built and compiled model.
-        sets: Names of the sets of statistics to take sums for.
+        sets: Names of the sets of statistics whose sums are computed.
         blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
 
     Raises:
-        ValueError: If the model has no residual block, is not compiled, or has not these blocks.
+        ValueError: If the model has no residual block, is not compiled, or lacks one of these
+            blocks.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ModelTaps:
         self.variables = list(model.trainable_variables)
         measures = measures_of(sets)
         with model.distribute_strategy.scope():
-            # Otherwise its `apply` does, which is given weights that are still to come.
+            # Otherwise its `apply` builds it, with the weights that do not exist yet.
             if not model.optimizer.built and has_all_weights(model):
                 model.optimizer.build(self.variables)
             self.switch = Switch(model.optimizer)
@@ -92,16 +93,16 @@ class ModelTaps:
         return replicas * accumulation_steps(self.model.optimizer)
 
     def recorded(self, step: Callable, asks: bool = True) -> Callable:
-        """Returns a step that is recorded whenever the switch says so.
+        """Returns a step that is recorded whenever the switch is on.
 
         Args:
             step: A function of one replica that computes gradients and calls
                 `model.optimizer.apply`.
-            asks: Whether it asks on the device if a batch is recorded. It need not where it runs
+            asks: Whether it tests on the device if a batch is recorded. It need not where it runs
                 for recorded batches alone.
 
         Returns:
-            A function that takes and returns the same.
+            A function with the same arguments and result.
         """
 
         def recorded_step(*args: Any, **kwargs: Any) -> Any:
@@ -115,7 +116,7 @@ class ModelTaps:
 
         Returns:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
-            shape `(weights,)`, float64, by name; and how many batches they are of.
+            shape `(weights,)`, float64, by name; and the number of recorded batches.
         """
         (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
         of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(PLACES))])
@@ -135,7 +136,7 @@ class ModelTaps:
                 for name, value in zip(measure.powers, values, strict=True):
                     of_blocks.setdefault(name, []).append(value)
         of_weights = {}
-        # None are left where the weights are not observed.
+        # There are none where the weights are not observed.
         for names, part in zip((WEIGHT_SUMS, NOISE_SUMS), parts, strict=False):
             of_weights |= zip(names, part.T, strict=True)
         of_blocks = {name: np.array(values) for name, values in of_blocks.items()}
@@ -147,10 +148,10 @@ class ModelTaps:
     def _leave_out_blocks(
         self, of_blocks: dict[str, np.ndarray], of_turns: np.ndarray, passes: float
     ) -> None:
-        """Puts NaN in the place of what no backward pass has shown."""
+        """Replaces the sums by NaN where no backward pass was observed."""
         ran, numbers = of_turns[:, :1], of_turns[:, 2::2]
         numbers = numbers / self.model.distribute_strategy.num_replicas_in_sync
-        # Where a block ran and a pass was made, but not to it, its gradient is zero.
+        # The gradient of a block that ran is zero if a pass was made that did not reach it.
         unseen = (numbers == 0) & ((ran == 0) | (passes == 0))
         places = {
             name: m.place
@@ -178,7 +179,7 @@ class ModelTaps:
             )
 
     def _leave_out_weights(self, of_weights: dict[str, np.ndarray]) -> None:
-        """Puts NaN in the place of what no update has shown."""
+        """Replaces the sums by NaN where no update was observed."""
         if not of_weights:
             return
         updates = of_weights["updates_seen"]
@@ -228,7 +229,7 @@ class ModelTaps:
 
     @contextlib.contextmanager
     def _in_place(self, asks: bool, batch: Any) -> Iterator[None]:
-        """Puts the taps in place; replicas enter and leave in any order."""
+        """Context in which the taps are installed; replicas enter and leave in any order."""
         outermost = not getattr(self._replica, "inside", False)
         if outermost:
             self._replica.inside = True
@@ -240,7 +241,7 @@ class ModelTaps:
                 self.switch.asks = asks
                 self._replica.scaled_by = None
                 self._replica.in_pass = self._replica.in_update = False
-                # A batch that is not there, because the data has ended, is not counted.
+                # A batch that does not exist, because the data has ended, is not counted.
                 with tf.control_dependencies(_tensors_in(batch)):
                     self.switch.begin_batch()
                 self.passes.begin_step()
@@ -262,7 +263,7 @@ class ModelTaps:
         for graph in self._graphs:
             if graph.acting() is None:
                 self._replace(graph.function, RUN_THROUGH_GRAPH, graph.run)
-        # Of all optimizers and tapes, wherever a step finds or makes them; in its thread alone.
+        # For all optimizers and tapes, wherever a step finds or creates them; only in its thread.
         self._replace(tf.GradientTape, "gradient", self._gradient(tf.GradientTape.gradient))
         for kind in _kinds_of_optimizers():
             if "scale_loss" in vars(kind):
@@ -271,13 +272,13 @@ class ModelTaps:
                 self._replace(kind, "apply", self._apply(kind.apply, self._updates))
 
     def _scale(self) -> tf.Tensor | float:
-        """Returns what the tape's gradients are divided by: that which scaled the loss last."""
+        """Returns the divisor of the tape's gradients: the last loss scale, times accumulation."""
         optimizer = self._replica.scaled_by
         scale = 1.0 if optimizer is None else loss_scale(optimizer)
         return scale * accumulation_steps(self.model.optimizer)
 
     def _gradient(self, original: Callable) -> Callable:
-        """Returns what takes the place of `tf.GradientTape.gradient`, and counts the passes."""
+        """Returns the replacement of `tf.GradientTape.gradient`, which counts the passes."""
 
         @functools.wraps(original)
         def gradient(
@@ -295,7 +296,7 @@ class ModelTaps:
         return gradient
 
     def _scale_loss(self, original: Callable) -> Callable:
-        """Returns what takes the place of an optimizer's `scale_loss`, and notes whose it is."""
+        """Returns the replacement of an optimizer's `scale_loss`, which stores the optimizer."""
 
         @functools.wraps(original)
         def scale_loss(optimizer: keras.optimizers.Optimizer, loss: tf.Tensor) -> tf.Tensor:
@@ -306,7 +307,7 @@ class ModelTaps:
         return scale_loss
 
     def _apply(self, original: Callable, updates: Accumulator) -> Callable:
-        """Returns what takes the place of an optimizer's `apply`; an outer one's sees it all."""
+        """Returns the replacement of an optimizer's `apply`; only the outermost one observes."""
 
         @functools.wraps(original)
         def apply(
@@ -315,7 +316,7 @@ class ModelTaps:
             trainable_variables: Iterable | None = None,
         ) -> Any:
             own = functools.partial(original, optimizer)
-            # Gradients of another number of batches than the step has cannot be put beside it.
+            # Gradients of another number of batches than the step's cannot be compared with it.
             alike = accumulation_steps(optimizer) == accumulation_steps(self.model.optimizer)
             if not self._is_first("in_update") or not alike:
                 return own(grads, trainable_variables)
@@ -344,7 +345,7 @@ class ModelTaps:
 
 
 def _kinds_of_optimizers() -> list[type]:
-    """Returns every class of optimizers there is."""
+    """Returns every class of optimizers that is defined."""
     kinds = [kind for kind in keras.optimizers.Optimizer.__mro__ if kind is not object]
     for kind in kinds:
         kinds += [

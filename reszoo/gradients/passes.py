@@ -1,4 +1,4 @@
-"""Backward passes of a training step, of which one is recorded of each block."""
+"""Backward passes of a training step, one of which is recorded for each block."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from reszoo.layers import ResidualBlock
 
 # The places of a block that backward passes reach.
 PLACES = ("fork", "input", "merge")
-# How far apart the keys of a pass that trains a block and of others are.
+# Difference of the keys of a pass that trains a block and of one that does not.
 _OF_OWN_WEIGHTS = 2.0**20
 
 
 class Passes:
-    """Backward passes of a step, numbered on the device, with a key of each for every block.
+    """Backward passes of a step, numbered on the device; each has a key for every block.
 
-    A pass that differentiates by weights of a block trains it, and goes before others, such as that
-    of a gradient penalty to the input, or the generator's through the discriminator. Of several
-    alike the last is recorded. A pass is a call of `tf.GradientTape.gradient`; those that are made
-    within it, to compute activations again, are parts of it.
+    A pass that differentiates with respect to weights of a block trains it, and has priority over
+    others, such as that of a gradient penalty to the input, or the generator's through the
+    discriminator. Of several with the same priority the last is recorded. A pass is a call of
+    `tf.GradientTape.gradient`; calls within it, to compute activations again, are parts of it.
 
     Args:
-        blocks: The blocks, in order.
+        blocks: The blocks, in the order of the network.
     """
 
     def __init__(self, blocks: Sequence[ResidualBlock | GraphBlock]):
@@ -43,7 +43,7 @@ class Passes:
         """Begins a pass. Called on each replica.
 
         Args:
-            sources: The sources of the gradient, any structure of tensors and variables.
+            sources: The `sources` of the tape's gradient, any structure of tensors and variables.
         """
         sources = {identity_of_variable(source) for source in tf.nest.flatten(sources)}
         self.number.assign_add(1.0)
@@ -51,20 +51,20 @@ class Passes:
         self._keys.assign(self.number.value() + _OF_OWN_WEIGHTS * tf.cast(trains, tf.float64))
 
     def key(self, position: int) -> tf.Tensor:
-        """Returns a number of the running pass for a block: larger is to be recorded instead.
+        """Returns the key of the running pass for a block; of two passes the larger is recorded.
 
         Args:
-            position: The block's, in order.
+            position: Position of the block in the network, from 0.
         """
         return self._keys.value()[position]
 
 
 class Turns:
-    """The pass that is recorded of a block, at each of its places.
+    """Choice of the pass that is recorded of a block, at each of its places.
 
     Args:
-        passes: The step's passes.
-        position: The block's, in order.
+        passes: The passes of the step.
+        position: Position of the block in the network, from 0.
 
     Attributes:
         ran: Number of times that the block ran forward in recorded batches.
@@ -78,7 +78,7 @@ class Turns:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Number of its runs, and of each place the key of the pass and the number of passes."""
+        """Number of runs; for each place, the key of the pass and the number of passes."""
         return [self.ran, *self._of_places.values()]
 
     def count_run(self, on: tf.Tensor | bool) -> None:
@@ -90,7 +90,7 @@ class Turns:
         self.ran.assign_add(tf.cast(on, tf.float64))
 
     def take(self, place: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns whether the running pass is recorded, and whether it is in another's stead.
+        """Returns whether the running pass is recorded, and whether it replaces another.
 
         Args:
             place: The place of the block, one of `PLACES`.

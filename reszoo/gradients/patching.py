@@ -1,4 +1,4 @@
-"""Attributes of objects that are replaced for a while, and put back."""
+"""Attributes of objects that are replaced temporarily, and restored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +9,17 @@ _ABSENT = object()
 def replace(owner: Any, name: str, replacement: Any) -> Callable[[], None]:
     """Replaces an attribute of an instance or a class.
 
-    That of an instance is set in its dictionary, past Keras's tracking of what is set on a layer or
-    a model.
+    An attribute of an instance is set in its dictionary, which bypasses Keras's tracking of the
+    attributes of layers and models.
 
     Args:
         owner: An instance or a class.
-        name: The attribute's name.
-        replacement: Its new value.
+        name: Name of the attribute, which an instance itself need not have.
+        replacement: The attribute's new value.
 
     Returns:
-        A function that puts back what was there, or removes the attribute if there was none. It
-        leaves what somebody else has put there since.
+        A function that restores the previous value, or removes the attribute if there was none. It
+        leaves a value that other code has set since.
 
     Example:
 

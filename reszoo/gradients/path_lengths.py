@@ -1,4 +1,4 @@
-"""Gradient by the length of the path that it came."""
+"""Gradient by the length of its path through the residual blocks."""
 
 import contextlib
 import itertools
@@ -32,24 +32,24 @@ def gradient_by_path_length(
     seed: int = 0,
     blocks: Blocks | None = None,
 ) -> "pd.DataFrame":
-    """Measures the gradient at the input of the first block, by the length of the path it came.
+    """Measures the gradient at the input of the first block, by the length of its path.
 
     A residual network of `n` blocks in series is a sum over `2**n` paths: each goes through the
-    branch of some blocks, as many as it is long, and through the skip of the others. For every
-    length some sets of blocks are drawn, and the gradient of one batch is taken back through the
+    branch of some blocks, whose number is its length, and through the skip of the others. For every
+    length some sets of blocks are drawn, and the gradient of one batch is computed through the
     branches of these blocks and the skips of all others. The forward pass is always the whole one,
-    and made once, as in training; the averages of normalizations and the seeds are put back, so
-    the model comes out as it was.
+    and runs once, as in training; the averages of normalizations and the seeds are restored, so
+    that the model is unchanged.
 
     The share of all paths of a length is the mean of `gradient_norm` times `number_of_paths`.
 
     Args:
         model: A built model whose blocks are in series, one after the other.
         x: A batch of inputs.
-        y: Its targets.
+        y: Targets of the batch.
         loss: Takes `(y, model(x))` and returns a scalar or a loss per example, which is averaged.
         samples: Number of sets to draw for a length, without repetition; where there are no more
-            than that, each is taken.
+            than that, all are used.
         seed: Seed of the draws.
         blocks: The blocks by name, in order, as `reszoo.gradients.instrument` gives them. By
             default every `ResidualBlock` of the model.
@@ -59,8 +59,8 @@ def gradient_by_path_length(
         per unit of the block's input) and `number_of_paths` of this length, a float.
 
     Raises:
-        ValueError: If `samples` is less than 1, the model has no residual block, a block lies in
-            another, or does not run exactly once.
+        ValueError: If `samples` is less than 1, the model has no residual block, or a block is
+            inside another or does not run exactly once.
 
     Reference:
         Veit et al. 2016, "Residual networks behave like ensembles of relatively shallow networks",
@@ -107,16 +107,16 @@ def path_gradients(
     Args:
         model: A built model whose blocks are in series.
         x: A batch of inputs.
-        y: Its targets.
-        loss: Takes `(y, model(x))`.
+        y: Targets of the batch.
+        loss: Takes `(y, model(x))` and returns a scalar or a loss per example, which is averaged.
         sets: For each path, the positions of the blocks whose branch it takes.
-        blocks: The blocks by name, in order.
+        blocks: The blocks by name, in the order of the network.
 
     Yields:
         The gradient, float64, of the shape of the block's input.
 
     Raises:
-        ValueError: If a block lies in another, or does not run exactly once.
+        ValueError: If a block is inside another, or does not run exactly once.
     """
     _check_series(blocks)
     paths = _Paths(blocks)
@@ -137,10 +137,10 @@ def path_gradients(
 
 
 class _Paths:
-    """Forks through which the gradient comes back by one of the two paths only.
+    """Forks that take the gradient of only one of the two paths.
 
     Args:
-        blocks: The blocks by name, in order.
+        blocks: The blocks by name, in the order of the network.
 
     Attributes:
         taken: The positions of the blocks whose branch is taken; it may change between one backward
@@ -216,7 +216,7 @@ def _check_series(blocks: Blocks) -> None:
 
 @contextlib.contextmanager
 def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
-    """Context at whose end variables have the values of its beginning."""
+    """Context at whose end variables are set to their values at its beginning."""
     before = [tf.identity(variable.value) for variable in variables]
     try:
         yield

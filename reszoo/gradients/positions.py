@@ -1,8 +1,8 @@
-"""Positions of trainings: the number of batches a model was trained on, for a log that goes on.
+"""Positions of trainings: the number of batches a model was trained on, for a log that continues.
 
-A training is known by its model, as long as the process lives: also with another recorder, after it
-was compiled anew, and after batches that nobody recorded. Elsewhere the optimizer's own count says
-where it goes on.
+While the process runs, a training is identified by its model: also with another recorder, after
+compiling again, and after batches that were not recorded. In another process the optimizer's own
+count determines where it continues.
 """
 
 import os
@@ -22,8 +22,8 @@ class Position:
     """Position of a model's training.
 
     Attributes:
-        cadence: The number of batches tried, and that of an update.
-        applied: The number of batches that each optimizer had been given then.
+        cadence: The number of batches tried, and the number per update.
+        applied: The number of batches that had been applied by each optimizer then.
     """
 
     cadence: Cadence
@@ -31,12 +31,12 @@ class Position:
 
 
 def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
-    """Notes the position of a training.
+    """Stores the position of a training.
 
     Args:
-        model: The model.
+        model: The model that is trained.
         log_dir: The directory of its log.
-        cadence: The number of batches tried, and that of an update.
+        cadence: The number of batches tried, and the number per update.
     """
     of_model = _positions.setdefault(model, {})
     position = of_model.setdefault(absolute_path(log_dir), Position(cadence))
@@ -45,10 +45,10 @@ def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
 
 
 def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
-    """Returns how many batches were tried; `None` if the training is not known.
+    """Returns the number of batches tried; `None` if the training is not known.
 
     Args:
-        model: The model.
+        model: The model that is trained.
         log_dir: The directory of its log.
         restored: Whether a callback has just restored the optimizer.
     """
@@ -58,7 +58,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
     optimizer = model.optimizer
     applied = batches_applied(optimizer)
     if optimizer in position.applied:
-        # Negative if the optimizer was set back.
+        # The difference is negative if the optimizer was restored to an earlier state.
         return max(0, position.cadence.batches + applied - position.applied[optimizer])
     if restored:
         return applied
@@ -69,6 +69,6 @@ def absolute_path(log_dir: str) -> str:
     """Returns the absolute path of a directory, local or not.
 
     Args:
-        log_dir: The directory.
+        log_dir: A local path, relative or absolute, or a URL such as `gs://bucket/log`.
     """
     return log_dir if "://" in log_dir else os.path.realpath(log_dir)

@@ -12,7 +12,7 @@ from reszoo.gradients.first_batch import build_for
 from reszoo.gradients.patching import replace
 from reszoo.gradients.recorded_training import RecordedTraining
 
-# How an iterator that has run out ends a step; Keras's fit expects them.
+# Errors by which an exhausted iterator ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
 _NAME = "_recorded_fit"
 
@@ -21,22 +21,22 @@ def recorded_fit(model: keras.Model) -> "RecordedFit":
     """Returns the `RecordedFit` of a model: one for all recorders while it is in place.
 
     Args:
-        model: The model.
+        model: The model that is trained.
     """
     return vars(model).get(_NAME) or RecordedFit(model)
 
 
 class RecordedFit:
-    """Recorded steps in `fit`, until training ends, fails, or begins anew.
+    """Recorded steps in `fit`, until training ends, fails, or begins again.
 
-    It takes the place of the model's `train_step`, `make_train_function` and `train_function`, once
-    for all recorders, and counts the batches where they run.
+    It replaces the model's `train_step`, `make_train_function` and `train_function`, once for all
+    recorders, and counts the batches where they run.
 
     Args:
-        model: The model.
+        model: The model that is trained.
 
     Attributes:
-        trainings: The recorded trainings, one of each recorder.
+        trainings: The recorded trainings, one per recorder.
         executions: Number of executions that have begun.
     """
 
@@ -55,7 +55,7 @@ class RecordedFit:
         """Records a training from the next batch on.
 
         Args:
-            training: The training.
+            training: The training of one recorder, of the same model.
         """
         if not self.trainings:
             self._replace(_NAME, self)
@@ -65,17 +65,17 @@ class RecordedFit:
         self._make_functions()
 
     def remove(self, training: RecordedTraining) -> None:
-        """Records a training no longer. After the last one the model is as it was.
+        """Stops recording a training. After the last one the model's own methods are restored.
 
         Args:
-            training: The training.
+            training: A training that was added.
         """
         if training not in self.trainings:
             return
         self.trainings.remove(training)
         if self.trainings:
             return
-        # What somebody else has put there since calls these, and finds them idle.
+        # A replacement that other code has set since calls these, which then record nothing.
         self._put_back.close()
         self._own_make_train_function(force=True)
 
@@ -85,8 +85,8 @@ class RecordedFit:
     def _make_functions(self) -> None:
         """Makes two functions, each traced when it is first needed.
 
-        A step that is not due is the plain one, which under XLA is measurably quicker than one that
-        asks whether it is due.
+        A step that is not due runs the plain function, which under XLA is measurably faster than
+        one that tests on the device whether it is due.
         """
         self._own_make_train_function(force=True)
         self._plain = self.model.train_function
@@ -98,9 +98,9 @@ class RecordedFit:
         self.model.train_function = self._run
 
     def _make_train_function(self, force: bool = False) -> Callable | None:
-        """Takes the place of the model's method."""
+        """Replaces the model's `make_train_function`."""
         if self.trainings and self._history is not getattr(self.model, "history", None):
-            # Another fit begins: the one before was interrupted, so on_train_end was not called.
+            # A new fit begins: the previous one was interrupted, so on_train_end was not called.
             self._close()
         if not self.trainings:
             return self._own_make_train_function(force)
@@ -112,7 +112,7 @@ class RecordedFit:
 
     @tf.autograph.experimental.do_not_convert
     def _step(self, *args: Any, **kwargs: Any) -> Any:
-        """Takes the place of the model's `train_step`."""
+        """Replaces the model's `train_step`."""
         step = self._own_step
         if self.trainings and self._counter is not None:
             self._counter.assign_add(1)
@@ -123,7 +123,7 @@ class RecordedFit:
 
     @property
     def _asks(self) -> bool:
-        """Whether the recorded function asks on the device if a batch is due: not all are."""
+        """Need of the recorded function to test on the device if a batch is due: not all are."""
         return (
             len(self.trainings) > 1
             or self._counter is not None
@@ -131,10 +131,10 @@ class RecordedFit:
         )
 
     def _run(self, iterator: Any) -> Any:
-        """Takes the place of the function that `fit` calls for every execution."""
+        """Replaces the function that `fit` calls for every execution."""
         self.executions += 1
         try:
-            if not self._is_built:  # asked once: a layer that no batch runs is never built
+            if not self._is_built:  # tested once: a layer that no batch runs is never built
                 self._is_built = True
                 if not build_for(self.model, iterator):
                     return self._run_unrecorded(iterator)
@@ -152,7 +152,7 @@ class RecordedFit:
             raise
 
     def _run_unrecorded(self, iterator: Any) -> Any:
-        """Runs the batches by which alone the model can be built."""
+        """Runs the first batches, where only running them can build the model."""
         warnings.warn(
             f"The first batch of {self.model.name!r} is not recorded: the model is not built, and "
             "cannot be built without running it. Call the model on a batch before fit to have it "
@@ -179,7 +179,7 @@ class RecordedFit:
             self._recording = False
 
     def _number_of_batches(self) -> int:
-        """Returns how many batches ran: fewer than could, where the data ended."""
+        """Returns the number of batches that ran: fewer than possible where the data ended."""
         if self._counter is None:
             return 1
         before, self._counted = self._counted, int(self._counter.numpy())

@@ -36,15 +36,15 @@ class RecordedTraining:
 
     Args:
         recorder: The recorder, with its cadence, sets and directory.
-        begin: Number of batches tried before, if the training's own loop says so.
-        applied: Number of batches the optimizer had been given before callbacks could restore it.
+        begin: Number of batches tried before, if the loop has called `begin_at`, else `None`.
+        applied: Number of batches the optimizer had applied before callbacks could restore it.
     """
 
     def __init__(self, recorder: "GradientRecorder", begin: int | None, applied: int):
         self.recorder = recorder
         self.model = recorder.model
         self._begin = begin
-        # Made at the first batch, before anything that uses them runs.
+        # Created at the first batch, before any use.
         self.taps: ModelTaps = _ABSENT
         self.cadence: Cadence = _ABSENT
         self._has_begun = False
@@ -56,31 +56,31 @@ class RecordedTraining:
 
     @property
     def is_open(self) -> bool:
-        """Whether the log is open."""
+        """State of the log: true from the first batch until `close`."""
         return self._writer is not None
 
     @property
     def batches_at_once(self) -> int:
-        """Number of batches that a loop of one's own runs before `on_train_batch_end`, at most."""
+        """Batches that a custom loop may run before it calls `on_train_batch_end`."""
         return self.model.steps_per_execution if self._begin is None else 1
 
     @property
     def batches_ahead(self) -> int:
-        """Number of batches that may run before the next call; one, if that batch is due."""
+        """Batches that may run before the next call of the recorder; 1 if a batch is due."""
         if self.cadence is not None:
             return self.cadence.batches_ahead
         return 1 if self._begin is None else self._cadence_at(self._begin).batches_ahead
 
     @property
     def due(self) -> bool:
-        """Whether the batch that is about to run, or runs, is to be recorded."""
+        """Recording of the batch that runs or is about to run: true if it is due."""
         return self.cadence is not None and self.cadence.due_step is not None
 
     def begin_execution(self, batches_at_once: int) -> None:
         """Decides whether a step is due. Called before batches run.
 
         Args:
-            batches_at_once: The number that may run, at most.
+            batches_at_once: The largest number of batches that may run.
         """
         if self.cadence is None:
             self._start()
@@ -94,7 +94,7 @@ class RecordedTraining:
         """Writes the step that was due, if it is over. Called after batches ran.
 
         Args:
-            batches: The number that ran.
+            batches: Number of batches that ran since `begin_execution`.
         """
         if self.cadence is None:
             return
@@ -108,7 +108,7 @@ class RecordedTraining:
         """Counts batches that ran before anything could be recorded.
 
         Args:
-            batches: Their number.
+            batches: Number of these batches.
         """
         self._unrecorded += batches
 
@@ -121,7 +121,7 @@ class RecordedTraining:
         self.cadence.go_on(int(applied == tried + 1))
 
     def renew_taps(self) -> None:
-        """Makes the taps anew, for a model that was compiled or unfrozen while it trains."""
+        """Creates new taps, for a model that was compiled or unfrozen while it trains."""
         if self.cadence is None:
             return
         size, before = accumulation_steps(self.model.optimizer), self.cadence
@@ -130,7 +130,7 @@ class RecordedTraining:
         self._make_taps()
 
     def flush(self) -> None:
-        """Writes what is held back of a log on `gs://`, so that it has every step up to now."""
+        """Writes the buffered records of a log on `gs://`, so that it has every step up to now."""
         if self._watch is not None:
             self._writer.flush()
             self._watch.flush()
@@ -150,13 +150,13 @@ class RecordedTraining:
         self._scratch = None
 
     def _start(self) -> None:
-        """Decides where the training begins, and opens its log."""
+        """Determines the batch with which the training begins, and opens its log."""
         recorder = self.recorder
         check_alone(self, recorder.log_dir)
         self._make_taps()
         batches, origin = self._batches_before()
         first_step = self._cadence_at(batches).next_step
-        # Every process reads what it counted, but one writes it down.
+        # Every process reads its own counts, but only one writes the log.
         log_dir = recorder.log_dir
         if not is_chief(self.model.distribute_strategy):
             self._scratch = tempfile.TemporaryDirectory()
@@ -170,7 +170,7 @@ class RecordedTraining:
         self._has_begun = True
 
     def _batches_before(self) -> tuple[int, Origin]:
-        """Returns how many batches were tried before the first one, and how it came there."""
+        """Returns the number of batches tried before the first one, and the origin of that one."""
         applied = batches_applied(self.model.optimizer)
         restored = applied != self._applied + self._unrecorded and not self._has_begun
         if self._begin is not None and not self._has_begun:
@@ -202,12 +202,12 @@ class RecordedTraining:
         self._has_weights = np.array([getattr(block, "built", True) for block in blocks])
 
     def _update_is_over(self) -> bool:
-        """Returns whether the due step can be written; gives it up if it did not begin."""
+        """Returns whether the due step can be written; a step that did not begin is dropped."""
         if self.cadence.batches_per_step == 1:
             return True
         begun, over = self.taps.switch.state()
         cadence = self.cadence
-        # Where the optimizer has skipped batches, updates no longer begin where they did.
+        # After the optimizer has skipped batches, updates begin with other batches than before.
         cadence.position = batches_applied(self.model.optimizer) % cadence.batches_per_step
         if not begun:
             step, cadence.due_step = cadence.due_step, None
@@ -272,7 +272,7 @@ class RecordedTraining:
 
 
 def _counts_alone(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the sums with NaN in the place of all but the counts of non-finite values."""
+    """Returns the sums, with NaN for all but the counts of non-finite values."""
     return {
         name: values if name.endswith("nonfinite") else np.full_like(values, np.nan)
         for name, values in sums.items()
@@ -291,7 +291,7 @@ def _scalars(of_weights: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _membership(taps: ModelTaps) -> np.ndarray:
-    """Returns which weights lie in which block: booleans, of shape `(blocks, weights)`."""
+    """Returns the membership of weights in blocks: booleans, of shape `(blocks, weights)`."""
     return np.array(
         [
             [any(weight is own for own in block.trainable_variables) for weight in taps.variables]

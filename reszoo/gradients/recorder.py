@@ -18,25 +18,25 @@ from reszoo.layers import ResidualBlock
 class GradientRecorder(keras.callbacks.Callback):
     """Records the gradients of both paths of each residual block while a model trains.
 
-    Give it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
-    event file; `reszoo.gradients.load` reads it. The numbers are of the very step that trains:
-    there is no second backward pass, and nothing that trains is changed. Eagerly and in
-    `reszoo.training` the weights come out bit for bit as without it. In a `tf.function` they do too
-    once `tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})` has been
-    called: that optimization reorders products whose parts nobody else reads, so that looking at a
-    gradient can change the last bit of an update. Under XLA they did in all networks that were
-    tried, on a CPU with AVX2 and with AVX-512 instructions; XLA itself does not promise it.
+    Pass it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
+    event file; `reszoo.gradients.load` reads it. The numbers are those of the training step itself:
+    there is no second backward pass, and training is not changed. Eagerly and in `reszoo.training`
+    the weights are bit-identical with and without it. In a `tf.function` they are too once
+    `tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})` has been
+    called: that optimization reorders products whose factors nothing else reads, so that reading a
+    gradient can change the last bit of an update. Under XLA they were in all networks that were
+    tried, on a CPU with AVX2 and with AVX-512 instructions; XLA itself does not guarantee it.
 
-    In a training loop of your own, drive it with `keras.callbacks.CallbackList`, wrap the step of
+    In a training loop of your own, call it through `keras.callbacks.CallbackList`, wrap the step of
     one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
-    `tf.function` traces it, and call `recorder.close()` when the loop ends for whatever reason.
-    The step must call `model.optimizer.apply`.
+    `tf.function` traces it, and call `recorder.close()` when the loop ends, also by an error. The
+    step must call `model.optimizer.apply`.
 
-    A model that trains again, compiled anew or not, goes on counting in the same directory, with
-    this recorder or another; one that was restored goes on where its optimizer says. A training
-    that would hide what another one recorded there is refused. Several recorders can look at one
-    training, each with a directory of its own. What counts as a step is decided at the first batch,
-    after all that callbacks do to the model when training begins.
+    A model that trains again, compiled again or not, continues the count in the same directory,
+    with this recorder or another; a restored one continues at the count of its optimizer. A
+    training that would hide the records of another is refused. Several recorders can observe one
+    training, each with its own directory. The number of batches per step is determined at the first
+    batch, after all changes that callbacks make to the model when training begins.
 
     The statistics, per block (`python -m reszoo.gradients.statistics` prints the table): of the set
     `"paths"`, the norms and RMS of `g_skip`, `g_branch`, `g_x` and `g_y`, their cosine, share and
@@ -44,24 +44,24 @@ class GradientRecorder(keras.callbacks.Callback):
 
     Args:
         log_dir: Directory of the log, local or `gs://`. Of several processes the chief writes. To
-            `gs://` the log is sent every 30 seconds, with `flush`, and when training ends.
-        every_steps: Records the steps that are multiples of it, counted from 0 as
-            `optimizer.iterations` does. With several steps per execution, at most one step of each
-            execution; with accumulated gradients, a step is all batches of an update, recorded as
-            the one large batch that they stand for, if it begins while recording.
+            `gs://` the log is sent every 30 seconds, by `flush`, and when training ends.
+        every_steps: Distance of the recorded steps, which are the multiples of it, counted from 0
+            as in `optimizer.iterations`. With several steps per execution, at most one step of each
+            execution is recorded; with accumulated gradients, a step is all batches of an update,
+            recorded as one large batch, if it begins while recording.
         statistics: Names of the sets of statistics to record: `"paths"`, `"weights"`, `"forward"`,
             `"distribution"`, `"noise_scale"`, `"variables"` (read with
             `reszoo.gradients.load_variables`), `"histograms"` (`load_histograms`);
-            `docs/statistics.md` says what they cost.
-        alarms: Conditions to watch for, such as `reszoo.gradients.NonFinite()`. Findings are
-            printed, and written to `alarms.jsonl` and to TensorBoard.
-        blocks: The blocks to record, by name: what `reszoo.gradients.instrument(model)` found in a
-            model built elsewhere. By default every `ResidualBlock` of the model.
+            `docs/statistics.md` gives their costs.
+        alarms: Conditions to test, such as `reszoo.gradients.NonFinite()`. Findings are printed,
+            and written to `alarms.jsonl` and to TensorBoard.
+        blocks: The blocks to record, by name, as `reszoo.gradients.instrument(model)` finds them in
+            a model built elsewhere. By default every `ResidualBlock` of the model.
 
     Raises:
         ValueError: If `every_steps` is not a positive integer or a set is unknown; at the first
-            batch, if the model has no residual block, is not compiled, or has not these blocks, or
-            if the directory holds the log of another training.
+            batch, if the model has no residual block, is not compiled, or lacks one of the blocks,
+            or if the directory holds the log of another training.
 
     Example:
 
@@ -78,7 +78,7 @@ class GradientRecorder(keras.callbacks.Callback):
     [0, 2]
     """
 
-    model: keras.Model  # That of the callback, which is there once training begins.
+    model: keras.Model  # Set by Keras when training begins.
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class GradientRecorder(keras.callbacks.Callback):
         self._is_told = False
 
     def begin_at(self, batch: int) -> None:
-        """Says which batch training begins with, before `on_train_begin`, in a loop of your own.
+        """Sets the batch with which training begins, before `on_train_begin`, in a custom loop.
 
-        Without it, `optimizer.iterations` says how many updates were made. That is fewer than were
-        tried where a loss scale made the optimizer skip some. With it, the loop may run several
-        batches before it calls `on_train_batch_end`, but no more than `batches_ahead` says. What
-        the log holds from that batch on is recorded anew. If a callback restores the optimizer
-        when training begins, that says where it goes on.
+        Without it, the number of updates is taken from `optimizer.iterations`, which does not count
+        the updates that the optimizer skipped because of a loss scale. With it, the loop may run
+        several batches before it calls `on_train_batch_end`, but no more than `batches_ahead`. The
+        steps of the log from that batch on are recorded again. If a callback restores the optimizer
+        when training begins, the optimizer's count is used instead.
 
         Args:
             batch: The number of batches trained on before, in all runs.
@@ -124,7 +124,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        # Before any callback can restore it.
+        # Read here, before any callback can restore the optimizer.
         self._applied = 0 if model.optimizer is None else batches_applied(model.optimizer)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -156,28 +156,28 @@ class GradientRecorder(keras.callbacks.Callback):
 
     @property
     def due(self) -> bool:
-        """Whether the batch that is about to run, or runs, is to be recorded."""
+        """Recording of the batch that runs or is about to run: true if it is due."""
         return self._training is not None and self._training.due
 
     @property
     def batches_ahead(self) -> int:
-        """Number of batches that may run before the next call; one, if that batch is due."""
+        """Batches that may run before the next call of the recorder; 1 if a batch is due."""
         return 1 if self._training is None else self._training.batches_ahead
 
     def recorded(self, step: Callable, asks: bool = True) -> Callable:
         """Returns a training step that is recorded, for a loop of your own.
 
-        It records the batches that are due and no others. A loop that runs its plain step while
-        `due` is false spares the others what little asking costs, and the recorded one too.
+        It records only the batches that are due. A loop that runs its plain step while `due` is
+        false saves the small cost of testing this on the device.
 
         Args:
             step: A function that computes one replica's gradients and calls
                 `model.optimizer.apply`, not traced yet.
-            asks: Whether the step asks on the device if it is due. Give `False` in a loop that runs
-                it while `due` is true and at no other time.
+            asks: Whether the step tests on the device if it is due. Pass `False` in a loop that
+                runs it only while `due` is true.
 
         Returns:
-            A function that takes and returns the same.
+            A function with the same arguments and result.
 
         Raises:
             ValueError: If training has not begun.
@@ -201,14 +201,14 @@ class GradientRecorder(keras.callbacks.Callback):
                     "callbacks.on_train_batch_begin(batch) before it, and "
                     "GradientRecorder.recorded anew after each callbacks.on_train_begin()."
                 )
-            # Of batches that are accumulated only the last sees the update.
+            # Only the last of the accumulated batches makes the update.
             must_ask = asks or training.cadence.batches_per_step > 1
             return training.taps.recorded(step, must_ask)(*args, **kwargs)
 
         return recorded_step
 
     def flush(self) -> None:
-        """Writes what is held back of a log on `gs://`, so that it has every step up to now."""
+        """Writes the buffered records of a log on `gs://`, so that it has every step up to now."""
         if self._training is not None:
             self._training.flush()
 
@@ -223,7 +223,7 @@ class GradientRecorder(keras.callbacks.Callback):
         )
 
     def close(self) -> None:
-        """Closes the log and leaves the model as it was. Does nothing the second time."""
+        """Closes the log and restores the model's own methods. A second call does nothing."""
         training, self._training = self._training, None
         self._in_own_loop, self._first_batch = False, None
         if training is not None:

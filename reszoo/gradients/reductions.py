@@ -1,9 +1,9 @@
-"""Sums over the values of tensors, taken on the device.
+"""Sums over the values of tensors, computed on the device.
 
 A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
-float64's range, and the sum of many such is accurate. XLA and GPUs add up in float64. A CPU without
-XLA, where that takes nine times as long, adds up in float32 where that suffices, which it sees of
-the sum, and in float64 where it does not.
+float64's range, and sums of many of them are accurate. XLA and GPUs add in float64. A CPU without
+XLA, where that takes nine times as long, adds in float32 if the result shows that this is accurate,
+and in float64 if not.
 """
 
 import functools
@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from reszoo.keras_internals import function_of_one_node, is_traced_for_xla
 
-# XLA adds up so many rows side by side, a power of two, each of so many values.
+# Number of rows, a power of two, that XLA adds in parallel, and number of values in each.
 ROWS = 8
 ROW_VALUES = 16
-# On a CPU without XLA, two tensors are multiplied in so many pieces.
+# Number of pieces in which two tensors are multiplied on a CPU without XLA.
 PIECES = 8
-# Squares whose mean is at least this are summed in float32 with a relative error of 1e-6: those of
-# them that are too small for float32 do not count.
+# Squares whose mean is at least this are summed in float32 with a relative error of 1e-6: squares
+# that are too small for float32 are negligible.
 LEAST_MEAN_SQUARE = 1e-30
 
 
@@ -28,14 +28,14 @@ def squares(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns the sum of the squares of each tensor's values.
 
     Args:
-        tensors: Any shapes, float32 or all float64.
+        tensors: Tensors of any shapes, all float32 or all float64.
 
     Returns:
         Shape `(tensors,)`, of their dtype.
     """
     if is_traced_for_xla():
         return tf.stack([sum_of(x * x) for x in tensors])
-    # Where XLA does not make one pass of it, this kernel does, without a temporary tensor.
+    # Without XLA this kernel makes a single pass too, without a temporary tensor.
     return 2 * tf.stack([tf.nn.l2_loss(x) for x in tensors])
 
 
@@ -52,8 +52,8 @@ def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     # A matrix product would round its factors on GPUs and TPUs, and is slower on a CPU.
     if is_traced_for_xla() or has_gpu():
         return sum_of(x * y)
-    # Their product as a whole would be a tensor that no cache holds, in memory that the system has
-    # to hand out anew in every step.
+    # The whole product would be a tensor larger than the caches, in memory that the system has to
+    # allocate again in every step.
     examples = (tf.shape(x)[0] + tf.range(PIECES)) // PIECES
     pieces = zip(*(tf.split(tensor, examples, num=PIECES) for tensor in (x, y)), strict=True)
     return tf.add_n([sum_of(x * y) for x, y in pieces])
@@ -74,9 +74,9 @@ def sum_of(x: tf.Tensor) -> tf.Tensor:
 def squares_of_sum(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Returns the sum of the squares of the finite values of `x + y`, under XLA.
 
-    The two are added up part by part. Were their sum as a whole among what is looked at, XLA would
-    keep it in memory, and then compute what follows from it in another order than it does where
-    nothing is looked at: the last bits of an update would differ.
+    The two are summed part by part. If `x + y` as a whole were read here, XLA would keep it in
+    memory, and compute the operations after it in another order than without a recorder: the last
+    bits of an update would differ.
 
     Args:
         x: Any shape, any float dtype.
@@ -92,8 +92,8 @@ def squares_of_sum(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 def _parts(x: tf.Tensor) -> list[tf.Tensor]:
     """Returns rows of a tensor's values, a power of two or none, and the values that are left.
 
-    On a CPU XLA adds one value after the other, but vectors at once where rows are added up. These
-    lie beside each other: far ones push each other out of the cache.
+    On a CPU XLA adds one value after the other, but whole vectors where it adds rows. The rows are
+    adjacent in memory: distant ones would evict each other from the cache.
     """
     values = tf.reshape(x, [-1])
     left_over = (x.shape.num_elements() or 0) % (ROWS * ROW_VALUES)
@@ -113,11 +113,11 @@ def _sum_of_parts(parts: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def zero_if_nonfinite(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Returns a tensor with zero in the place of values that are not finite.
+    """Returns a tensor with zero in place of values that are not finite.
 
     Args:
         x: Any shape, any float dtype.
-        dtype: That of the result.
+        dtype: Dtype of the result.
 
     Returns:
         The same shape.
@@ -126,15 +126,15 @@ def zero_if_nonfinite(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
 
 
 def squares_suffice(sums: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns whether sums of squares in float32 are those of the values.
+    """Returns whether sums of squares in float32 are accurate.
 
     Args:
         sums: Shape `(sums,)`, first a sum of squares for each of the tensors.
         tensors: The tensors, of at least one dimension.
 
     Returns:
-        A boolean scalar: not where the squares are too small for float32, which may make the sum
-        zero. Where all values are zero it is true.
+        A boolean scalar: false where the squares are too small for float32, which may make the sum
+        zero; true where all values are zero.
     """
     if tensors[0].dtype == tf.float64:
         return tf.constant(True)
@@ -155,20 +155,20 @@ def over_finite(
     tensors: Sequence[tf.Tensor],
     suffice: Callable[[tf.Tensor, Sequence[tf.Tensor]], tf.Tensor] = squares_suffice,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns sums over the finite values, and how many values of each tensor are not finite.
+    """Returns sums over the finite values, and the number of non-finite values of each tensor.
 
-    On a CPU a second pass is made only where the sums of the first are not finite, as those of such
-    values are, or do not suffice. XLA counts them in the same pass, and a GPU always, since asking
-    for the mark would have it wait.
+    On a CPU without XLA a second pass is made only where the sums of the first are not finite,
+    which shows values that are not, or not accurate. XLA counts such values in the same pass. A GPU
+    always counts them, since it would have to wait for the result of a test.
 
     Args:
         sums: Takes the tensors, in float32 or float64, and returns sums of shape `(sums,)`, of
-            the same dtype, that a value that is not finite makes not finite.
-        tensors: Any shapes, any float dtypes.
-        suffice: Takes sums in float32 and the tensors, and returns whether that is accurate.
+            the same dtype; they must not be finite if a value is not.
+        tensors: Tensors of any shapes and any float dtypes.
+        suffice: Takes the sums and the tensors, and returns whether the sums are accurate.
 
     Returns:
-        The sums, and shape `(tensors,)`, both float64.
+        The sums, and the numbers, of shape `(tensors,)`, both float64.
     """
     if is_traced_for_xla() or has_gpu():
         return _without_nonfinite(sums, tensors)
@@ -185,15 +185,15 @@ def over_finite(
 def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Returns a function that adds a single node to a graph, wherever it is called.
 
-    What it does is in a graph of its own, for tensors of any shape. For every block anew it would
-    make the graph of a training step, and what that takes of memory, larger by half. Under XLA,
-    which must know the shapes, the function is called as it is.
+    The function has its own graph, for tensors of any shape. Its operations in every block would
+    enlarge the graph of a training step, and its memory, by half. Under XLA, which must know the
+    shapes, the function is called directly.
 
     Args:
         function: Takes tensors, of at least one dimension, and returns one.
 
     Returns:
-        A function that takes and returns the same.
+        A function with the same arguments and result.
     """
 
     @functools.cache
@@ -214,15 +214,15 @@ def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
 
 def has_gpu() -> bool:
-    """Returns whether a GPU is there, so that what runs without XLA runs on it."""
+    """Returns whether there is a GPU, on which operations without XLA then run."""
     return bool(tf.config.list_logical_devices("GPU"))
 
 
 def _all_or_nothing(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
-    """Returns a tensor of at least one dimension, or nothing of it.
+    """Returns a tensor of at least one dimension, or an empty part of it.
 
-    A condition in the graph would cost memory everywhere: it has TensorFlow run the whole graph in
-    another order.
+    A condition in the graph would cost memory everywhere: it makes TensorFlow run the whole graph
+    in another order.
     """
     end = tf.where(condition, [tf.int32.max], [0])
     return tf.strided_slice(x, tf.constant([0]), end, tf.constant([1]))

@@ -16,7 +16,7 @@ def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
         optimizer: An optimizer, before its `apply`, which may change the scale.
 
     Returns:
-        A scalar.
+        A scalar; 1 if the optimizer does not scale the loss.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.dynamic_scale.value if optimizer.built else optimizer.initial_scale
@@ -24,10 +24,10 @@ def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
 
 
 def accumulation_steps(optimizer: keras.optimizers.Optimizer) -> int:
-    """Returns how many batches make one update of the weights.
+    """Returns the number of batches per update of the weights.
 
     Args:
-        optimizer: An optimizer.
+        optimizer: Any Keras optimizer, also a `LossScaleOptimizer`.
 
     Returns:
         An integer of at least 1.
@@ -36,20 +36,20 @@ def accumulation_steps(optimizer: keras.optimizers.Optimizer) -> int:
 
 
 def batches_applied(optimizer: keras.optimizers.Optimizer) -> int:
-    """Returns how many batches an optimizer was given, but for those that a loss scale skipped.
+    """Returns the number of batches that an optimizer applied, without those it skipped.
 
     Args:
-        optimizer: An optimizer. Its public `iterations` are the updates.
+        optimizer: Any Keras optimizer. Its public `iterations` count the updates.
     """
     counted: Any = keras.ops.convert_to_numpy(applied_variable(optimizer))
     return int(counted)
 
 
 def applied_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
-    """Returns the variable in which an optimizer counts the batches that it was given.
+    """Returns the variable in which an optimizer counts the batches that it applied.
 
     Args:
-        optimizer: An optimizer.
+        optimizer: Any Keras optimizer, also a `LossScaleOptimizer`.
     """
     return batch_counter(updating_optimizer(optimizer))
 
@@ -58,7 +58,7 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
     """Returns the optimizer itself, or the one inside a `LossScaleOptimizer`.
 
     Args:
-        optimizer: An optimizer.
+        optimizer: Any Keras optimizer, also a `LossScaleOptimizer`.
 
     Returns:
         The optimizer that updates the weights.
@@ -70,12 +70,11 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
 def unscaled(sums: tf.Tensor, powers: Iterable[int], scale: tf.Tensor | float) -> tf.Tensor:
     """Returns sums of the gradients of the mean loss, given sums of the gradients on the tape.
 
-    The batches that make one update count as one large batch, whose mean loss is the mean of
-    theirs.
+    The batches of one update count as one large batch, whose mean loss is the mean of theirs.
 
     Args:
         sums: Shape `(..., sums)`, float64.
-        powers: The power of the gradient that each of the sums has.
+        powers: The power of the gradient's unit in each of the sums.
         scale: The factor of the loss, times the number of batches of an update.
 
     Returns:

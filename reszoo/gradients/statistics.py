@@ -1,11 +1,11 @@
 """Statistics of each block, derived on the host from the sums that `sums` takes on the device.
 
-Only sums are taken while training runs, for they add up over replicas, accumulated batches and
-repeated calls of a block. Everything a person reads is derived from them on the host, in float64.
+Only sums are computed while training runs, since they add up over replicas, accumulated batches and
+repeated calls of a block. All recorded numbers are derived from them on the host, in float64.
 
-A block takes `x` to `y = activation(s(x) + f(x))`. `g_skip` and `g_branch` are what comes back
-through `s` and `f` to the fork, `g_x = g_skip + g_branch` is what leaves the block, and `g_y` is
-what reaches the sum. All are gradients of the loss of the whole batch, without any loss scale.
+A block takes `x` to `y = activation(s(x) + f(x))`. `g_skip` and `g_branch` are the gradients at the
+fork through `s` and `f`, `g_x = g_skip + g_branch` is the gradient that leaves the block, and `g_y`
+is the gradient at the sum. All are of the loss of the whole batch, without any loss scale.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +15,8 @@ import numpy as np
 
 Sums = Mapping[str, np.ndarray]
 
-# A variance of no more than this part of the mean square is a rounding error of the sums: it is
-# recorded as that of a constant, which is zero.
+# A variance of at most this fraction of the mean square is a rounding error of the sums: it is
+# recorded as zero, as that of a constant.
 ROUNDING = 1e-13
 
 
@@ -28,7 +28,7 @@ class Statistic:
         name: Its name in the log.
         formula: Its definition, with the Euclidean norm as `‖g‖`; it has no `|`, which would end a
             cell of the table.
-        unit: Its unit.
+        unit: Its unit in words, such as `"loss per unit of x"`.
         derive: Takes the sums, each of shape `(blocks,)`, and returns shape `(blocks,)`.
         set: The name of the set of statistics that it belongs to.
     """
@@ -89,13 +89,13 @@ def skip_branch_cosine(sums: Sums) -> np.ndarray:
 
 
 def skip_share(sums: Sums) -> np.ndarray:
-    """Returns the share of the skip in what comes back, by norm.
+    """Returns the skip's share of the sum of the norms of `g_skip` and `g_branch`.
 
     Args:
         sums: Those of `fork_sums`, each of shape `(blocks,)`.
 
     Returns:
-        Values in [0, 1], of shape `(blocks,)`; NaN where nothing comes back at all.
+        Values in [0, 1], of shape `(blocks,)`; NaN where both gradients are zero.
     """
     skip = np.sqrt(sums["skip_gradient_squares"])
     return ratio(skip, skip + np.sqrt(sums["branch_gradient_squares"]))
@@ -140,8 +140,8 @@ def branch_to_skip_variance(sums: Sums) -> np.ndarray:
 def gradient_noise_scale(sums: Sums) -> np.ndarray:
     """Returns the batch size at which the gradient's noise is as large as the gradient.
 
-    Estimated from the gradients of the parts of a batch (of each replica, or each accumulated
-    batch) and of the whole.
+    It is estimated from the gradients of the parts of a batch (of each replica, or each accumulated
+    batch) and of the whole batch.
 
     Args:
         sums: Those of `WEIGHT_SUMS` and `NOISE_SUMS`, with `examples` and `parts`, the number
@@ -391,7 +391,7 @@ STATISTICS = (
     ),
 )
 
-# Sets by name, and what each costs on a recorded step.
+# Sets by name, and the cost of each in a recorded step.
 SETS = {
     "paths": "one pass over g_skip, g_branch and their sum, and one over g_y; the product of two",
     "weights": "one pass over the weights' gradients, two over the weights; a copy of the weights",
@@ -408,7 +408,7 @@ def statistics_of(sets: Iterable[str]) -> tuple[Statistic, ...]:
     """Returns the statistics of some sets.
 
     Args:
-        sets: Names of sets, such as `"paths"` and `"weights"`.
+        sets: Names of sets, keys of `SETS`, such as `"paths"` and `"weights"`.
 
     Returns:
         The statistics, in the table's order.
@@ -439,13 +439,13 @@ def derive(statistics: Iterable[Statistic], sums: Sums) -> np.ndarray:
     """Derives statistics from sums.
 
     Args:
-        statistics: The statistics.
-        sums: Name of a sum to its values, each of shape `(blocks,)`.
+        statistics: The statistics, in the order of the columns.
+        sums: The values of each sum, of shape `(blocks,)`, by name.
 
     Returns:
         Shape `(blocks, statistics)`, float64.
     """
-    # Infinite sums are told by the counts beside them; NumPy need not say it again.
+    # Infinite sums are reported by the counts of non-finite values, so NumPy's warning is off.
     with np.errstate(invalid="ignore", over="ignore"):
         return np.stack([statistic.derive(sums) for statistic in statistics], axis=-1)
 
@@ -454,7 +454,7 @@ def markdown_table() -> str:
     """Returns the table of all statistics, in Markdown.
 
     Returns:
-        One row a statistic: name, formula, unit and set.
+        One row per statistic: name, formula, unit and set.
     """
     rows = ["| Statistic | Formula | Unit | Set |", "|---|---|---|---|"]
     for statistic in STATISTICS:

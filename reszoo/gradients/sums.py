@@ -1,8 +1,8 @@
-"""Sums of the tensors at a place of a block, taken on the device in one pass over each tensor.
+"""Sums of the tensors at a place of a block, computed on the device in one pass over each tensor.
 
-Beside each function stand the names of what it returns, in its order, each with its power of the
-gradient's unit: a loss scale is taken out by dividing by it to that power. All sums are float64,
-whatever the tensors: see `reductions`.
+Next to each function are the names of its sums, in their order, each with its power of the
+gradient's unit: a loss scale is removed by dividing by it to that power. All sums are float64 for
+any dtype of the tensors: see `reductions`.
 """
 
 import itertools
@@ -22,10 +22,10 @@ from reszoo.gradients.reductions import (
 )
 from reszoo.keras_internals import is_traced_for_xla
 
-# Fourth powers of gradients leave float32 soon, so those in float32 are of multiples.
+# Fourth powers of small gradients underflow in float32, so gradients are multiplied by this first.
 FOURTH_POWER_MULTIPLE = 2.0**16
-# Where the variance is a smaller part of the mean square, its difference from the squared mean is
-# not accurate in float32.
+# Where the variance is a smaller fraction of the mean square, the difference of mean square and
+# squared mean is not accurate in float32.
 LEAST_VARIANCE = 1 / 32
 
 
@@ -68,8 +68,8 @@ def input_sums(*gradients: tf.Tensor) -> tf.Tensor:
     """Returns the sums of `INPUT_SUMS`.
 
     Args:
-        gradients: The gradient that leaves the block, of any shape; under XLA both paths', whose
-            sum it is.
+        gradients: The gradient that leaves the block, of any shape; under XLA those of both paths,
+            whose sum it is.
 
     Returns:
         Shape `(1,)`, float64.
@@ -151,8 +151,8 @@ def distribution_maxima(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.stack(largest), tf.float64)
 
 
-# The lower edges of the bins: exact zeros, then one for every power of two. The first and the last
-# take what lies beyond them.
+# The bins: exact zeros, then one from every power of two. The first and the last of these also
+# count the values beyond them.
 HISTOGRAM_EXPONENTS = tuple(range(-48, 16))
 HISTOGRAM_COUNTS = {
     f"{path} {edge!r}": 0
@@ -163,7 +163,7 @@ HISTOGRAM_COUNTS = {
 
 @traced_once
 def histogram_counts(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
-    """Returns how many values of each path lie in each bin of `HISTOGRAM_COUNTS`.
+    """Returns the number of values of each path in each bin of `HISTOGRAM_COUNTS`.
 
     Args:
         skip: The gradient that came back through the skip, of any shape.
@@ -178,12 +178,12 @@ def histogram_counts(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
 def _counts(x: tf.Tensor) -> tf.Tensor:
     x = tf.reshape(tf.cast(x, tf.float64), [-1])
     first, bins = HISTOGRAM_EXPONENTS[0], len(HISTOGRAM_EXPONENTS)
-    # The exponent by its bits, exactly, where a logarithm would round.
+    # The exponent is read from its bits, since a logarithm would round.
     exponent = tf.bitwise.right_shift(tf.bitcast(tf.abs(x), tf.int64), 52) - 1023
     position = tf.where(
         x == 0, tf.zeros((), tf.int64), 1 + tf.clip_by_value(exponent - first, 0, bins - 1)
     )
-    # One by one up to 2**53; float32 would stop at 2**24.
+    # Counts are exact up to 2**53; float32 would stop at 2**24.
     counted = tf.cast(tf.math.is_finite(x), tf.float64)
     return tf.math.unsorted_segment_sum(counted, position, bins + 1)
 
@@ -248,10 +248,10 @@ def gradient_sums(gradients: Sequence[tf.Tensor], stack_sizes: Sequence[int]) ->
     """Returns the sums of squares and the counts of non-finite values of weights' gradients.
 
     Args:
-        gradients: One per weight.
+        gradients: One per weight, of any shapes.
         stack_sizes: The number of weights in each stack, in their order: 1 for a weight that is
             summed by itself, more for vectors of one shape that are summed as a matrix. A model has
-            so many vectors that each by itself would make up half of the graph.
+            so many vectors that separate sums would make up half of the graph.
 
     Returns:
         Shape `(weights, 2)`, float64.
@@ -279,9 +279,9 @@ def update_sums(
     """Returns the sums of squares of weights before an update, and those of the update.
 
     Args:
-        before: The weights before it.
-        after: The weights after it.
-        stack_sizes: As those of `gradient_sums`.
+        before: The weights before the update.
+        after: The weights after the update, in the same order.
+        stack_sizes: As in `gradient_sums`.
 
     Returns:
         Two tensors of shape `(weights,)`, float64.
@@ -299,7 +299,7 @@ def update_sums(
 @traced_once
 def _update_sums(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
     sums, left_out = over_finite(_squares, [before, after - before])
-    # Nobody counts these, so nothing is left out: there is no norm.
+    # Non-finite values of weights are not counted, so they are not left out either: the sum is NaN.
     return tf.where(left_out > 0, tf.constant(float("nan"), tf.float64), sums)
 
 

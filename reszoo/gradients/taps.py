@@ -1,7 +1,7 @@
-"""Taps of a block: functions in the place of its fork, its merge and its activation.
+"""Taps of a block: functions that replace its fork, its merge and its activation.
 
-Forward a tap is the identity; backward it adds sums of the gradients that pass to an accumulator,
-and hands them on as they are, on a CPU once the sums are taken.
+In the forward pass a tap is the identity; in the backward pass it adds sums of the gradients to an
+accumulator, and returns the gradients unchanged, on a CPU after the sums are computed.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,14 @@ from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
 class Accumulator:
     """Sums that are added up on the device, over replicas and calls of a block, in float64.
 
-    Made in the scope of the model's strategy. As a metric's variables are, its variable is local
-    to each replica, so that adding to it costs no communication, and it is no weight of the model.
+    It must be created in the scope of the model's strategy. Like a metric's variables, its variable
+    is local to each replica, so that adding to it needs no communication, and is not a weight of
+    the model.
 
     Args:
         shape: The shape of the sums.
-        maximum: Whether to keep the largest value instead of the sum. Each replica then has a row
-            of its own, since replicas can only be added up.
+        maximum: Whether to keep the largest value instead of the sum. Each replica then has its own
+            row, since replicas can only be summed.
     """
 
     def __init__(self, shape: Sequence[int], maximum: bool = False):
@@ -50,9 +51,9 @@ class Accumulator:
         """Adds sums. Called on each replica.
 
         Args:
-            sums: Of the accumulator's shape.
-            turn: Whether they are added at all, and whether they take the place of what is there;
-                they are simply added if it is left out.
+            sums: Numbers of the accumulator's shape.
+            turn: Whether they are used at all, and whether they replace the previous sums; if it is
+                `None` they are added.
         """
         before, is_maximum = self.variable.value(), self.maximum
         if is_maximum:
@@ -65,29 +66,29 @@ class Accumulator:
         self.variable.assign(total)
 
     def put(self, rows: Sequence[Sequence[int]], sums: tf.Tensor) -> None:
-        """Puts sums in the place of some rows. Called on each replica.
+        """Replaces some rows by sums. Called on each replica.
 
         Args:
-            rows: Positions, of shape `(rows, 1)`.
-            sums: One for each.
+            rows: Positions of the rows, of shape `(rows, 1)`.
+            sums: The new rows, in the order of `rows`.
         """
         self.variable.assign(tf.tensor_scatter_nd_update(self.variable.value(), rows, sums))
 
 
 class Switch:
-    """Switch on the device: whether the running batch is recorded.
+    """Switch on the device that is on while a batch is recorded.
 
-    The host sets which batch is to be the first; the device counts, and finds in the optimizer with
-    which batch an update begins and ends. So neither the cadence nor several steps per execution
-    trace anything anew. Made in the scope of the model's strategy.
+    The host sets the first batch to record; the device counts batches, and finds the first and the
+    last batch of an update by the optimizer's count. So neither the cadence nor several steps per
+    execution cause another trace. It must be created in the scope of the model's strategy.
 
     Args:
-        optimizer: The optimizer.
+        optimizer: The optimizer whose count of batches is used.
 
     Attributes:
-        asks: Whether it is asked on the device if a batch is recorded. Not where every batch is
-            that runs in what is being traced, because the others run in another function.
-        seen: Number of batches recorded since it was set.
+        asks: Whether it is tested on the device if a batch is recorded. It is not where every batch
+            that the traced function runs is recorded, because the others run in another function.
+        seen: Number of batches recorded since the last `set`.
     """
 
     asks = True
@@ -97,7 +98,7 @@ class Switch:
         self._counted = _replica_local(0, tf.int64)
         self._on = _replica_local(False, tf.bool)
         self._first = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
-        # Of accumulated batches: what the optimizer had counted when the update began.
+        # With accumulated batches: the optimizer's count when the update began.
         self._begun = _replica_local(-1, tf.int64)
         self.seen = _replica_local(0, tf.int64)
 
@@ -106,8 +107,8 @@ class Switch:
 
         Args:
             counted: Number of batches that have been tried.
-            first: The first to record, counted from 0. Where several make an update, it is recorded
-                if it begins with that one or before as many more.
+            first: The first batch to record, counted from 0. With several batches per update, the
+                update is recorded if it begins with that batch or fewer than one update after it.
         """
         self._counted.assign(counted)
         self._first.assign(first)
@@ -150,7 +151,7 @@ class Switch:
         return self.on() & (self._applied() % size == size - 1)
 
     def state(self) -> tuple[bool, bool]:
-        """Returns whether the update that is to be recorded has begun, and whether it is over."""
+        """Returns whether the update to record has begun, and whether it is over."""
         begun = int(self._begun.numpy())
         size = accumulation_steps(self._optimizer)
         return begun >= 0, 0 <= begun <= batches_applied(self._optimizer) - size
@@ -167,16 +168,17 @@ def _replica_local(value: Any, dtype: tf.DType) -> tf.Variable:
 
 
 class BlockTaps:
-    """Taps of one block, which add up sums of the tensors that pass them.
+    """Taps of one block, which add sums of the tensors at its places.
 
     Args:
-        block: The block, whose own `merge` and `activation` still do the work.
+        block: The block, whose own `merge` and `activation` are still called.
         accumulators: Measures, each with the accumulator of its sums.
-        switch: Whether the running batch is recorded.
-        anchor: A scalar variable that the tape watches. Without it nothing would be differentiated
-            to this block, and so nothing recorded, where all before it is frozen or it is first.
-        turns: The backward pass that is recorded.
-        scale: Returns what the running pass's loss was multiplied with.
+        switch: The switch, which is on while a batch is recorded.
+        anchor: A scalar variable that the tape watches. Without it the tape would not differentiate
+            to the block's input, and nothing would be recorded, if the block is the first one or
+            all layers before it are frozen.
+        turns: The choice of the backward pass that is recorded.
+        scale: Returns the factor of the loss in the running pass.
     """
 
     def __init__(
@@ -188,7 +190,7 @@ class BlockTaps:
         turns: Turns,
         scale: Callable[[], tf.Tensor | float],
     ):
-        # What another recorder put there; a block's own hands on its input twice, as here.
+        # Another recorder's fork, if there is one; a block's own returns its input twice, as here.
         self.own_fork = vars(block).get("fork")
         self.own_merge = block.merge
         self.own_activation = block.activation
@@ -207,7 +209,7 @@ class BlockTaps:
 
     @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes the place of `ResidualBlock.fork`, and sees `g_skip` and `g_branch` at once."""
+        """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
         if self.own_fork is not None:
             return self._behind(*self.own_fork(x))
 
@@ -225,7 +227,7 @@ class BlockTaps:
         return tuple(hand_on_mask(x, path) for path in fork(x, self.anchor.value()))
 
     def _behind(self, to_shortcut: tf.Tensor, to_branch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sees what comes back to a fork that is another recorder's, which adds it up."""
+        """Observes the gradients at another recorder's fork, which adds them afterwards."""
 
         @tf.custom_gradient
         def observed(to_shortcut: tf.Tensor, to_branch: tf.Tensor) -> Any:
@@ -242,7 +244,7 @@ class BlockTaps:
 
     @tf.autograph.experimental.do_not_convert
     def merge(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
-        """Takes the place of `ResidualBlock.merge`, and sees `s(x)`, `f(x)` and `g_y`."""
+        """Replaces `ResidualBlock.merge`, and observes `s(x)`, `f(x)` and `g_y`."""
 
         @tf.custom_gradient
         def observed(y: tf.Tensor) -> Any:
@@ -250,7 +252,7 @@ class BlockTaps:
                 with self._observed("merge", gradient):
                     return tf.identity(gradient)
 
-            # The tape does not look in here, so what is measured is not differentiated.
+            # The tape does not record in here, so the sums are not differentiated.
             with self._observed("forward", shortcut, branch, y):
                 return tf.identity(y), backward
 
@@ -259,7 +261,7 @@ class BlockTaps:
 
     @tf.autograph.experimental.do_not_convert
     def activation(self, y: tf.Tensor) -> tf.Tensor:
-        """Takes the place of the block's activation, and sees what leaves the block."""
+        """Replaces the block's activation, and observes its output."""
 
         @tf.custom_gradient
         def observed(y: tf.Tensor) -> Any:
@@ -273,10 +275,10 @@ class BlockTaps:
         return [pair for pair in self.accumulators if pair[0].place == place]
 
     def _observed(self, place: str, *tensors: tf.Tensor) -> Any:
-        """Adds sums of the tensors, and returns a context that waits until they are taken.
+        """Adds sums of the tensors, and returns a context that waits until they are computed.
 
-        What is computed in it is the only user that is left of the tensors, so that TensorFlow may
-        write its result in their place. A GPU, whose memory costs no time, waits for nothing.
+        The operations in it are then the last readers of the tensors, so that TensorFlow may write
+        their results into the same memory. A GPU, where allocation takes no time, does not wait.
         """
         measures = self._measures(place)
 
@@ -298,7 +300,7 @@ class BlockTaps:
 
 
 def _seen_at_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns what `input_sums` takes."""
+    """Returns the arguments of `input_sums`."""
     return (skip, branch) if is_traced_for_xla() else (total,)
 
 
@@ -306,11 +308,11 @@ def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]])
     """Changes variables on the device if a condition holds.
 
     Args:
-        condition: A boolean scalar; of Python, if it is known when the step is traced.
+        condition: A boolean scalar; a Python `bool` if it is known when the step is traced.
         action: Changes variables. Returns the tensors that must be computed for it.
 
     Returns:
-        A tensor that is there once these are.
+        A tensor that is computed after these.
     """
 
     def act() -> tf.Tensor:
@@ -321,10 +323,10 @@ def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]])
 
 
 def choose(condition: tf.Tensor | bool, then: Callable, otherwise: Callable) -> Any:
-    """Returns what one of two functions returns, chosen on the device.
+    """Returns the result of one of two functions, chosen on the device.
 
     Args:
-        condition: A boolean scalar; of Python, if it is known when the step is traced.
+        condition: A boolean scalar; a Python `bool` if it is known when the step is traced.
         then: Called if it holds.
         otherwise: Called if not; it returns tensors of the same dtypes.
     """

@@ -20,7 +20,7 @@ from reszoo.keras_internals import (
     optimized_variables,
 )
 
-# The sums in the order in which they lie in an accumulator, each with its power of the gradient.
+# The sums in their order in an accumulator, each with its power of the gradient's unit.
 WEIGHT_SUMS = {
     "weight_gradient_squares": 2,
     "weight_squares": 0,
@@ -34,18 +34,19 @@ LONGEST_STACKED = 2**13
 
 
 class UpdateTap:
-    """Tap in the place of `optimizer.apply`: sees each weight, its gradient and its update.
+    """Replacement of `optimizer.apply` that observes each weight, its gradient and its update.
 
-    Of several updates of a weight in a step the last is kept, and their number.
+    Of several updates of a weight in a step the last is kept, with the number of updates.
 
     Args:
-        optimizer: The optimizer.
-        apply: Its own `apply`, which still does the updating.
+        optimizer: The optimizer whose `apply` was called.
+        apply: Its own `apply`, which still updates the weights.
         variables: The weights to observe.
         accumulator: Accumulator of the `WEIGHT_SUMS`, of shape `(weights, sums)`.
         noise_accumulator: Accumulator of the `NOISE_SUMS`, of shape `(weights, sums)`, or `None`.
-        switch: Whether the running batch is recorded.
-        fixed_shapes: Whether the step is compiled by XLA, whose branches agree in shapes.
+        switch: The switch, which is on while a batch is recorded.
+        fixed_shapes: Whether the step is compiled by XLA, where both branches of a condition must
+            return the same shapes.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class UpdateTap:
         self.noise_accumulator = noise_accumulator
         self.switch = switch
         self.fixed_shapes = fixed_shapes
-        self.stack_sizes = []  # of what is updated in this step, as `gradient_sums` takes them
+        self.stack_sizes = []  # of the weights updated in this step, as `gradient_sums` takes them
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
         if trainable_variables is None:
             trainable_variables = optimized_variables(self.optimizer)
         grads, variables = list(grads), list(trainable_variables)
-        if not self.optimizer.built:  # as its `apply` would, but its scale is asked for before
+        if not self.optimizer.built:  # as its `apply` would, but its scale is needed before
             with keras.name_scope(self.optimizer.name):
                 self.optimizer.build(variables)
         pairs = zip(grads, variables, strict=True)
@@ -95,7 +96,7 @@ class UpdateTap:
         when(due, lambda: self._add(rows, gradient_parts, before, weights))
 
     def _add_noise(self, rows: Any, gradients: Sequence[tf.Tensor]) -> None:
-        """Adds the sums of this part of the batch alone: of this replica, of this batch."""
+        """Adds the sums of this part of the batch only: of this replica, of this batch."""
         accumulator = self.noise_accumulator
         if accumulator is None:
             return
@@ -115,7 +116,7 @@ class UpdateTap:
         gradients: Sequence[tf.Tensor],
         variables: Sequence[keras.Variable],
     ) -> tf.Tensor:
-        """Returns the sums of each weight's gradient, of all replicas' sum; zeros if not due."""
+        """Returns the sums of each weight's gradient, summed over replicas; zeros if not due."""
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync == 1:
             return self._parts(due, gradients, lambda: self._of_all_batches(gradients, variables))
@@ -123,13 +124,13 @@ class UpdateTap:
         if can_communicate_in_replicas():
             add = tf.distribute.ReduceOp.SUM
             return self._parts(due, gradients, lambda: context.all_reduce(add, gradients))
-        # Where replicas are threads, communication under a condition is asked for outside them.
+        # Where replicas are threads, communication under a condition must be started outside them.
         return context.merge_call(self._parts_of_replicas, args=(due, gradients))
 
     def _of_all_batches(
         self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]
     ) -> Sequence[tf.Tensor]:
-        """Returns the scaled gradients with those of the batches accumulated before this one."""
+        """Returns the scaled gradients, added to those of the batches accumulated before."""
         optimizer = updating_optimizer(self.optimizer)
         if accumulation_steps(optimizer) == 1:
             return gradients
@@ -147,7 +148,7 @@ class UpdateTap:
         def summed() -> list[tf.Tensor]:
             return [strategy.reduce(tf.distribute.ReduceOp.SUM, g, axis=None) for g in gradients]
 
-        # All replicas are due together.
+        # All replicas are due at the same time.
         return self._parts(strategy.experimental_local_results(due)[0], gradients, summed)
 
     def _parts(
@@ -168,7 +169,7 @@ class UpdateTap:
         return loss_scale(self.optimizer) * accumulation_steps(self.optimizer)
 
     def _copies(self, due: tf.Tensor | bool, weights: Sequence[tf.Variable]) -> list[tf.Tensor]:
-        """Returns the weights as they are now; nothing if not due."""
+        """Returns copies of the weights; empty tensors if not due."""
         if self.fixed_shapes or due is True:
             return [tf.convert_to_tensor(weight) for weight in weights]
         return choose(
@@ -188,7 +189,7 @@ class UpdateTap:
         weight_squares, update_squares = update_sums(before, weights, self.stack_sizes)
         gradient_squares, gradient_nonfinite = tf.unstack(gradient_parts, axis=1)
         sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
-        # Every replica has all of it, and the accumulators of all are added up.
+        # Every replica has the whole sum, and the accumulators of all replicas are added.
         share = 1 / tf.distribute.get_strategy().num_replicas_in_sync
         seen = tf.gather_nd(self.accumulator.variable.value(), rows)[:, -1] + share
         sums = tf.stack([*(share * s for s in sums), seen], axis=1)
@@ -202,7 +203,7 @@ def _in_stacks(
     """Orders pairs of a gradient and its weight: vectors of one size and dtype come last, together.
 
     Returns:
-        The pairs, and how many lie in each stack; 1 for a weight by itself.
+        The pairs, and the number of pairs in each stack; 1 for a weight by itself.
     """
     stacks = {}
     for gradient, variable in pairs:
