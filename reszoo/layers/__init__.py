@@ -1,20 +1,20 @@
 """Layers that assemble into residual networks.
 
-Written with `keras` and `keras.ops`, so that they run on every Keras backend; what is bound to one
-is in `tensorflow_kernels`. Every layer takes `name`, `dtype` and `trainable` as any Keras layer
-does, and layers that are given to one keep their own.
+They are written with `keras` and `keras.ops`, so that they run on every Keras backend; code for a
+single backend is in `tensorflow_kernels`. Every layer takes `name`, `dtype` and `trainable` as any
+Keras layer does, and layers passed to it keep their own.
 
 - `residual_block`: the block: a fork, two paths and a merge
 - `branches`: the branches of He et al., basic and bottleneck, and the order of their layers
 - `shortcuts`: projection, zero padding, no shortcut, and one that stops the gradient
 - `gates`: gates of He et al. on the shortcut or on both paths
 - `chain`: layers applied one after the other
-- `convolution`, `normalization`, `pooling`: as the papers and torchvision have them
-- `squeeze_excitation`, `drop_path`, `scaling`: what may end a branch
+- `convolution`, `normalization`, `pooling`: as in the papers and torchvision
+- `squeeze_excitation`, `drop_path`, `scaling`: layers for the end of a branch
 - `gradient_scaling`: layers that change only the gradient
 - `configured`: how layers are saved
 - `shapes`: channels-last shapes, and the checks of sizes
-- `symbolic`: weights and output shapes of layers that do not say them
+- `symbolic`: weights and output shapes of layers that do not define them
 - `tensorflow_kernels`: a convolution that trains faster on TensorFlow's CPU
 """
 

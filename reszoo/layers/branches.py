@@ -66,7 +66,7 @@ def pre_activation(
 ) -> list[keras.layers.Layer]:
     """Returns convolutions, each preceded by a normalization and an activation.
 
-    The order of He et al. 2016: nothing stands on the bus, from block to block.
+    The order of He et al. 2016: no layer is on the path of identity shortcuts from block to block.
 
     Args:
         convolutions: The convolutions, first to last.
@@ -104,9 +104,9 @@ class PostActivationBranch(Chain):
 
     Args:
         convolutions: The convolutions, first to last.
-        activation: As in the branches, like the two after it.
+        activation: Activation between the convolutions, anything `keras.activations.get` takes.
         zero_init_last_scale: Whether the last normalization's scale starts at zero.
-        norm: The normalization.
+        norm: The normalization, anything `reszoo.layers.normalization` takes.
     """
 
     arguments = ("activation", "zero_init_last_scale", "norm")
@@ -215,8 +215,8 @@ class BottleneckBranch(PostActivationBranch):
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
         inner: The `Convolution` in the middle, such as a grouped or a dilated one; `None` for a 3x3
-            one of `filters` and `strides`. The first 1x1 has as many filters as it, and what it
-            leaves of `strides`.
+            one of `filters` and `strides`. The first 1x1 has the same number of filters, and the
+            rest of the stride: `strides` divided by the stride of `inner`.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -228,8 +228,8 @@ class BottleneckBranch(PostActivationBranch):
         `(batch, ceil(height / strides), ceil(width / strides), expansion * filters)`.
 
     Raises:
-        ValueError: If a size is not a positive integer, `strides` is no multiple of the stride of
-            `inner`, or the input has no spatial axis.
+        ValueError: If a size is not a positive integer, `strides` is not a multiple of the stride
+            of `inner`, or the input has no spatial axis.
 
     Reference:
         He et al. 2015, "Deep residual learning for image recognition", figure 5 right.

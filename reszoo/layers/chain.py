@@ -15,8 +15,8 @@ from reszoo.layers.symbolic import build, output_of
 class Chain(Configured):
     """Applies layers one after the other.
 
-    `ResidualBlock` makes one of a list of layers. Unlike `keras.Sequential` it is a plain layer: it
-    has no inputs of its own, and its sublayers are built with it.
+    `ResidualBlock` converts a list of layers to a `Chain`. Unlike `keras.Sequential` it is a plain
+    layer: it has no input tensors of its own, and its sublayers are built with it.
 
     Args:
         layers: The layers, first to last. An empty list is the identity.
@@ -50,7 +50,7 @@ class Chain(Configured):
                 )
         self.layers = list(layers)
         self.supports_masking = True
-        if not self.trainable:  # its layers were not there when Keras's constructor froze it
+        if not self.trainable:  # it had no layers yet when Keras's constructor froze it
             for layer in layers:
                 layer.trainable = False
 

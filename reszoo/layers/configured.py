@@ -1,4 +1,4 @@
-"""Layers whose configuration is what their constructors were given."""
+"""Layers whose configuration is the arguments of their constructors."""
 
 from typing import Any, ClassVar, Self
 

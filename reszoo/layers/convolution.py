@@ -30,9 +30,9 @@ class Convolution(Configured):
         strides: Stride along every spatial axis, in pixels.
         groups: Number of groups that the channels are split into, each convolved by itself.
         dilation_rate: Distance of the kernel's taps along every spatial axis, in pixels.
-        use_bias: Whether a bias is added; needless before a batch normalization.
-        weight_standardization: Whether each filter is brought to mean 0 and variance 1 before it
-            is used (Qiao et al. 2019); goes with group normalization.
+        use_bias: Whether a bias is added; it has no effect before a batch normalization.
+        weight_standardization: Whether each filter is standardized to mean 0 and variance 1 before
+            it is used (Qiao et al. 2019), as is usual with group normalization.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -98,7 +98,7 @@ class Convolution(Configured):
 
     def call(self, x: Tensor) -> Tensor:
         kernel = _standardized(self.kernel) if self.weight_standardization else self.kernel
-        # A stride of 1 pads alike on both sides by itself, and saves a copy of the input.
+        # With a stride of 1, "same" pads both sides equally, and saves a copy of the input.
         padding = "same"
         if self.strides > 1 and self.kernel_size > 1:
             reach = self.kernel_size // 2
@@ -115,8 +115,8 @@ class Convolution(Configured):
 
         if self.groups == 1 or keras.distribution.list_devices("gpu"):
             return convolve(x, kernel)
-        # On CPU, Keras hands grouped convolutions to XLA, which is many times slower than one
-        # convolution for each group (benchmarks/models.py --grouped).
+        # On CPU, Keras compiles grouped convolutions with XLA, which is many times slower than one
+        # convolution per group (benchmarks/models.py --grouped).
         images: Any = ops.split(x, self.groups, -1)
         kernels: Any = ops.split(kernel, self.groups, -1)
         parts = zip(images, kernels, strict=True)

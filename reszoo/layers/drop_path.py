@@ -19,7 +19,7 @@ class DropPath(keras.layers.Dropout):
 
     Call arguments:
         x: A tensor whose first axis is the examples.
-        training: Whether anything is dropped.
+        training: Whether branches are dropped.
 
     Input shape:
         `(batch, ...)`.

@@ -1,4 +1,4 @@
-"""The gates of He et al. 2016: a 1x1 convolution decides how much of each path passes."""
+"""The gates of He et al. 2016: factors of the paths, computed by a 1x1 convolution."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +65,7 @@ class Gate(Configured):
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class GatedShortcut(Configured):
-    """Shortcut-only gating, `(1 - g(x)) s(x)`; the branch is left as it is.
+    """Shortcut-only gating, `(1 - g(x)) s(x)`; the branch is not changed.
 
     Args:
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
@@ -113,12 +113,12 @@ class GatedShortcut(Configured):
 class ExclusiveGatedBlock(ResidualBlock):
     """Exclusive gating, `y = activation((1 - g(x)) s(x) + g(x) f(x))`.
 
-    What the gate takes from one path it gives to the other, as in highway networks. Each path
-    computes its gate from its own side of the fork, so that the gradient through a gate counts
-    for the path that it gates.
+    The factors of the two paths add up to 1, as in highway networks. Each path computes its gate
+    from its own side of the fork, so that the gradient through a gate counts for the path that it
+    gates.
 
     Args:
-        branch: As in `ResidualBlock`, like `shortcut` and `activation`.
+        branch: As in `ResidualBlock`; so are `shortcut` and `activation`.
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
 
     Call arguments:

@@ -1,4 +1,4 @@
-"""Identities forward that change only the gradient: put them anywhere on either path."""
+"""Layers that change only the gradient, for any place on either path."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,8 @@ class StopGradient(keras.layers.Layer):
     """The identity forward, zero backward.
 
     Last in a branch it gives `y = x + sg(f(x))`: the branch learns nothing. First in a branch it
-    gives `y = x + f(sg(x))`: the branch learns, and what is below learns through the skip alone.
-    On the skip, `StopGradSkip` names it.
-
-    Args:
+    gives `y = x + f(sg(x))`: the branch learns, and the layers before the block learn through the
+    skip alone. For the skip there is `StopGradSkip`.
 
     Call arguments:
         x: A tensor of any shape.
@@ -49,13 +47,13 @@ class StopGradient(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class GradientScale(keras.layers.Layer):
-    """The identity forward; backward the gradient times a number that can be set while training.
+    """The identity forward; backward the gradient times a factor that can be set while training.
 
-    1 lets the gradient pass, 0 stops it. The number is a non-trainable variable, so that a
-    compiled training step sees a change at once.
+    1 lets the gradient pass, 0 stops it. The factor is a non-trainable variable, so that a change
+    takes effect at once in a compiled training step.
 
     Args:
-        scale: What the gradient is multiplied by, in [0, 1].
+        scale: Factor of the gradient, in [0, 1].
 
     Call arguments:
         x: A tensor of any shape.
@@ -89,7 +87,7 @@ class GradientScale(keras.layers.Layer):
         self.supports_masking = True
 
     def set_scale(self, scale: float) -> None:
-        """Sets what the gradient is multiplied by from now on.
+        """Sets the factor of the gradient from now on.
 
         Args:
             scale: A number in [0, 1].

@@ -9,8 +9,8 @@ import keras
 
 from reszoo.layers.shapes import Shape
 
-# He et al. 2015 and torchvision; Keras's own defaults are 1e-3 and 0.99, and converted weights do
-# not reproduce with them.
+# The values of He et al. 2015 and torchvision. With Keras's own defaults, 1e-3 and 0.99, converted
+# weights do not reproduce the original outputs.
 EPSILON = 1e-5
 MOMENTUM = 0.9
 
@@ -19,11 +19,12 @@ Norm = str | Callable[..., keras.layers.Layer] | None
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class GroupNorm(keras.layers.GroupNormalization):
-    """Group normalization with 32 groups, or as many of 32 as divide the channels.
+    """Group normalization with 32 groups, or the greatest common divisor of 32 and the channels.
 
     Args:
-        groups: Number of groups wished for.
-        epsilon: Added to the variance.
+        groups: Number of groups; if it does not divide the number of channels, their greatest
+            common divisor is used.
+        epsilon: Positive number added to the variance.
         **kwargs: Arguments of `keras.layers.GroupNormalization`.
 
     Call arguments:
@@ -110,7 +111,7 @@ def normalization(
 
 
 def convolution_options(norm: Norm) -> dict[str, bool]:
-    """Returns what a normalization asks of the convolution before it.
+    """Returns the options of a convolution that is followed by a normalization.
 
     Args:
         norm: As in `normalization`.
@@ -128,7 +129,7 @@ def convolution_options(norm: Norm) -> dict[str, bool]:
 
 
 def norm_to_config(norm: Norm) -> Any:
-    """Returns a normalization's choice as JSON can hold it.
+    """Returns the choice of a normalization in JSON values.
 
     Args:
         norm: As in `normalization`.
@@ -145,13 +146,13 @@ def norm_to_config(norm: Norm) -> Any:
 
 
 def norm_from_config(config: str | dict | None) -> Norm:
-    """Returns a normalization's choice from what `norm_to_config` gave.
+    """Returns the choice of a normalization from the result of `norm_to_config`.
 
     Args:
         config: The name, `None`, or the config of a layer.
 
     Returns:
-        The name, `None`, or a function that makes such layers.
+        The name, `None`, or a function that makes layers of that config.
 
     Example:
 

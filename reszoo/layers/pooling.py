@@ -47,7 +47,7 @@ class MaxPool(Pool):
     Args:
         pool_size: Size of the window along every spatial axis, odd, in pixels.
         strides: Distance of the windows along every spatial axis, in pixels.
-        padding_value: What the image is padded with; `None` for a value that never wins.
+        padding_value: Value of the padding; `None` for one that is never the largest.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -94,7 +94,7 @@ class MaxPool(Pool):
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class AveragePool(Pool):
-    """The mean of each window; a window that reaches over the edge averages what is there.
+    """The mean of each window; a window across the edge averages only the pixels of the image.
 
     Args:
         pool_size: Size of the window along every spatial axis, in pixels.

@@ -12,7 +12,7 @@ from reszoo.layers.configured import Configured
 from reszoo.layers.shapes import Shape, Tensor
 from reszoo.layers.symbolic import build, output_of
 
-# Stands for an unknown size when the paths' shapes are compared; odd, so that a stride shows.
+# Replaces an unknown size when the paths' shapes are compared; odd, so that strides differ in it.
 _PROBE_SIZE = 97
 
 Path = keras.layers.Layer | Sequence[keras.layers.Layer] | None
@@ -22,19 +22,19 @@ Path = keras.layers.Layer | Sequence[keras.layers.Layer] | None
 class ResidualBlock(Configured):
     """Adds a shortcut to a branch, `y = activation(shortcut(x) + branch(x))`.
 
-    Nothing in it is bound to images: any layers whose outputs have one shape will do, so a branch
-    can be Dense layers, attention, or residual blocks again (a longer skip around shorter ones).
+    It is not limited to images: the paths can be any layers whose outputs have the same shape, so a
+    branch can be Dense layers, attention, or residual blocks (a longer skip around shorter ones).
 
-    The block has two places that a gradient recorder looks at, methods so that it can put its own
-    in their place: `fork`, where `x` splits and the two returning gradients are summed, and
-    `merge`, where the paths are added. The block's name labels it in every plot.
+    A gradient recorder observes the block at two methods, which it replaces by its own: `fork`,
+    where `x` splits and the gradients of the two paths are summed, and `merge`, where the paths are
+    added. The block's name is its label in every plot.
 
     Args:
         branch: A Keras layer, a list of them (applied one after the other), or `None` for the
             identity.
         shortcut: A Keras layer, a list of them, or `None` for the identity.
-        activation: Applied after the addition, anything `keras.activations.get` takes; `None`
-            for nothing.
+        activation: Activation after the addition, anything `keras.activations.get` takes; `None`
+            for none.
 
     Call arguments:
         x: A tensor of any shape that both paths take.
@@ -79,7 +79,7 @@ class ResidualBlock(Configured):
 
     def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `x` for the shortcut and `x` for the branch."""
-        # Two tensors, so that the gradients of either path are summed before they meet here.
+        # Two tensors, so that the gradients of each path are summed before they are added here.
         return x, hand_on_mask(x, ops.copy(x))
 
     def merge(self, shortcut: Tensor, branch: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ class ResidualBlock(Configured):
     def _check_paths_meet(self, input_shape: Shape) -> None:
         shortcut, branch = self._path_shapes(input_shape)
         if _same(shortcut, branch) and None in input_shape[1:]:
-            # An unknown image size hides a differing stride; a size put in its place shows it.
+            # Different strides give equal shapes for an unknown image size, but not for a number.
             input_shape = (input_shape[0], *(size or _PROBE_SIZE for size in input_shape[1:]))
             try:
                 shortcut, branch = self._path_shapes(input_shape)
             except Exception:
-                return  # It is no size for these layers, and says nothing about others.
+                return  # These layers do not accept the size, so there is nothing to compare.
         if not _same(shortcut, branch):
             raise ValueError(
                 f"The two paths of {self.name!r} cannot be added: for an input of shape "

@@ -15,7 +15,7 @@ class ConstantScale(Configured):
     On the shortcut it is the constant scaling of He et al. 2016.
 
     Args:
-        scale: The constant.
+        scale: The factor of the path and of its gradient.
 
     Call arguments:
         x: A tensor of any shape.
@@ -53,11 +53,11 @@ class ConstantScale(Configured):
 class LearnedScale(Configured):
     """Multiplies a path by one learned number, SkipInit and ReZero.
 
-    Put it last in a branch. Starting at zero, every block starts as its shortcut, so that deep
+    Put it last in a branch. From a start at zero, every block begins as its shortcut, so that deep
     networks train without normalization (SkipInit) or faster with it (ReZero).
 
     Args:
-        initial_scale: The number at the start.
+        initial_scale: The factor at the start of training.
 
     Call arguments:
         x: A tensor of any shape.

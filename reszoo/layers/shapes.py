@@ -4,7 +4,7 @@ from numbers import Integral
 from typing import Any
 
 Shape = tuple[int | None, ...]
-Tensor = Any  # each backend has a class of its own
+Tensor = Any  # each backend has its own class
 
 # The axes between the batch and the channels, by their number.
 SPATIAL_AXES = {1: "steps", 2: "height, width", 3: "depth, height, width"}
@@ -40,9 +40,9 @@ def strided_shape(input_shape: Shape, strides: int, channels: int | None) -> Sha
     """Returns a channels-last shape after every `strides`-th pixel was taken.
 
     Args:
-        input_shape: Shape before it.
+        input_shape: Shape such as `(batch, height, width, channels)`; sizes may be `None`.
         strides: Distance of the pixels taken, along every spatial axis.
-        channels: Number of channels after it.
+        channels: Number of channels of the returned shape.
 
     Example:
 
@@ -61,7 +61,7 @@ def check_positive_integers(owner: str, **sizes: int) -> None:
         **sizes: Arguments by name, with their values.
 
     Raises:
-        ValueError: If one is not.
+        ValueError: If a size is not an integer of at least 1.
     """
     for argument, value in sizes.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:

@@ -27,8 +27,8 @@ from reszoo.layers.symbolic import build, output_of
 class ProjectionShortcut(Chain):
     """A 1x1 convolution and a normalization, `W_s x`.
 
-    Brings the input to the branch's shape. Backward it is the transpose: the gradient comes back
-    through `W_s`, so it is no longer handed down unchanged.
+    It gives the input the branch's shape. Backward it is the transpose: the gradient passes through
+    `W_s`, so it is not handed down unchanged.
 
     Args:
         filters: Number of output channels.
@@ -73,8 +73,8 @@ class ProjectionShortcut(Chain):
 class ZeroPadShortcut(Configured):
     """Takes every `strides`-th pixel and appends channels of zeros; it has no parameters.
 
-    Backward it crops: the gradient of the original channels comes back unchanged to the pixels
-    that were taken, and the other pixels get zero.
+    Backward it crops: the pixels that were taken get the gradient of the original channels
+    unchanged, and the other pixels get zero.
 
     Args:
         filters: Number of output channels, at least that of the input.
@@ -138,8 +138,8 @@ class StopGradSkip(Configured):
     """A shortcut that no gradient passes, `sg(s(x))`.
 
     Forward it is bit-identical to `s(x)`; backward it is zero, so the block's input and the
-    weights of `s` learn nothing through it. A block with it, `y = sg(x) + f(x)`, answers what the
-    skip does forward alone.
+    weights of `s` learn nothing through it. A block with it, `y = sg(x) + f(x)`, shows the effect
+    that the skip has in the forward pass alone.
 
     Args:
         shortcut: The shortcut `s`, a Keras layer; `None` is the identity.

@@ -1,4 +1,4 @@
-"""Squeeze and excitation: each channel times a number that the whole image decides."""
+"""Squeeze and excitation: each channel times a factor computed from the whole image."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class SqueezeExcitation(Configured):
     channels.
 
     Args:
-        reduction: Channels per unit of the first dense layer.
+        reduction: Channels of the input per unit of the first dense layer, at least 1.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.

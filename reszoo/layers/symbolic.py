@@ -1,4 +1,4 @@
-"""A layer's weights and the shape of its output, where need be by a symbolic call."""
+"""A layer's weights and the shape of its output, by a symbolic call where necessary."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
 
     Args:
         layer: The layer, built or not.
-        x: Its input.
+        x: Its symbolic input.
 
     Example:
 
@@ -33,14 +33,14 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
 
 
 def output_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns what a layer makes of an input: a symbolic tensor.
+    """Returns the symbolic output of a layer.
 
     Args:
-        layer: The layer. One that does not say its output's shape is called symbolically.
-        x: Its input.
+        layer: The layer. It is called symbolically if it does not define its output's shape.
+        x: Its symbolic input.
 
     Returns:
-        The output.
+        A symbolic tensor of the output's shape and dtype.
 
     Example:
 
@@ -52,7 +52,7 @@ def output_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTen
             shape = layer.compute_output_shape(x.shape)
             return keras.KerasTensor(tuple(shape), layer.compute_dtype)
         except NotImplementedError:
-            pass  # A `keras.Sequential` of layers that do not say theirs.
+            pass  # A `keras.Sequential` of layers that do not define their output's shape.
     y = symbolic_call(layer, x)
     if not isinstance(y, keras.KerasTensor):
         raise ValueError(
@@ -66,10 +66,10 @@ def deserialized(config: Mapping) -> keras.layers.Layer:
     """Returns the layer that a configuration describes.
 
     Args:
-        config: What `keras.saving.serialize_keras_object` made of it.
+        config: The result of `keras.saving.serialize_keras_object`.
 
     Returns:
-        The layer. What Keras leaves unbuilt in it, the layer that holds it builds.
+        The layer. Sublayers that Keras leaves unbuilt are built with the layer that contains it.
 
     Example:
 
@@ -85,7 +85,7 @@ def symbolic_call(layer: keras.layers.Layer, x: Any) -> Any:
     """Returns the symbolic outputs of a layer, which builds all layers that it calls.
 
     Args:
-        layer: The layer.
+        layer: Any layer or model, built or not.
         x: Its input, any structure of symbolic tensors.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Kernels for TensorFlow: the one file of this room that is bound to a backend.
+"""Kernels for TensorFlow: the only file of `reszoo.layers` that needs a certain backend.
 
-Everything else here is written with `keras` and `keras.ops` alone. On other backends this file can
-be imported, and says that its kernels do not serve.
+The other files are written with `keras` and `keras.ops` alone. On other backends this file can be
+imported, and `serves_images_on_cpu` returns false.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if keras.backend.backend() == "tensorflow":
 
 
 def serves_images_on_cpu(x: Tensor, strides: int, dilation_rate: int) -> bool:
-    """Returns whether `convolve_on_cpu` serves: images, no stride, TensorFlow on CPU.
+    """Returns whether `convolve_on_cpu` can be used: images, no stride, TensorFlow on CPU.
 
     Args:
         x: The layer's input.
@@ -24,19 +24,19 @@ def serves_images_on_cpu(x: Tensor, strides: int, dilation_rate: int) -> bool:
     """
     if keras.backend.backend() != "tensorflow" or len(x.shape) != 4:
         return False
-    # TensorFlow's gradient to the kernel knows no dilation on CPU.
+    # TensorFlow's gradient with respect to the kernel does not support dilation on CPU.
     if strides != 1 or dilation_rate != 1:
         return False
     return not any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
 
 
 def convolve_on_cpu(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution of images, padded to their size, whose gradient is quick on TensorFlow's CPU.
+    """Convolution of images with "same" padding and a fast gradient on TensorFlow's CPU.
 
-    TensorFlow computes the gradient to the input with a product for each image by itself, which
-    reaches a few per cent of the machine's rate where images are small and channels many (the late
-    stages of every ResNet). The same sum is a forward convolution of the upstream gradient with the
-    kernel turned by 180 degrees, at full rate: `python benchmarks/models.py --small` shows both.
+    TensorFlow computes the gradient at the input with one matrix product per image, which reaches a
+    few per cent of the machine's rate where images are small and channels many (the late stages of
+    every ResNet). The same sum is a forward convolution of the upstream gradient with the kernel
+    rotated by 180 degrees, at full rate: `python benchmarks/models.py --small` shows both.
 
     Args:
         x: Images `(batch, height, width, channels)`.

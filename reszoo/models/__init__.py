@@ -1,11 +1,11 @@
 """Residual networks assembled from `reszoo.layers`.
 
-- `table`: the networks of the papers, one line each; a new one is added there
+- `table`: the networks of the papers, one line each; new ones belong there
 - `resnet`: `ResNet`, the description that all convolutional ones share
 - `mlp`: networks of dense layers
 - `options`: groups of options, any of which a call may change
 - `stages`: the stems, and the filters, stride and dilation of each block
-- `branches`, `shortcuts`, `gates`: the two paths of each block and what passes of them, by name
+- `branches`, `shortcuts`, `gates`: the two paths of each block and their gates, by name
 - `catalog`: models by name
 - `weights`: loading, saving, freezing
 - `weight_files`: weights from files, hubs and other libraries' models

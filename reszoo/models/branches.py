@@ -35,7 +35,7 @@ class Bottleneck:
         groups: Groups of the 3x3 convolution (ResNeXt's cardinality).
         group_width: Filters of each group of the 3x3 convolution in a stage of 64 filters.
         strides_on: Kernel size of the convolution with the stride: 3 is "v1.5", 1 is "v1".
-        output_bias: Whether the last convolution has a bias (keras.applications' V2 has).
+        output_bias: Whether the last convolution has a bias, as in keras.applications' V2.
     """
 
     groups: int = 1
@@ -44,9 +44,9 @@ class Bottleneck:
     output_bias: bool = False
 
     def __call__(self, block: BlockSpec, normalization: Normalization) -> BottleneckBranch:
-        """Returns the branch of a block."""
+        """Returns the branch of a block, with the block's filters, stride and dilation."""
         inner = Convolution(
-            # At least one filter a group, so that narrow networks work.
+            # At least one filter per group, so that narrow networks work.
             max(1, block.filters * self.group_width // 64) * self.groups,
             3,
             strides=block.strides if self.strides_on == 3 else 1,

@@ -14,10 +14,10 @@ MODELS: dict[str, Description] = {**RESNETS, "residual_mlp": ResidualMLP}
 
 
 def list_models(pattern: str = "*") -> dict[str, str]:
-    """Returns the names that `create_model` takes, with what they are.
+    """Returns the names that `create_model` takes, with descriptions.
 
     Args:
-        pattern: Shell wildcards to filter the names with.
+        pattern: Pattern of the names, with shell wildcards.
 
     Returns:
         The matching names, sorted, each with a description of one line.

@@ -1,4 +1,4 @@
-"""Gates: what passes of the two paths of each block, forward or backward; the choices by name."""
+"""Gates on the two paths of each block, forward or backward; the choices by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,22 +29,22 @@ def stop_branch_output(branch: Branch, shortcut: Shortcut, **block: Any) -> Resi
 
 
 def stop_branch_input(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
-    """`y = s(x) + f(sg(x))`: no gradient goes down through a branch."""
+    """`y = s(x) + f(sg(x))`: no gradient passes a branch to the block's input."""
     return ResidualBlock([StopGradient(name="stop_gradient"), *branch], shortcut, **block)
 
 
 def stop_skip(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
-    """`y = sg(s(x)) + f(x)`: the former name of `shortcut="stop_gradient"`, which configs hold."""
+    """`y = sg(s(x)) + f(x)`, as `shortcut="stop_gradient"`; kept for earlier configurations."""
     return ResidualBlock(branch, StopGradSkip(shortcut, name="stop_gradient"), **block)
 
 
 def scale_branch(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
-    """A `GradientScale` at each branch's input, from 1; set it while training."""
+    """A `GradientScale` at each branch's input, 1 at the start; set it while training."""
     return ResidualBlock([GradientScale(name="gradient_scale"), *branch], shortcut, **block)
 
 
 def scale_skip(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
-    """A `GradientScale` on each skip, from 1; set it while training."""
+    """A `GradientScale` on each skip, 1 at the start; set it while training."""
     scale = GradientScale(name="gradient_scale")
     return ResidualBlock(branch, followed_by(shortcut, scale), **block)
 
@@ -56,7 +56,7 @@ def half_both(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock
 
 
 def exclusive(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
-    """`y = (1 - g(x)) s(x) + g(x) f(x)`, from bias -6 (He et al. 2016, exclusive gating)."""
+    """`y = (1 - g(x)) s(x) + g(x) f(x)`, initial bias -6 (He et al. 2016, exclusive gating)."""
     filters = [layer.filters for layer in branch if isinstance(layer, Convolution)]
     if not filters:
         raise ValueError('The gate "exclusive" is made of a convolution, but the branch has none.')
@@ -76,7 +76,7 @@ GATES: dict[str, GateChoice] = {
 
 
 def gate_choice(gate: str | GateChoice | None) -> GateChoice:
-    """Returns the function that makes each block of its two paths.
+    """Returns the function that makes each block from its two paths.
 
     Args:
         gate: A name in `GATES`, `None` for a plain `ResidualBlock`, or a function of the
@@ -84,7 +84,7 @@ def gate_choice(gate: str | GateChoice | None) -> GateChoice:
             a `ResidualBlock`.
 
     Returns:
-        That function.
+        A function of the same arguments, which makes one block.
 
     Raises:
         ValueError: If there is no such name.

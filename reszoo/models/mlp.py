@@ -37,32 +37,32 @@ class DenseBlock:
 class DenseResNet(Description):
     """A residual network of dense layers, two to a block, in pre-activation order.
 
-    Residual learning is not only for images. `ResidualMLP` is one; a call makes the `keras.Model`
-    and takes any of the options below, for that one model. It maps examples to logits
-    `(batch, num_classes)`. Blocks are named `stage1_block1` and so on.
+    Residual learning is not limited to images. `ResidualMLP` is an instance; a call makes the
+    `keras.Model`, and takes any of the options below, for that model only. The model maps examples
+    to logits `(batch, num_classes)`. Blocks are named `stage1_block1` and so on.
 
     Args:
-        name: Name of the model.
-        description: One line that says what it is.
+        name: Name of the models that it makes.
+        description: One line on the network, as `list_models` shows it.
         num_classes: Number of logits; 0 gives the features before them (the first of the group
             `sizes`).
         input_shape: Shape of one example; more than one axis is flattened.
-        width: Units of every dense layer.
-        blocks: Number of blocks.
-        shortcut: As in `ResNet`; all but `"gated"` and `"always_projection"`, which convolve (the
-            first of the group `block`).
-        gate: As in `ResNet`; all but `"exclusive"`, which convolves.
-        norm: As in `ResNet`, like `activation`.
+        width: Number of units of every dense layer.
+        blocks: Number of blocks, each of two dense layers.
+        shortcut: As in `ResNet`, except `"gated"` and `"always_projection"`, which are convolutions
+            (the first of the group `block`).
+        gate: As in `ResNet`, except `"exclusive"`, which is a convolution.
+        norm: As in `ResNet`; so is `activation`.
         drop_path: As in `ResNet` (the first of the group `regularization`).
-        branch_scale: As in `ResNet`. With 0.0 a block starts as the identity, which is what
-            `zero_init_last_scale` is for where a branch ends in a normalization.
+        branch_scale: As in `ResNet`. With 0.0 a block starts as the identity, as with
+            `zero_init_last_scale` where a branch ends in a normalization.
 
     Raises:
         ValueError: If there is no such option; when called, if one is out of range.
 
     Reference:
         He et al. 2016, "Identity mappings in deep residual networks", figure 1(b), with dense
-        layers in the place of convolutions.
+        layers instead of convolutions.
 
     Example:
 

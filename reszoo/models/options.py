@@ -11,10 +11,11 @@ from reszoo.layers import DropPath, LearnedScale
 
 @dataclasses.dataclass(frozen=True)
 class Regularization:
-    """The end of a branch: what regularizes it, and is no part of the architecture.
+    """The layers at the end of a branch that regularize it.
 
     Attributes:
-        drop_path: Share of the examples that drop the last block's branch while training.
+        drop_path: Share of the examples that drop the last block's branch while training, in
+            `[0, 1)`.
         branch_scale: Start of the learned scale, or `None` for none.
     """
 
@@ -22,20 +23,20 @@ class Regularization:
     branch_scale: float | None = None
 
     def check(self) -> None:
-        """Makes sure that the drop path is a share.
+        """Checks that the drop path is a share.
 
         Raises:
-            ValueError: If it is not in `[0, 1)`.
+            ValueError: If `drop_path` is not in `[0, 1)`.
         """
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path must be in [0, 1), but got {self.drop_path!r}.")
 
     def layers(self, block: int, blocks: int) -> list[keras.layers.Layer]:
-        """Returns the learned scale and the drop path of a branch, those of them that it has.
+        """Returns the learned scale and the drop path of a branch, or one of them, or none.
 
         Args:
             block: Number of the block in the network, from 1.
-            blocks: Number of all blocks; the drop path rises linearly up to the last.
+            blocks: Number of blocks in the network; the drop path rises linearly up to the last.
 
         Example:
 
@@ -76,7 +77,7 @@ class Description:
             setattr(self, attribute, group(**of_group))
 
     def __call__(self, **changes: Any) -> keras.Model:
-        """Makes the model.
+        """Makes a model of the network.
 
         Args:
             **changes: Any options, with their values for this model.

@@ -1,4 +1,4 @@
-"""Residual networks of convolutions: one description, from which any of them is assembled."""
+"""Residual networks of convolutions, all assembled from the same kind of description."""
 
 import functools
 from collections.abc import Callable
@@ -55,19 +55,19 @@ class Block:
 
 
 class ResNet(Description):
-    """A residual network, described; calling it makes the `keras.Model`.
+    """Description of a residual network; calling it makes the `keras.Model`.
 
     `ResNet18`, `WideResNet28x10` and the others are instances. A call takes any of the options
-    below, for that one model: `ResNet18(num_classes=10, norm="group")`. It makes a functional
+    below, for that model only: `ResNet18(num_classes=10, norm="group")`. It makes a functional
     `keras.Model` from images to logits `(batch, num_classes)`, in float32 also under mixed
     precision. Blocks are `ResidualBlock`s named `stage1_block1` and so on.
 
-    The options are kept in five groups: `task`, what goes in and comes out; `stages`, `block` and
+    The options are kept in five groups: `task`, the input and the output; `stages`, `block` and
     `normalization`, the architecture; and `regularization`.
 
     Args:
-        name: Name of the model.
-        description: One line that says what it is.
+        name: Name of the models that it makes.
+        description: One line on the network, as `list_models` shows it.
         blocks: Number of blocks of each stage (the first of the group `stages`).
         width: Filters of the first stage (inner ones, in bottlenecks); every stage doubles them.
         stem: `"imagenet"` (7x7 convolution of stride 2, then max pooling), `"deep"` (three 3x3
@@ -75,32 +75,35 @@ class ResNet(Description):
         stem_width: Filters of the stem; `None` for `width`.
         strides_at: The block of a stage that has the stride, `"first"`, or `"last"` of the stage
             before (as keras.applications' V2).
-        output_stride: Largest stride of the feature maps, in pixels: later stages dilate their
-            convolutions instead. `None` for the network's own.
+        output_stride: Largest stride of the feature maps, in pixels; stages after it dilate their
+            convolutions instead. `None` for no limit.
         branch: The branch of every block (the first of the group `block`):
-            `reszoo.models.branches.basic`, a `Bottleneck()` of the same file or a function of a
-            `BlockSpec` and a `Normalization` like them.
+            `reszoo.models.branches.basic`, a `Bottleneck()` of the same file, or another function
+            of a `BlockSpec` and a `Normalization`.
         shortcut: The shortcut of every block: `"projection"` (identity, and a projection where
             the shape changes: option B), `"always_projection"` (C), `"zero_pad"` (without
             parameters: A), `"none"` (a plain network), `"stop_gradient"`, `"constant_scale"`,
             `"gated"`, `"dropout"`, or a function of `(input_channels, filters, strides)` that
             returns a Keras layer or `None`.
-        gate: What passes of the two paths where they meet: `None` (all), `"stop_branch_output"`,
-            `"stop_branch_input"`, `"scale_branch"`, `"scale_skip"`, `"half_both"`, `"exclusive"`,
-            or a function as `reszoo.models.gates.gate_choice` takes it.
+        gate: The gate on the two paths, forward or backward: `None` (no gate),
+            `"stop_branch_output"`, `"stop_branch_input"`, `"stop_skip"` (kept for configurations of
+            earlier versions; with the default shortcut the same as `shortcut="stop_gradient"`),
+            `"scale_branch"`, `"scale_skip"`, `"half_both"`, `"exclusive"`, or a function as
+            `reszoo.models.gates.gate_choice` takes it.
         pooled_projection: Whether projections average over pixels instead of skipping them (D).
-        squeeze_excitation: Channels per unit of the squeeze-and-excitation in each branch, or 0.
+        squeeze_excitation: Channels per unit of the squeeze-and-excitation in each branch, or 0
+            for none.
         norm: `"batch"`, `"sync_batch"`, `"group"` (with weight standardization), `None`, or a
             function that makes a layer, as `reszoo.layers.normalization` takes it (the first of
             the group `normalization`).
         activation: The activation everywhere, anything `keras.activations.get` takes.
-        zero_init_last_scale: Whether each block's last normalization starts with scale zero.
+        zero_init_last_scale: Whether the scale of each block's last normalization starts at zero.
         preactivation: Whether normalization and activation come before each convolution.
         drop_path: Stochastic depth: share of the examples that drop the last block's branch while
             training; it rises linearly over the blocks (Huang et al. 2016, equation 4). The first
             of the group `regularization`.
-        branch_scale: Start of a learned number that each branch is multiplied by, or `None`. With
-            0.0 it is ReZero; with `norm=None` as well, SkipInit.
+        branch_scale: Start of a learned factor of each branch, or `None` for none. With 0.0 it is
+            ReZero; with `norm=None` as well, SkipInit.
         num_classes: Number of logits; 0 gives the pooled features instead (the first of the group
             `task`).
         input_shape: `(height, width, channels)` of the images, in pixels; sizes may be `None`.
@@ -148,14 +151,14 @@ class ResNet(Description):
         shortcut: str | ShortcutChoice | None = None,
         **changes: Any,
     ) -> keras.Model:
-        """Makes the model.
+        """Makes a model of the network.
 
         Args:
             num_classes: Number of logits; `None`, here and below, for the description's own.
-            input_shape: Shape of one image.
-            stem: As above, like the two after it.
-            width: Filters of the first stage.
-            shortcut: The shortcut of every block.
+            input_shape: `(height, width, channels)` of the images, in pixels.
+            stem: `"imagenet"`, `"deep"` or `"cifar"`, as in `ResNet`.
+            width: Filters of the first stage, as in `ResNet`.
+            shortcut: The shortcut of every block, as in `ResNet`.
             **changes: Any other options of `ResNet`, with their values for this model.
 
         Returns:
@@ -189,7 +192,7 @@ class ResNet(Description):
             )
 
     def _model(self) -> keras.Model:
-        # Keras's default is float32, which would cut the digits of images in float64.
+        # Keras's default is float32, which would round images in float64.
         dtype = keras.config.dtype_policy().variable_dtype
         inputs = keras.Input(self.task.input_shape, dtype=dtype, name="images")
         stem = Chain(self._stem(), name="stem")
@@ -207,7 +210,7 @@ class ResNet(Description):
             return stem(self._convolution, self.stages.stem_width or self.stages.width)
         convolutions = self.stages.stem_convolutions(stem, self._convolution)
         if self.normalization.preactivation:
-            # What follows the last convolution belongs to the first block.
+            # The normalization and activation after the last convolution belong to the first block.
             layers = pre_activation(
                 convolutions, norm, self.normalization.activation, activated=True
             )

@@ -61,7 +61,7 @@ def dropout(project: Projection) -> ShortcutChoice:
 
 
 def gated(project: Projection) -> ShortcutChoice:
-    """The shortcut of `zero_pad`, gated, from bias -6 (He et al. 2016, shortcut-only gating)."""
+    """The gated shortcut of `zero_pad`, initial bias -6 (He et al. 2016, shortcut-only gating)."""
     base = zero_pad(project)
 
     def choose(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
@@ -76,7 +76,7 @@ def followed_by(shortcut: keras.layers.Layer | None, layer: keras.layers.Layer) 
 
     Args:
         shortcut: The shortcut; `None` is the identity.
-        layer: The layer.
+        layer: The layer applied to the shortcut's output.
     """
     return Chain([layer] if shortcut is None else [shortcut, layer], name="shortcut")
 
@@ -99,7 +99,7 @@ def shortcut_choice(shortcut: str | ShortcutChoice, project: Projection) -> Shor
     Args:
         shortcut: A name in `SHORTCUTS`, or a function of `(input_channels, filters, strides)` that
             returns a Keras layer or `None`.
-        project: Makes the network's projection, from `(filters, strides)`.
+        project: Function of `(filters, strides)` that makes the network's projection.
 
     Returns:
         A function of `(input_channels, filters, strides)`.

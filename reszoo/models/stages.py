@@ -9,7 +9,7 @@ from reszoo.layers import Convolution
 
 MakeConvolution = Callable[..., Convolution]
 
-# (what the width is divided by, size of the kernel, stride) of each convolution.
+# (divisor of the width, size of the kernel, stride) of each convolution.
 STEMS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "imagenet": ((1, 7, 2),),
     "deep": ((2, 3, 2), (2, 3, 1), (1, 3, 1)),  # He et al. 2019
@@ -51,8 +51,8 @@ class Stages:
         """Returns the convolutions of a stem that has a name.
 
         Args:
-            stem: Its name, a key of `STEMS`.
-            convolution: Makes one of them.
+            stem: Name of the stem, a key of `STEMS`.
+            convolution: Function that makes one convolution.
         """
         width = self.stem_width or self.width
         return [
@@ -64,10 +64,10 @@ class Stages:
         """Yields the sizes of each block.
 
         Args:
-            stride: Stride of the feature map that the first of them gets, in pixels.
+            stride: Stride of the feature map at the first block's input, in pixels.
 
         Raises:
-            ValueError: If `output_stride` is smaller than that.
+            ValueError: If `output_stride` is smaller than `stride`.
 
         Example:
 

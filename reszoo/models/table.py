@@ -50,7 +50,7 @@ def _keras_v2(depth: int) -> ResNet:
 
 
 def _keras_v2_stem(convolution: MakeConvolution, width: int) -> list[keras.layers.Layer]:
-    # Nothing rectifies before this pooling, so its zero padding can win.
+    # There is no ReLU before this pooling, so its zero padding can be the largest value.
     pool = MaxPool(padding_value=0.0, name="pool")
     return [convolution(width, 7, 2, use_bias=True, name="conv1"), pool]
 

@@ -1,8 +1,8 @@
-"""Files from elsewhere: looked at before a library reads them.
+"""Files from untrusted sources: checks before a library reads them.
 
-A file of weights comes from a download or from another person. What it holds is told from its
-bytes, and it is refused if it would have a library read other files of this machine, fill the
-memory, or take for zeros what was never written.
+A file of weights comes from a download or from another person. Its format is determined from its
+bytes, and it is refused if a library would read other files of this machine because of it, run out
+of memory, or read numbers as zeros that were never written.
 """
 
 import math
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import h5py
 
-# From this size on, what is read may be so many times as large as what is stored.
+# Data is refused if its bytes exceed both this size and this multiple of its stored bytes.
 _LARGE_BYTES = 2**32
 _MOST_EXPANSION = 1000
 
@@ -31,10 +31,10 @@ _ZIP_MEMBERS = (
 
 
 def kind_of(path: Path) -> str:
-    """Returns what a file holds, by its first bytes.
+    """Returns the kind of a file, by its first bytes.
 
     Args:
-        path: The file.
+        path: Path of a local file; its suffix is not used.
 
     Raises:
         OSError: If it cannot be read.
@@ -74,15 +74,16 @@ def _is_text(head: bytes) -> bool:
 
 
 def check_hdf5(file: h5py.File, where: str) -> None:
-    """Checks that an HDF5 file has all of its numbers in itself.
+    """Checks that an HDF5 file contains all of its numbers itself.
 
     Args:
         file: The open file.
-        where: What it is called.
+        where: Name of the file in errors.
 
     Raises:
-        ValueError: If a link leads elsewhere, or a data set is stored in another file, is put
-            together from others, is not written whole, or is far larger than what is stored.
+        ValueError: If a link leads to another file, or a data set is stored in another file, is
+            assembled from others, is not completely written, or is far larger than its stored
+            bytes.
     """
     seen: set[h5py.Group] = set()
     groups: list[h5py.Group] = [file]
@@ -133,13 +134,13 @@ def _is_bomb(size: int, stored: int) -> bool:
 
 
 def check_keras_file(path: Path) -> None:
-    """Checks that a `.keras` file is whole, and has all of its numbers in itself.
+    """Checks that a `.keras` file is complete, and contains all of its numbers itself.
 
     Args:
-        path: The file.
+        path: Path of a local file.
 
     Raises:
-        ValueError: If it is damaged, would write outside of its directory, or its weights are
+        ValueError: If it is damaged, would be unpacked outside of its directory, or its weights are
             refused by `check_hdf5`.
     """
     where = repr(os.fspath(path))

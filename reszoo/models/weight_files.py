@@ -26,11 +26,10 @@ def read_weights(source: str | os.PathLike | keras.Model) -> Arrays:
         source: As in `reszoo.load_weights`.
 
     Returns:
-        The arrays by the names that the source gives them, of floating-point numbers but for
-        counters.
+        The arrays by their names in the source, of floating-point numbers except for counters.
 
     Raises:
-        ValueError: If the source cannot be read, or a weight in it is no finite number.
+        ValueError: If the source cannot be read, or a weight in it is not finite.
     """
     if isinstance(source, keras.Model):
         return _checked(_from_model(source), f"the model {source.name!r}")
@@ -87,7 +86,7 @@ def _cure(kind: str) -> str:
 
 
 def _checked(arrays: Arrays, where: str) -> Arrays:
-    """Returns the arrays in a type that NumPy has, if all of their numbers are usable."""
+    """Returns the arrays in dtypes of NumPy, after checking that their numbers are usable."""
     checked = {}
     for name, array in arrays.items():
         array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
@@ -108,10 +107,10 @@ def _checked(arrays: Arrays, where: str) -> Arrays:
 
 
 def is_counter(name: str) -> bool:
-    """Returns whether an entry counts batches or draws random numbers, and is no weight.
+    """Returns whether an entry is a count of batches or the state of a random generator.
 
     Args:
-        name: Its name in a source of weights.
+        name: Name of the entry in a source of weights.
     """
     return name.endswith("num_batches_tracked") or "seed_generator" in name
 
@@ -167,7 +166,7 @@ def _read_torch(path: Path) -> Arrays:
         ) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a program, which is refused
+            warnings.simplefilter("ignore")  # about a program, which is refused anyway
             # Tensors alone: a pickle that would run code is refused.
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -183,14 +182,14 @@ def _read_torch(path: Path) -> Arrays:
         raise ValueError(
             f"{name} holds no state dict, but {wrong}. Save model.state_dict() with torch.save."
         )
-    # What data-parallel and compiled models put before their names.
+    # Prefixes of names in data-parallel and compiled models.
     prefix = re.compile(r"^((module|_orig_mod)\.)+")
     named = ((prefix.sub("", key), _as_numpy(t, key, name)) for key, t in state.items())
     return _unique(named, name)
 
 
 def _not_of_tensors(state: Any, is_tensor: Callable[[Any], bool]) -> str | None:
-    """Returns what else than a state dict something is, `None` if it is one."""
+    """Returns a description of an object that is not a state dict, or `None` if it is one."""
     if not isinstance(state, dict):
         return type(state).__name__
     for key, value in state.items():
@@ -233,7 +232,7 @@ def _legacy_arrays(group: Any) -> Iterator[tuple[str, np.ndarray]]:
     for layer in group.attrs["layer_names"]:
         for weight in group[layer].attrs["weight_names"]:
             name = weight.decode() if isinstance(weight, bytes) else weight
-            # "conv1_conv/kernel:0", with the layer's name once or twice before it.
+            # "conv1_conv/kernel:0", preceded by the layer's name once or twice.
             short = "/".join(re.sub(r":\d+$", "", name).split("/")[-2:])
             yield short, np.asarray(group[layer][name][()])
 
@@ -250,10 +249,10 @@ def _read_keras(path: Path) -> Arrays:
 
 
 def reason_of(error: Exception) -> str:
-    """Returns the reason that an error of a library gives, as a sentence.
+    """Returns the reason given in an error of a library, as a sentence.
 
     Args:
-        error: The error. Keras tells one within another, each with a configuration before it.
+        error: The error. Keras nests messages of errors, each after a configuration.
     """
     text = str(error).split("Exception encountered: ")[-1].strip() or type(error).__name__
     return text.splitlines()[0][:200].rstrip(" .:") + "."
@@ -261,13 +260,13 @@ def reason_of(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _Format:
-    """A format of files.
+    """A format of files with weights.
 
     Attributes:
-        name: What it is called.
-        suffixes: How the names of its files end.
-        kinds: What its files hold, as `kind_of` calls it.
-        read: Returns the arrays of a file.
+        name: Name of the format in errors.
+        suffixes: Ends of the names of its files.
+        kinds: Kinds of its files, as `kind_of` returns them.
+        read: Function that returns the arrays of a file.
     """
 
     name: str
@@ -312,7 +311,7 @@ def _keras_hub_model(preset: str) -> keras.Model:
         try:
             return keras_hub.models.ImageClassifier.from_preset(preset, preprocessor=None)
         except (TypeError, ValueError):
-            # A preset without a head.
+            # The preset has no head.
             return keras_hub.models.Backbone.from_preset(preset)
     except Exception as error:
         raise ValueError(

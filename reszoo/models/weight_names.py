@@ -25,7 +25,7 @@ _TORCH_LEAF = {
 
 
 def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """Returns each weight of a model by the name that reszoo's own files use.
+    """Returns each weight of a model by its name in reszoo's own files.
 
     Args:
         model: A model made of `reszoo.layers` and Keras layers.
@@ -72,11 +72,11 @@ class Scheme:
     """Names and layout of the weights in another library.
 
     Attributes:
-        name: Name of the scheme.
-        marker: A name that only this scheme has, as a regular expression.
-        key: Gives the other library's name for one of ours, or `None` if it has none; its second
+        name: Name of the library.
+        marker: Regular expression of a name that occurs only in this scheme.
+        key: Returns the other library's name for one of ours, or `None` if it has none; its second
             argument is all of our names.
-        torch: Whether kernels are laid out as torch's, output channels first.
+        torch: Whether kernels are laid out as in torch, output channels first.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Scheme:
     torch: bool = False
 
     def decode(self, array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns the other library's array as ours, for a variable of that shape."""
+        """Returns the other library's array in our layout, for a variable of that shape."""
         if not self.torch or not name.endswith("/kernel"):
             return array
         if len(shape) == 2 and array.ndim > 2 and set(array.shape[2:]) == {1}:
@@ -93,7 +93,7 @@ class Scheme:
         return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim >= 2 else array
 
     def encode(self, array: np.ndarray, name: str, names: frozenset[str]) -> np.ndarray:
-        """Returns our array as the other library has it."""
+        """Returns our array in the other library's layout."""
         if not self.torch or not name.endswith("/kernel"):
             return array
         array = np.moveaxis(array, (-1, -2), (0, 1))
@@ -175,7 +175,7 @@ def _torch_shortcut(inner: list[str]) -> str | None:
     positions = {"conv": 0, "norm": 1}
     if inner[-1] not in positions:
         return None
-    # An average pool stands before the projection of the D networks.
+    # In the D networks there is an average pool before the projection.
     return f"downsample.{positions[inner[-1]] + ('after_pool' in inner)}"
 
 
@@ -213,7 +213,7 @@ def _keras_block(
         return None
     if match[1] == "conv":
         return f"{match[2]}_conv"
-    # The norm before the second convolution is called after the first.
+    # The norm before the second convolution has the number of the first.
     number = int(match[2]) - preactivation
     return f"{number}_bn" if number else before
 
@@ -239,16 +239,16 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def scheme_of(keys: list[str]) -> Scheme:
-    """Returns the scheme that names like these belong to.
+    """Returns the scheme of some names of weights.
 
     Args:
-        keys: Names of weights.
+        keys: All names in a source of weights.
 
     Returns:
-        The scheme.
+        The scheme whose marker is among the names.
 
     Raises:
-        ValueError: If they belong to none.
+        ValueError: If the names belong to no scheme.
 
     Example:
 

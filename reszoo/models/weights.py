@@ -17,7 +17,7 @@ Source = str | os.PathLike | keras.Model
 Misshapen = tuple[str, tuple[int, ...], tuple[int, ...]]  # a name, our shape and theirs
 Mismatch = tuple[list[str], list[Misshapen], list[str]]  # missing, misshapen, unexpected
 
-# What keras.applications adds to the variance.
+# The number that keras.applications adds to the variance.
 _APPLICATIONS_EPSILON = 1.001e-5
 
 
@@ -27,10 +27,10 @@ def load_weights(
     """Copies weights into a model, from another library, a file or a hub.
 
     All of them are copied, or none: a mismatch raises before anything is changed. Two mismatches
-    are for fine-tuning, and are told in the result and as a logged warning: a head for another
-    number of classes (or none) leaves the model's own head as it was initialised, and another
-    number of image channels adapts the first convolution (its sum over the channels for one
-    channel, else repeated and scaled so that its output keeps its size).
+    are allowed for fine-tuning, and are reported in the result and in a logged warning: with a head
+    for another number of classes, or none, the model's own head keeps its initial weights, and for
+    another number of image channels the first convolution is adapted (summed over the channels for
+    one channel, else repeated and scaled so that its output keeps its size).
 
     Biases before a batch normalization and another epsilon, as keras.applications has them, are
     folded into the moving mean and variance, exactly.
@@ -42,11 +42,11 @@ def load_weights(
             timm; a `.keras` file; a keras.applications `.h5`; a `keras.Model` of reszoo,
             keras.applications or KerasHub; `hf://OWNER/NAME` on the Hugging Face Hub;
             `keras_hub://PRESET`.
-        scheme: How the source names its weights, a key of `reszoo.models.weight_names.SCHEMES`;
-            `None` to find out.
+        scheme: Scheme of the names in the source, a key of `reszoo.models.weight_names.SCHEMES`;
+            `None` to detect it.
 
     Returns:
-        What was not copied as it was, one sentence each; empty for an exact copy.
+        One sentence for each of these mismatches; empty for an exact copy.
 
     Raises:
         ValueError: If the source cannot be read, or does not fit: with the missing, the unexpected
@@ -65,7 +65,7 @@ def load_weights(
         arrays = _without_convolution_biases(arrays, model, chosen)
     notes, values = _Match(model, chosen, arrays).checked(source)
     weights = named_weights(model)
-    # All of them before the first is assigned, so that an error leaves the model as it was.
+    # All are cast before the first is assigned, so that an error leaves the model unchanged.
     values = {name: _cast(value, name, weights[name], source) for name, value in values.items()}
     for name, value in values.items():
         weights[name].assign(value)
@@ -75,9 +75,9 @@ def load_weights(
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "reszoo") -> None:
-    """Writes a model's weights as safetensors, named as a library names them.
+    """Writes a model's weights as safetensors, with the names of a library.
 
-    The file is written whole or not at all.
+    The file is written completely or not at all.
 
     Args:
         model: A model of `reszoo`.
@@ -156,14 +156,14 @@ def _encoded(model: keras.Model, scheme: Scheme) -> Arrays:
 
 @dataclass
 class _Match:
-    """A model's weights against a source's arrays."""
+    """A model's weights and a source's arrays, compared by name and shape."""
 
     model: keras.Model
     scheme: Scheme
     arrays: Arrays
 
     def checked(self, source: Source) -> tuple[list[str], Arrays]:
-        """Returns what to say and the values to assign, or raises if they do not fit."""
+        """Returns the sentences to report and the values to assign; raises if they do not fit."""
         weights = named_weights(self.model)
         names = frozenset(weights)
         notes, values, missing, misshapen, used = [], {}, [], [], set()
@@ -207,7 +207,7 @@ class _Match:
         unexpected: list[str],
         notes: list[str],
     ) -> Mismatch:
-        """Takes a head of another size out of what does not fit, and says so."""
+        """Removes a head of another size from the mismatches, and reports it."""
         heads = {
             self.scheme.key(f"logits/{leaf}", frozenset([*named_weights(self.model)]))
             for leaf in ("kernel", "bias")
@@ -229,7 +229,7 @@ def _is_head(name: str) -> bool:
 
 
 def _cast(value: np.ndarray, name: str, variable: keras.Variable, source: Source) -> np.ndarray:
-    """Returns a weight in the type of its variable, if it is one there."""
+    """Returns a weight in the dtype of its variable, after checking its values."""
     value = np.asarray(value)
     with np.errstate(over="ignore"):
         cast = value.astype(np.asarray(variable).dtype)
@@ -273,7 +273,7 @@ def _listed(entries: list[str]) -> str:
 
 
 def _without_convolution_biases(arrays: Arrays, model: keras.Model, scheme: Scheme) -> Arrays:
-    """Folds what keras.applications has otherwise into the batch normalizations after it."""
+    """Folds biases and the epsilon of keras.applications into the batch normalizations."""
     weights = named_weights(model)
     names = frozenset(weights)
     own = {scheme.key(name, names) for name in names}
@@ -286,7 +286,7 @@ def _without_convolution_biases(arrays: Arrays, model: keras.Model, scheme: Sche
         if match is None or key in own:
             continue
         mean = arrays.get(f"{match[1]}_bn/moving_mean")
-        # One of another shape stays, and is told as unexpected.
+        # One of another shape stays, and is reported as unexpected.
         if mean is not None and mean.shape == arrays[key].shape:
             folded[f"{match[1]}_bn/moving_mean"] = mean - folded.pop(key)
     return folded
