@@ -1,13 +1,13 @@
-r"""How many images a second the pipeline gives, beside what a training step takes.
+r"""Images per second of the pipeline, compared with those of the training step.
 
     python benchmarks/data.py --config=configs/digits_resnet18.py --rounds=5
     python benchmarks/data.py --config=configs/imagenet_resnet18.py --photos=256 --batch=16 \
         --steps=1 --rounds=3
 
 Every round reads one epoch, then trains some steps on one batch, by default as many as an epoch
-has; printed are the medians with their spread, and the ratio of the two rates in the same round.
-Above 1 the step never waits. With `--photos`, so many JPEGs of 500 x 375 pixels are made up, in
-TFRecord files, instead of the configured data set; they are as large as ImageNet's, about 110 KB.
+has. The output has the medians with their spread, and the ratio of the two rates in the same round;
+above 1 the step never waits. `--photos` replaces the configured data set by that number of
+generated JPEGs of 500 x 375 pixels in TFRecord files, of about 110 KB each, as ImageNet's.
 """
 
 import os

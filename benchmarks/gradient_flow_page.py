@@ -1,12 +1,12 @@
-"""Time of the Gradient Flow page: to its first picture, and from the slider to the drawing.
+"""Latency of the Gradient Flow page: to its first picture, and from the slider to the drawing.
 
     python benchmarks/gradient_flow_page.py --blocks=100 --steps=10000 --rounds=9
 
-It makes a log of so many blocks and recorded steps (the numbers are made up), starts TensorBoard
-over it and opens the page in headless Chromium. The first picture is timed from the opening of the
-page's frame; the server has then read the log but not yet answered, except "again", where it has.
-From the slider to the drawing is until the browser has painted. Printed are medians and quartiles,
-in milliseconds, and what the JavaScript alone took.
+The script writes a log with these numbers of blocks and recorded steps (the values are generated),
+starts TensorBoard with it and opens the page in headless Chromium. The time to the first picture
+starts when the page's frame opens; by then the server has read the log but has answered no request,
+except for "again". The time from the slider ends when the browser has painted. The output has
+medians and quartiles in milliseconds, and the share of the JavaScript alone.
 """
 
 import argparse
@@ -40,7 +40,7 @@ MOVE = """async (slider) => {
 
 
 def write_log(log_dir, blocks, steps):
-    """Writes a log of numbers that wander, as those of a training do."""
+    """Writes a log of numbers that change slowly, as those of a training do."""
     random = np.random.default_rng(0)
     statistics = statistics_of(DEFAULT_SETS)
     described = [
@@ -59,7 +59,7 @@ def write_log(log_dir, blocks, steps):
 
 
 def first_picture(chromium, address):
-    """Opens the page anew; returns milliseconds to the first picture, and the page."""
+    """Opens the page again; returns milliseconds to the first picture, and the page."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(120_000)
     page.goto(f"{address}#gradient_flow")

@@ -1,4 +1,4 @@
-"""The models beside their peers: forward pass, training step and peak memory, in one run.
+"""The models compared with their peers: forward pass, training step and peak memory, in one run.
 
     python benchmarks/models.py --model=resnet50v1 --image_size=64 --batch=8 --rounds=10 --memory
     python benchmarks/models.py --small
@@ -6,15 +6,14 @@
     python benchmarks/models.py --smoke
 
 Peers are keras.applications, KerasHub and torchvision, as far as they are installed and have the
-model. Every round runs each of them once, in an order drawn anew, on the same batch in float32.
-Printed are the median, its quartiles, and the median over the rounds of the ratio to reszoo in the
-same round (above 1: reszoo is faster), for CPU and for wall seconds; and what share of the
-machine's matrix-product rate, measured in the same run, the convolutions' arithmetic reaches. Peak
-memory is that of a process that trains this model alone.
+model. Every round runs each of them once, in a new random order, on the same batch in float32.
+The output has the median, its quartiles, and the median over the rounds of the ratio to reszoo in
+the same round (above 1: reszoo is faster), for CPU and for wall seconds; and the convolutions'
+arithmetic as a share of the machine's matrix-product rate, measured in the same run. Peak memory is
+that of a process that trains this model alone.
 
-`--small` varies batch, width and XLA on small images, and takes the convolutions of each stage
-apart; `--grouped` puts `reszoo.layers.Convolution`
-beside `keras.layers.Conv2D` with 32 groups.
+`--small` varies batch, width and XLA on small images, and times one convolution of each stage;
+`--grouped` compares `reszoo.layers.Convolution` with `keras.layers.Conv2D` at 32 groups.
 """
 
 import os
@@ -112,7 +111,7 @@ def import_torchvision():
     """Returns the package, also where its CPU build is installed without its dependencies."""
     import torch
 
-    # That build leaves out the operators that it registers shapes for.
+    # That build registers shapes for operators that it does not contain.
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -175,8 +174,9 @@ def batch(options):
 
 
 def matrix_product_rate(size=1024, rounds=10):
-    """Returns the machine's best float32 matrix-product rate, in multiplications and additions
-    a second of CPU time.
+    """Returns the machine's best float32 matrix-product rate, in operations a CPU second.
+
+    Operations are multiplications and additions, each counted as one.
     """
     a = tf.random.normal((size, size))
     product = tf.function(lambda: tf.reduce_sum(a @ a))
@@ -249,7 +249,7 @@ def small(options):
 
 
 def stages(options, rate):
-    """Prints what share of the rate one 3x3 convolution of each stage reaches, each way."""
+    """Prints the share of the rate that a 3x3 convolution of each stage reaches, each way."""
     cases = [(64, 1), (128, 2), (256, 4), (512, 8)] if not options.smoke else [(8, 1)]
     for channels, strides in cases:
         size = options.image_size // strides

@@ -2,13 +2,13 @@
 
     python benchmarks/recording.py --model=resnet18 --batch=32 --rounds=15
 
-Every round runs one step of each variant, in an order drawn anew. Printed are the median step, its
-quartiles, and the median over the rounds of the ratio to the plain step of the same round, for CPU
-and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the ratios.
-Peak memory is that of a process that trains by this variant alone; that of "never due" records its
-first step, 0, and so has both graphs. "plain again" is the plain step of another copy of the model:
-its ratio says how much of the others' is the machine's doing. "torch hooks", where torchvision is
-installed, is beside torchvision's own plain step.
+Every round runs one step of each variant, in a new random order. The output has the median step,
+its quartiles, and the median over the rounds of the ratio to the plain step of the same round, for
+CPU and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the
+ratios. Peak memory is that of a process that trains by this variant alone; that of "never due"
+records its first step, 0, and so has both graphs. "plain again" is the plain step of another copy
+of the model: its ratio shows the noise of the machine. "torch hooks", where torchvision is
+installed, is compared with torchvision's own plain step.
 """
 
 import os
@@ -48,13 +48,13 @@ def plain_step(model):
 
 
 def without(options):
-    """A step that nothing looks at."""
+    """Returns a step without any recording."""
     model = new_model(options)
     return tf.function(plain_step(model), jit_compile=options.jit)
 
 
 def recorded(options, every_steps):
-    """A step with the recorder, the callback's calls included, as `fit` runs it."""
+    """Returns a step with the recorder, the callback's calls included, as `fit` runs it."""
     model = new_model(options)
     plain = tf.function(plain_step(model), jit_compile=options.jit)
     recorder = GradientRecorder(tempfile.mkdtemp(), every_steps)
@@ -72,7 +72,7 @@ def recorded(options, every_steps):
 
 
 def second_tape(options):
-    """A step, and a second tape over the same batch for the gradient of every block's output."""
+    """Returns a step and a second tape over the same batch, for the gradients of block outputs."""
     model = new_model(options)
     step = tf.function(plain_step(model), jit_compile=options.jit)
     blocks = [layer for layer in model.layers if layer.name.startswith("stage")]
@@ -94,7 +94,7 @@ def second_tape(options):
 
 
 def histograms(options):
-    """A step, and a `tf.summary.histogram` of every weight's gradient."""
+    """Returns a step and a `tf.summary.histogram` of every weight's gradient."""
     model = new_model(options)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     writer = tf.summary.create_file_writer(tempfile.mkdtemp())
@@ -120,7 +120,7 @@ def histograms(options):
 
 
 def torch_step(options, hooks):
-    """A step of torchvision's model; with hooks, the paths' gradients of each block are read.
+    """Returns a step of torchvision's model; with hooks, they read the gradients of each path.
 
     The hooks take the norms of the gradients at both ends of each block and of its branch, their
     cosine, and the norm of each weight's gradient: what the default sets record, one transfer a
@@ -130,7 +130,7 @@ def torch_step(options, hooks):
 
     torch.manual_seed(0)
     model = getattr(import_torchvision().models, options.model)(num_classes=100)
-    # The stem for small images, as that of the model beside it.
+    # The stem for small images, as in the Keras model.
     model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
     model.maxpool = torch.nn.Identity()
     if hooks:
@@ -182,7 +182,7 @@ VARIANTS = {
     "torch": lambda options: torch_step(options, hooks=False),
     "torch hooks": lambda options: torch_step(options, hooks=True),
 }
-# What a variant's ratio is to; "plain" for the others.
+# The baseline of a variant's ratio; "plain" for all others.
 BASELINES = {"torch": "torch", "torch hooks": "torch"}
 
 

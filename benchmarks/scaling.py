@@ -1,4 +1,4 @@
-"""A cost model of training on several devices, beside measured steps of 1, 2 and 3 processes.
+"""A cost model of training on several devices, compared with measured steps of 1 to 3 processes.
 
     python benchmarks/scaling.py --width=32 --batch=16 --steps=20
 
@@ -34,7 +34,7 @@ IMAGE_SIZE = 32
 
 
 def all_reduce_seconds(devices, size, bandwidth, latency):
-    """Returns the seconds of a ring's all-reduce of `size` bytes; bytes and seconds all round."""
+    """Returns the seconds of a ring's all-reduce of `size` bytes; `bandwidth` in bytes a second."""
     return 2 * (devices - 1) / devices * size / bandwidth + 2 * (devices - 1) * latency
 
 
@@ -44,7 +44,7 @@ def step_seconds(compute, devices, cores, size, network):
 
 
 def measure_here(options):
-    """One process: prints the median seconds of a step, or of an all-reduce."""
+    """Prints the median seconds of a step, or of an all-reduce, in one process."""
     os.sched_setaffinity(0, {options.core})
     import numpy as np
     import tensorflow as tf
@@ -64,7 +64,7 @@ def measure_here(options):
 
 
 def all_reduce(strategy, options):
-    """Returns a function that adds up so many megabytes of all processes."""
+    """Returns a function that adds up the given number of megabytes over all processes."""
     import tensorflow as tf
 
     numbers = tf.ones(int(options.megabytes * 2**20 / 4))
@@ -81,7 +81,7 @@ def all_reduce(strategy, options):
 
 
 def training_step(strategy, options):
-    """Returns a function that makes a training step of this process's batch."""
+    """Returns a function that runs a training step on this process's batch."""
     import keras
     import tensorflow as tf
 
@@ -105,7 +105,7 @@ def training_step(strategy, options):
 
 
 def measured(options, processes, megabytes=0.0):
-    """Returns the quartiles of the seconds, of the first of some processes."""
+    """Returns the quartiles of the seconds, as the first of several processes prints them."""
     ports = []
     for _ in range(processes):
         with socket.socket() as free:
@@ -139,7 +139,7 @@ def new_model(options):
 
 
 def compare(options):
-    """Prints measured steps beside the model's."""
+    """Prints measured steps and the cost model's."""
     size = 4 * sum(math.prod(w.shape) for w in new_model(options).trainable_variables)
     cores = os.cpu_count()
     small, large = (measured(options, 2, size)[1] for size in (SMALL_MEGABYTES, LARGE_MEGABYTES))
@@ -161,7 +161,7 @@ def compare(options):
 
 
 def extrapolate(options):
-    """Prints the model to 1,024 devices."""
+    """Prints the cost model for up to 1,024 devices."""
     network = options.gigabytes_per_second * 1e9, options.microseconds * 1e-6
     size = 4 * RESNET50_WEIGHTS
     print(

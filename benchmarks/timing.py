@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Columns of what is measured.
+# Columns of the measured seconds.
 CLOCKS = ("CPU", "wall")
 
 
@@ -27,8 +27,8 @@ def interleaved(
 ) -> dict[str, np.ndarray]:
     """Returns the seconds of each round, of shape `(rounds, 2)`, by name.
 
-    Every round runs each of them once, in an order drawn anew, so that a machine that becomes
-    slower meanwhile does so for all.
+    Every round runs each function once, in a new random order, so that a machine that slows down
+    affects all of them.
     """
     for run in runs.values():
         for _ in range(warmup):
@@ -48,7 +48,7 @@ def quartiles(values: Sequence[float], digits: int) -> str:
 
 
 def ratio(rows: np.ndarray, baseline: np.ndarray, column: int) -> float:
-    """Returns the median, over the rounds, of the ratio of two in the same round."""
+    """Returns the median over the rounds of the ratio to the baseline in the same round."""
     return float(np.median(rows[:, column] / baseline[:, column]))
 
 
@@ -79,8 +79,8 @@ def own_peak_memory() -> float:
 def peak_memory(script: str, arguments: Sequence[str], processes: int = 3) -> float:
     """Returns the median peak memory, in MiB, of processes whose last word is `own_peak_memory()`.
 
-    Memory of tensors goes back to the system at once, where the C library is GNU's; as it comes,
-    what it keeps would differ by several per cent from process to process.
+    With GNU's C library, freed tensors are returned to the system at once; by default the memory
+    that it keeps differs by several per cent between processes.
     """
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**17)}
     command, peaks = [sys.executable, script, *arguments], []
@@ -95,8 +95,8 @@ def peak_memory(script: str, arguments: Sequence[str], processes: int = 3) -> fl
 def machine() -> str:
     """Returns the processor, its widest vectors, whether oneDNN is on, and the versions.
 
-    TensorFlow turns its oneDNN kernels on by itself on some processors and off on others, so that a
-    speed belongs to one of the two; `TF_ENABLE_ONEDNN_OPTS=0` or `1` chooses.
+    TensorFlow's oneDNN kernels are on by default on some processors and off on others, so that a
+    speed holds for one of the two only; `TF_ENABLE_ONEDNN_OPTS=0` or `1` chooses.
     """
     import keras
     import tensorflow as tf

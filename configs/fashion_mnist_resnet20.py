@@ -11,10 +11,10 @@ Random Erasing, without it; the table is in the README of github.com/zhunzhong07
 
 The published setting, by the program there: 300 epochs of batches of 128; a rate of 0.1, divided by
 10 after 150 and 225 epochs; 4 pixels of padding, crops and flips; weight decay 5e-4; projections.
-Otherwise than there,
+Differences:
 
-- 20 epochs are trained, with one of warmup and a rate that falls as a cosine, so that a run ends on
-  a machine without a GPU. For the published schedule add `--config.epochs=300
+- 20 epochs are trained, with one of warmup and a rate that falls as a cosine, so that a run is
+  feasible without a GPU. For the published schedule add `--config.epochs=300
   --config.optimizer.warmup_epochs=0 --config.schedule.name=step
   --config.schedule.boundaries="(70200,105300)"`;
 - mean and deviation are those of Fashion-MNIST, where the program has those of MNIST's digits;

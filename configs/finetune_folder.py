@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 224  # pixels
     config.data.crop = True
     config.data.flip = True
-    config.data.mean = (0.485, 0.456, 0.406)  # those that the weights were trained with
+    config.data.mean = (0.485, 0.456, 0.406)  # the weights were trained with these
     config.data.std = (0.229, 0.224, 0.225)
     config.data.corrupt_images = 0
 

@@ -8,7 +8,7 @@
 - `ranges`: ranges of arguments and fields of a configuration
 - `names`, `figure_text`: names in terminals, tables and figures
 - `distribution`: the process that writes
-- `keras_internals`: names of Keras and TensorFlow that are not public
+- `keras_internals`: private names of Keras and TensorFlow
 """
 
 import importlib

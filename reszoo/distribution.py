@@ -7,7 +7,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether this process is the one that writes logs and checkpoints.
 
     Args:
-        strategy: The strategy of the training; a single process always writes.
+        strategy: The strategy of the training; a single process is always the one that writes.
 
     Example:
 

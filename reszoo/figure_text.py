@@ -7,7 +7,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from reszoo.names import clipped, escaped, printable
 
-# A dollar sign in a name begins no formula.
+# A dollar sign in a name must not begin a formula.
 AS_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
@@ -19,7 +19,7 @@ def drawable(name: str, length: int) -> str:
 
     Args:
         name: The name of a class, a block or a run.
-        length: The most characters; a longer name is clipped.
+        length: The largest number of characters; a longer name is clipped.
 
     Example:
 

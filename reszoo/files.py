@@ -1,8 +1,8 @@
 """Files on a disk and on an object store, `gs://`, by the names that `pathlib` has.
 
-`etils.epath` and `fsspec` were looked at instead. The first lets TensorFlow's errors through and
-asks Google's client for the zones of a bucket; the second brings a client with its own credentials
-and caches beside TensorFlow's, which writes the event files and reads the records all the same.
+`etils.epath` and `fsspec` were tried and not used. The first raises TensorFlow's errors instead of
+`OSError`, and asks Google's client for the zones of a bucket. The second adds a client with its own
+credentials and caches, while event files and records still go through TensorFlow's.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from typing import Any
 class StoredPath(os.PathLike):
     """A path on an object store, read and written by TensorFlow.
 
-    Its methods are those of `pathlib.Path` that a run needs. What is written is there whole or not
-    at all, without a detour by another name; a directory is no more than the beginning of names.
-    Errors are `OSError`, as on a disk.
+    Its methods are those of `pathlib.Path` that a run needs. A file appears only when it is
+    complete, so it needs no temporary name; a directory is only a common prefix of names. Errors
+    are `OSError`, as on a disk.
 
     Args:
-        address: Such as `gs://bucket/run`.
+        address: The full address, such as `gs://bucket/run`.
 
     Example:
 
@@ -62,32 +62,32 @@ class StoredPath(os.PathLike):
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """Last part of the path."""
         return posixpath.basename(self._address)
 
     @property
     def parent(self) -> "StoredPath":
-        """All but the last part."""
+        """Path without its last part."""
         return StoredPath(posixpath.dirname(self._address))
 
     def absolute(self) -> "StoredPath":
-        """Returns the path itself."""
+        """Returns the path itself, which is always absolute."""
         return self
 
     resolve = absolute
 
     def exists(self) -> bool:
-        """Returns whether there is something."""
+        """Returns whether a file or directory has this path."""
         with os_errors(self):
             return _gfile().exists(self._address)
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Marks a directory, which shows that one may write there."""
+        """Creates a directory marker, which fails where writing is not permitted."""
         with os_errors(self):
             _gfile().makedirs(self._address)
 
     def glob(self, pattern: str) -> Iterator["StoredPath"]:
-        """Yields the files of the directory whose names match."""
+        """Yields the files of the directory whose names match a pattern."""
         with os_errors(self):
             there = _gfile().exists(self._address)
             names = _gfile().listdir(self._address) if there else []
@@ -105,21 +105,21 @@ class StoredPath(os.PathLike):
             yield file
 
     def read_bytes(self) -> bytes:
-        """Returns what a file holds."""
+        """Returns the content of a file."""
         with self.open("rb") as file:
             return file.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """Returns what a file holds."""
+        """Returns the content of a text file."""
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        """Writes a file."""
+        """Writes bytes to a file."""
         with self.open("wb") as file:
             file.write(content)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
-        """Writes a file."""
+        """Writes a text to a file."""
         self.write_bytes(text.encode(encoding))
 
 
@@ -131,15 +131,15 @@ def _gfile():
 
 @contextlib.contextmanager
 def os_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turns errors of TensorFlow's file systems into those that Python has for files.
+    """Converts errors of TensorFlow's file systems to `OSError`.
 
     Args:
-        path: The file.
+        path: The file, for the message.
 
     Raises:
-        OSError: If TensorFlow raised an error.
+        OSError: If TensorFlow raised an error in the context.
     """
-    import tensorflow as tf  # Here, since who writes to a disk alone needs none of it.
+    import tensorflow as tf  # Imported here: paths on a disk do not need it.
 
     numbers = {
         tf.errors.NotFoundError: errno.ENOENT,
@@ -153,7 +153,7 @@ def os_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 def message_of(error: Any) -> str:
-    """Returns the message of an error of TensorFlow without the node and operation that it adds.
+    """Returns the message of a TensorFlow error without the names of node and operation.
 
     Args:
         error: A `tf.errors.OpError`.
@@ -171,10 +171,10 @@ def message_of(error: Any) -> str:
 def is_stored(path: str | os.PathLike) -> bool:
     """Returns whether a path is one on an object store.
 
-    Nothing can be appended to a file there: TensorFlow sends all of it again.
+    A file there cannot be appended to: TensorFlow sends the whole file again.
 
     Args:
-        path: The path.
+        path: A path on a disk, or an address that begins with `gs://`.
 
     Example:
 
@@ -185,20 +185,20 @@ def is_stored(path: str | os.PathLike) -> bool:
 
 
 def as_path(path: str | os.PathLike) -> Path | StoredPath:
-    """Returns what reads and writes a path.
+    """Returns a `Path`, or a `StoredPath` for an object store.
 
     Args:
-        path: On a disk, or `gs://`.
+        path: A path on a disk, or an address that begins with `gs://`.
     """
     return StoredPath(os.fspath(path)) if is_stored(path) else Path(path)
 
 
 def append_text(path: Path | StoredPath, text: str) -> None:
-    """Writes to the end of a file, which is made if it is not there.
+    """Appends a text to a file, which is created if it does not exist.
 
     Args:
         path: The file.
-        text: What is written.
+        text: The text, line break included.
     """
     if is_stored(path):
         before = path.read_text() if path.exists() else ""
@@ -210,23 +210,23 @@ def append_text(path: Path | StoredPath, text: str) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path | StoredPath) -> Iterator[Path | StoredPath]:
-    """Yields a path to write to; the file appears under its own name only when it is whole.
+    """Yields a path to write to; the file gets its own name only when it is complete.
 
-    If it cannot be written, what was there before is intact and nothing else is left.
+    If writing fails, an earlier file of that name stays as it was, and no temporary file is left.
 
     Args:
-        path: The file. Nothing is seen of it on an object store before it is whole, so there it is
-            written under its own name.
+        path: The file. On an object store a file is not visible before it is complete, so there it
+            is written under its own name.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     if isinstance(path, StoredPath):
         with os_errors(path):
             yield path
         return
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    # One that was left may be a link to another file.
+    # A leftover temporary file may be a link to another file.
     partial.unlink(missing_ok=True)
     try:
         yield partial
@@ -239,22 +239,22 @@ def written_whole(path: Path | StoredPath) -> Iterator[Path | StoredPath]:
 
 
 def write_whole(path: Path | StoredPath, text: str) -> None:
-    """Writes a text, in UTF-8, so that the file is there either as before or whole.
+    """Writes a text, in UTF-8, so that the file is either complete or as it was before.
 
     Args:
         path: The file.
-        text: What it will hold.
+        text: Its whole content.
     """
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def copy_whole(source: Path | StoredPath, target: Path | StoredPath) -> None:
-    """Copies a file; the target is there either as before or whole.
+    """Copies a file, so that the target is either complete or as it was before.
 
     Args:
-        source: The other file.
-        target: The file.
+        source: The file to copy.
+        target: Path of the copy.
     """
     with written_whole(target) as partial:
         if is_stored(target):

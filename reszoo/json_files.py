@@ -22,7 +22,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# No file that this package writes is nearly as large.
+# Far above the size of any file that this package writes.
 MOST_BYTES = 2**28
 
 
@@ -52,7 +52,7 @@ def read_json(path: os.PathLike, shape: Any, cure: str) -> Any:
     Args:
         path: A `pathlib.Path`, or an object with the same methods.
         shape: The shape of the file's value.
-        cure: A sentence for the error: what to do about a broken file.
+        cure: A sentence for the error that says how to mend the file.
 
     Returns:
         The file's value.
@@ -66,12 +66,12 @@ def read_json(path: os.PathLike, shape: Any, cure: str) -> Any:
 def read_json_lines(path: os.PathLike, shape: Any, cure: str) -> list:
     """Reads a JSON Lines file, with one value per line.
 
-    A last line that was cut short, since the process that wrote it was killed, is left out.
+    An incomplete last line, left by a process that was killed, is skipped.
 
     Args:
         path: A `pathlib.Path`, or an object with the same methods.
         shape: The shape of every line's value.
-        cure: A sentence for the error: what to do about a broken file.
+        cure: A sentence for the error that says how to mend the file.
 
     Returns:
         The values of the lines, in order.
@@ -97,7 +97,7 @@ def parse_json(text: str | bytes, shape: Any, source: str, cure: str) -> Any:
         text: JSON; bytes are decoded as UTF-8.
         shape: The shape of its value.
         source: The name of the text's source, with which the error begins.
-        cure: A sentence for the error: what to do about a broken text.
+        cure: A sentence for the error that says how to mend the text.
 
     Returns:
         The value.

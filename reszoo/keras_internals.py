@@ -1,8 +1,8 @@
-"""Names of Keras and TensorFlow that are not public, a function each.
+"""Private names of Keras and TensorFlow, with one function for each.
 
-Written for Keras 3.15 and TensorFlow 2.21, which `setup.py` bounds above. For another version run
-`pytest tests/test_keras_internals.py`, which fails with the name of what has changed. TensorFlow is
-imported by the functions that need it, so that layers and models run without.
+Written for Keras 3.15 and TensorFlow 2.21; `setup.py` sets the upper bounds. For another version
+run `pytest tests/test_keras_internals.py`, which fails with the name that has changed. TensorFlow
+is imported by the functions that need it, so that layers and models run without it.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ RUN_THROUGH_GRAPH = "_run_through_graph"
 def sublayers(layer: Any, recursive: bool = True) -> list[keras.layers.Layer]:
     """Returns the layers that a layer holds, each once.
 
-    Relies on `Layer._flatten_layers`. The public `Model.layers` has none of nested models, and none
-    of layers that are no models.
+    Relies on `Layer._flatten_layers`. The public `Model.layers` omits the layers of nested models,
+    and only models have it.
 
     Args:
-        layer: A layer. Another operation holds none.
-        recursive: Whether those that its layers hold are among them.
+        layer: A layer; for any other operation the list is empty.
+        recursive: Whether layers inside its layers are included.
     """
     if not isinstance(layer, keras.layers.Layer):
         return []
@@ -60,8 +60,9 @@ def run_through_graph(
     Args:
         function: A functional model.
         inputs: Any structure of tensors.
-        operation_fn: Takes an operation and returns what is called in its place.
-        call_fn: Takes that and its arguments, and calls it; `None` to call it as it is.
+        operation_fn: A function of an operation that returns the callable to run in its place.
+        call_fn: A function of that callable and its arguments that calls it; `None` for a plain
+            call.
     """
     return keras.Function._run_through_graph(function, inputs, operation_fn, call_fn)
 
@@ -69,7 +70,7 @@ def run_through_graph(
 def is_addition(operation: keras.Operation) -> bool:
     """Returns whether an operation adds tensors: `keras.layers.Add`, `keras.ops.add` or `+`.
 
-    Relies on the class name of the operation of the last two, `Add`.
+    Relies on the class name `Add` of the operation behind the last two.
 
     Args:
         operation: An operation of a functional model.
@@ -82,7 +83,7 @@ def is_addition(operation: keras.Operation) -> bool:
 def is_concatenation(operation: keras.Operation) -> bool:
     """Returns whether an operation is `keras.layers.Concatenate` or `keras.ops.concatenate`.
 
-    Relies on the class name of the operation of the latter, `Concatenate`.
+    Relies on the class name `Concatenate` of the operation behind the latter.
 
     Args:
         operation: An operation of a functional model.
@@ -91,7 +92,7 @@ def is_concatenation(operation: keras.Operation) -> bool:
 
 
 def hand_on_mask(source: Any, target: Any) -> Any:
-    """Returns a tensor with the mask, if any, of another one, whose values it has.
+    """Returns a tensor with the mask, if any, of another tensor with the same values.
 
     Relies on the attribute `_keras_mask`, in which Keras keeps the mask of a tensor.
 
@@ -108,8 +109,8 @@ def hand_on_mask(source: Any, target: Any) -> Any:
 def batch_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Returns the variable in which an optimizer counts the batches that it applied.
 
-    Relies on `Optimizer._iterations`. The public `iterations` counts updates, of several batches
-    where gradients are accumulated.
+    Relies on `Optimizer._iterations`. The public `iterations` counts updates, each of which takes
+    several batches where gradients are accumulated.
 
     Args:
         optimizer: An optimizer that updates weights itself.
@@ -133,8 +134,8 @@ def accumulated_gradient(
 ) -> keras.Variable:
     """Returns the variable in which an optimizer adds up the gradients of a weight.
 
-    Relies on `Optimizer._accumulated_gradients` and `Optimizer._get_variable_index`. The sum is of
-    the batches before the one that makes the update, without a loss scale.
+    Relies on `Optimizer._accumulated_gradients` and `Optimizer._get_variable_index`. The sum
+    is over the batches before the one that makes the update, with the loss scale taken out.
 
     Args:
         optimizer: A built optimizer with `gradient_accumulation_steps`.
@@ -149,7 +150,7 @@ def average_of_each_weight(
     """Returns the weights that an optimizer updates, each with its moving average if it has one.
 
     Relies on `Optimizer._trainable_variables` and `Optimizer._model_variables_moving_average`. The
-    public `finalize_variable_values` overwrites the weights for good.
+    public `finalize_variable_values` overwrites the weights permanently.
 
     Args:
         optimizer: A built optimizer with `use_ema`.
@@ -172,10 +173,10 @@ def draw_seeds_from(layer: keras.layers.Layer, seeds: keras.random.SeedGenerator
 
 
 def identity_of_variable(x: Any) -> int:
-    """Returns a number that tells variables apart, by whichever of their objects they are named.
+    """Returns a number that is the same for all objects that stand for one variable.
 
-    Relies on `_distributed_container` of a replica's copy, or of its `handle`, which leads to the
-    whole variable.
+    Relies on `_distributed_container` of a replica's copy, or of its `handle`, which is the
+    distributed variable.
 
     Args:
         x: A variable of Keras, of TensorFlow, or one replica's copy of it; or a tensor.
@@ -191,7 +192,7 @@ def identity_of_variable(x: Any) -> int:
 
 
 def is_traced_for_xla() -> bool:
-    """Returns whether what is being traced will be compiled by XLA.
+    """Returns whether the function being traced will be compiled by XLA.
 
     Relies on `control_flow_util.GraphOrParentsInXlaContext` of `tensorflow.python.ops`.
     """
@@ -204,8 +205,8 @@ def is_traced_for_xla() -> bool:
 def can_communicate_in_replicas() -> bool:
     """Returns whether the replicas of the strategy in use can sum tensors under a condition.
 
-    Relies on `tf.__internal__.distribute.strategy_supports_no_merge_call`. Otherwise replicas are
-    threads, and `merge_call` has to bring them together.
+    Relies on `tf.__internal__.distribute.strategy_supports_no_merge_call`. Otherwise each
+    replica is a thread, and sums need `merge_call`.
     """
     import tensorflow as tf
 
@@ -215,11 +216,11 @@ def can_communicate_in_replicas() -> bool:
 def function_of_one_node(function: Callable[..., "tf.Tensor"]) -> Any:
     """Returns a `tf.function` each call of which stays a single node of the graph around it.
 
-    Relies on the attribute `_noinline` of a graph's function, without which TensorFlow puts the
-    function's nodes in the place of the call.
+    Relies on the attribute `_noinline` of a graph's function, without which TensorFlow replaces the
+    call by the function's nodes.
 
     Args:
-        function: Takes tensors and returns one.
+        function: A function of tensors that returns one tensor.
     """
     import tensorflow as tf
 

@@ -25,7 +25,7 @@ _CURE = "Record the run again, or delete the file."
 
 
 def is_tag_of(found: str, tag: str) -> bool:
-    """Returns whether a tag is another one, or that with the digest of a header of its own.
+    """Returns whether a tag equals a plain tag, with or without a digest of its header.
 
     Args:
         found: The tag of a tensor.
@@ -50,7 +50,7 @@ def parse_header(content: bytes | str) -> dict:
         `statistics`, a list of names. Numbers that are not finite are `None`.
 
     Raises:
-        ValueError: If the text is no such header, or the header of a newer version.
+        ValueError: If the text is not a header of a log, or is one of a newer version.
 
     Example:
 
@@ -76,7 +76,7 @@ def parse_table_header(content: bytes | str) -> dict[str, Any]:
         content: The JSON text in the table's summary metadata.
 
     Raises:
-        ValueError: If the text is no such header.
+        ValueError: If the text is not a header of a table.
     """
     return parse_json(content, {"rows": [str], "columns": [str]}, _SOURCE, _CURE)
 

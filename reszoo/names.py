@@ -2,7 +2,7 @@
 
 import unicodedata
 
-# Zero-width characters that join letters; the other ones reorder or hide the text after them.
+# Zero-width characters that join letters; all others of their kind reorder or hide text.
 _JOINERS = "\u200c\u200d"
 _MARKDOWN = set("\\`*_{}[]()<>#+-!|~&")
 
@@ -28,7 +28,7 @@ def clipped(name: str, length: int) -> str:
 
     Args:
         name: The name of a class, a block or a run.
-        length: The most characters, the ellipsis included.
+        length: The largest number of characters, the ellipsis included.
 
     Example:
 

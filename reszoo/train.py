@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     """Trains, evaluates, exports or predicts, as the flags say.
 
     Args:
-        argv: The program, then fields of the configuration as `name=text`.
+        argv: The name of the program, then fields of the configuration as `name=text`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -57,7 +57,7 @@ def _run(training: Any, fields: list[tuple[str, ...]]) -> None:
 
 @contextlib.contextmanager
 def _interrupts_end_it_at_once() -> Iterator[None]:
-    """Ends the program at an interrupt, which an import would turn into another error."""
+    """Ends the program at an interrupt; during an import it would become another error."""
 
     def end(number: int, frame: Any) -> None:
         print(f"train.py: {STOPPED}", file=sys.stderr, flush=True)

@@ -3,32 +3,32 @@
 A run, from its configuration to its trained model:
 
 - `config`: every field with its values and default; `config_file` reads files and the command line
-- `run`: `prepare`, which makes a `Run`, which trains until it is done
-- `resume`: it goes on from its work directory; `results`: what it leaves at its end
+- `run`: `prepare` returns a `Run`, whose `train` trains for the epochs that are left
+- `resume`: continuation from a work directory; `results`: the files of a finished run
 - `workdir`: names of the files in a work directory; `lock`: one run at a time there
-- `identity`: what must stay the same while a run goes on from its checkpoints
+- `identity`: fields and data that must not change when a run is resumed
 - `failures`: errors as one line; `provenance`: command, versions and devices of each start
 
-What it is made of:
+Parts of a run:
 
-- `pipeline`, `network`, `model`: its batches, its network, and that compiled
+- `pipeline`, `network`, `model`: batches, network, compiled model
 - `losses`, `optimizers`: losses, optimizers and learning rates by name
 - `strategy`: the devices it runs on
 
 The loop:
 
-- `loop`: `fit` and `evaluate`; `loop_checks`: what is checked before
+- `loop`: `fit` and `evaluate`; `loop_checks`: the checks before them
 - `steps`: steps of training and testing, on the devices
-- `state`: where a training is; `averages`: averaged weights, while they are tested and saved
-- `callbacks/`: what shows, records, saves and ends a training, a class a file
+- `state`: position of a training; `averages`: averaged weights, for tests and saving
+- `callbacks/`: progress, records, checkpoints and early ends, one class in each file
 
 Files:
 
-- `checkpoint_files`, `metrics_file`, `event_files`: how each is written and read
+- `checkpoint_files`, `metrics_file`, `event_files`: writing and reading of each
 - `confusion`, `summary`, `data_description`: `confusion.csv`, `summary.json`, `data.json`
 - `tensorboard_images`: pictures; `loggers`: Weights & Biases and MLflow
 
-`modes/`: what is done with a trained model: evaluate, export, predict.
+`modes/`: uses of a trained model: evaluate, export, predict.
 """
 
 from reszoo.training.callbacks.loop_callback import LoopCallback as LoopCallback

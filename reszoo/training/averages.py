@@ -1,4 +1,4 @@
-"""Averaged weights: those that are tested and saved where the optimizer averages them."""
+"""Averaged weights, which are tested and saved where the optimizer keeps averages."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from reszoo.keras_internals import average_of_each_weight
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Gives a model the averages of its weights, for as long as the context lasts.
+    """Replaces a model's weights by their averages within a context.
 
     Without `use_ema` in its optimizer the model stays as it is.
 

@@ -1,4 +1,4 @@
-"""Files of checkpoints: named by the place in the training, written whole, read with a checksum."""
+"""Files of checkpoints: named by position in the training, complete, with a checksum."""
 
 import errno
 import hashlib
@@ -20,16 +20,16 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class DamagedError(ValueError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose content is not what was written."""
 
 
 def name_of(epoch: int, batch: int) -> str:
-    """Returns the name of the checkpoint of a place.
+    """Returns the name of the checkpoint of a position in the training.
 
     Args:
-        epoch: Epochs done.
-        batch: Batches done of the next one. Not the optimizer's steps: one that overflowed does not
-            count there.
+        epoch: Number of epochs done.
+        batch: Number of batches done of the next epoch. The optimizer's steps would not do: it does
+            not count a step that overflowed.
 
     Example:
 
@@ -43,31 +43,31 @@ def place_of(path: Path | StoredPath) -> tuple[int, int]:
     """Returns the epochs and batches in the name of a checkpoint.
 
     Args:
-        path: A file of `step_files`.
+        path: A file that `step_files` returns.
     """
     _, epoch, batch = path.name.removesuffix(".npz").split("-")
     return int(epoch), int(batch)
 
 
 def step_files(directory: Path | StoredPath) -> list[Path | StoredPath]:
-    """Returns the checkpoints in a directory, the earliest place first.
+    """Returns the checkpoints in a directory, the earliest first.
 
     Args:
-        directory: Where they are. A copy under a name of its own is none of them.
+        directory: The directory. Copies under other names are not included.
     """
     files = [path for path in directory.glob("step-*.npz") if _NAME.fullmatch(path.name)]
     return sorted(files, key=place_of)
 
 
 def write_arrays(path: Path | StoredPath, arrays: Mapping[str, Any]) -> None:
-    """Writes a checkpoint, which appears under its name only when it is whole and on the disk.
+    """Writes a checkpoint, which gets its name only when it is complete and on the disk.
 
     Args:
         path: The file.
-        arrays: What it holds: arrays and texts.
+        arrays: Arrays and texts, by name.
 
     Raises:
-        OSError: If it cannot be written; what was there before is intact.
+        OSError: If the file cannot be written; an earlier one stays as it was.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -79,11 +79,11 @@ def write_arrays(path: Path | StoredPath, arrays: Mapping[str, Any]) -> None:
 
 
 def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
-    """Returns what a checkpoint holds.
+    """Returns the arrays of a checkpoint, by name.
 
     Raises:
-        DamagedError: If it is not what was written.
-        ValueError: If it cannot be read for a reason that can be mended.
+        DamagedError: If the content is not what was written.
+        ValueError: If the file cannot be read for a reason that can be mended.
     """
     content = memoryview(_content(path))
     data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
@@ -97,7 +97,7 @@ def read_arrays(path: Path | StoredPath) -> dict[str, np.ndarray]:
 
 
 def _content(path: Path | StoredPath) -> bytes:
-    # A pipe would be waited for.
+    # Opening a pipe would wait for its writer.
     if isinstance(path, Path) and path.exists() and not path.is_file():
         raise DamagedError(f"The checkpoint {path} is damaged: it is no regular file.")
     try:
@@ -110,7 +110,7 @@ def _content(path: Path | StoredPath) -> bytes:
 
 
 def move_aside(path: Path | StoredPath) -> Path | StoredPath:
-    """Gives a file a name under which nothing looks for it, and returns that."""
+    """Renames a file to a free name, such as `NAME.aside`, and returns that path."""
     names = (f"{path.name}.aside{number or ''}" for number in range(10**6))
     aside = next(other for name in names if not (other := path.parent / name).exists())
     if is_stored(path):

@@ -1,4 +1,4 @@
-"""The configuration of a run: a table of all its fields, and one check of them all."""
+"""The configuration of a run: a table of its fields, with defaults and ranges, and its check."""
 
 import dataclasses
 import difflib
@@ -35,11 +35,11 @@ from reszoo.training.strategy import STRATEGIES
 REQUIRED = "required"
 OF_THE_MODEL = "the model's"
 
-LARGE = 1e9  # what no number of a sensible training is above
-LARGEST_EPOCHS = 999_999  # the names of checkpoints have six digits for them
+LARGE = 1e9  # above any number of a sensible training
+LARGEST_EPOCHS = 999_999  # the names of checkpoints have six digits for epochs
 LARGEST_STEPS = 2**31 - 1
 LARGEST_SIDE = 16_384  # pixels, and filters
-LARGEST_SEED = 2**32 - 1  # NumPy's
+LARGEST_SEED = 2**32 - 1  # the largest that NumPy takes
 
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 ACTIVATIONS = tuple(
@@ -63,10 +63,10 @@ class Field:
     """A field of a configuration.
 
     Args:
-        values: What it may be.
-        default: What it is where a configuration leaves it out; `REQUIRED` where there is nothing
-            that would do, `OF_THE_MODEL` for what each model has its own of.
-        meaning: What it does, for the document.
+        values: Range of the field's values.
+        default: Value where a configuration leaves the field out; `REQUIRED` where it must be
+            given, `OF_THE_MODEL` where each model has a default of its own.
+        meaning: Description of the field, for the document.
     """
 
     values: Values
@@ -266,7 +266,7 @@ SECTIONS = tuple(dict.fromkeys(name.split(".")[0] for name in FIELDS if "." in n
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-    """Returns a configuration with defaults for the fields that it leaves out; nothing is checked.
+    """Returns a configuration with all defaults filled in, without checking it.
 
     Args:
         config: The configuration; it is not changed.
@@ -289,9 +289,9 @@ def complete(config: ConfigDict) -> ConfigDict:
 
 
 def checked(config: ConfigDict) -> ConfigDict:
-    """Returns a configuration with its defaults, in which every value is one that its field takes.
+    """Returns a configuration with all defaults filled in and every value checked.
 
-    Numbers of NumPy become Python's, lists become tuples.
+    NumPy's numbers become Python's, and lists become tuples.
 
     Args:
         config: The configuration; it is not changed.
@@ -300,7 +300,7 @@ def checked(config: ConfigDict) -> ConfigDict:
         Another configuration.
 
     Raises:
-        ValueError: If there is no such field, one is missing, or its value is not allowed.
+        ValueError: If a field does not exist, is missing, or is outside its range.
 
     Example:
 
@@ -323,14 +323,14 @@ def checked(config: ConfigDict) -> ConfigDict:
 
 
 def check_name(name: str, value: Any = None) -> None:
-    """Makes sure that there is a field of a name.
+    """Checks that a field exists.
 
     Args:
-        name: The name, with that of its section.
-        value: What it is given, for the error.
+        name: The full name, with that of its section, such as `"data.name"`.
+        value: The value given to it, for the error.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such field.
     """
     if name in SECTIONS:
         fields = ", ".join(f"{name}.{field}" for field in _fields_of(name))
@@ -342,11 +342,11 @@ def check_name(name: str, value: Any = None) -> None:
 
 
 def flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the fields of fields under one name each.
+    """Returns nested fields in one dictionary, by their full names.
 
     Args:
-        fields: Some of which may be dictionaries themselves.
-        prefix: Put before each name.
+        fields: Fields by name; the values of sections are dictionaries.
+        prefix: Text before each name.
 
     Example:
 
@@ -385,7 +385,7 @@ def _plain(config: Any) -> dict[str, Any]:
         )
     try:
         return config.to_dict()
-    except Exception as error:  # of a placeholder, or of a reference that computes
+    except Exception as error:  # raised by a placeholder or a computed reference
         raise ValueError(
             f"The configuration has a value that cannot be computed ({type(error).__name__}: "
             f"{error})."
@@ -393,7 +393,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def _given(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields the fields by their names, without looking into those that are no sections."""
+    """Yields the fields by their full names; only sections are looked into."""
     for name, value in fields.items():
         if name in SECTIONS and isinstance(value, dict):
             yield from ((f"{name}.{inner}", of_field) for inner, of_field in value.items())
@@ -476,7 +476,7 @@ def _steps_to_fall_at(values: Mapping[str, Any]) -> None:
 
 
 def _options_of_the_model(values: Mapping[str, Any]) -> None:
-    """Each description of a network has options of its own; blocks are a number in some."""
+    """Checks the options of the chosen network, of which some take blocks as one number."""
     description = MODELS[values["model.name"]]
     options = description.options
     for name in values:
@@ -518,8 +518,8 @@ RULES = (
     _something_to_record,
 )
 
-# Fields that only do something where another has some value: their names, or the beginning that
-# they share; that value, in words; and whether it is so.
+# Fields that have an effect only where another field has a certain value: their name or common
+# beginning; that value, in words; and a function that says whether the other field has it.
 CONDITIONS = (
     ("crop.", "data.crop=True", lambda values: values["data.crop"]),
     (
@@ -558,13 +558,13 @@ CONDITIONS = (
 
 
 def without_effect(config: ConfigDict) -> list[str]:
-    """Returns the fields that are not at their defaults, but do nothing in this configuration.
+    """Returns the fields that differ from their defaults but have no effect in a configuration.
 
     Args:
-        config: What `checked` returned.
+        config: A configuration that `checked` returned.
 
     Returns:
-        The fields with their values, and what each would need.
+        The fields with their values, each with the value of another field that it needs.
 
     Example:
 

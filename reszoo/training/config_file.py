@@ -1,4 +1,4 @@
-"""Configuration files, and what the command line sets in them."""
+"""Configuration files, and the fields that the command line sets."""
 
 import difflib
 import importlib.util
@@ -22,13 +22,13 @@ def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> Con
 
     Args:
         source: A Python file with a function `get_config()` that returns a `ConfigDict`, or the
-            name of a recipe, such as `"digits_resnet18"`; after a colon, what that function is
-            given.
-        assignments: Names of fields, with texts that say what they are to be instead. Several of
-            one field whose value is a tuple are put together.
+            name of a recipe, such as `"digits_resnet18"`; after a colon, the argument of that
+            function.
+        assignments: Names of fields, with their new values as texts. Several values of one field
+            make a tuple where the field takes one.
 
     Raises:
-        ValueError: If that cannot be done; the text names the file, and the line in it.
+        ValueError: If the file or a field is faulty; the text names the file and the line.
 
     Example:
 
@@ -52,7 +52,7 @@ def _split(source: str) -> tuple[Path, str | None]:
     try:
         if Path(source).is_file():
             return Path(source), None
-    except (OSError, ValueError) as error:  # a name that the file system cannot have
+    except (OSError, ValueError) as error:  # the name is not possible in the file system
         raise ValueError(
             f"There can be no configuration file {shown(source)} ({error})."
         ) from error
@@ -75,7 +75,7 @@ def recipes() -> dict[str, Path]:
 
 
 def _returned(path: Path, source: str, argument: str | None) -> ConfigDict:
-    """Returns what `get_config` of a file returns."""
+    """Returns the configuration that `get_config` of a file returns."""
     function = _function(path)
     arguments = [] if argument is None else [argument]
     if not _takes(function, arguments):
@@ -94,7 +94,7 @@ def _takes(function: Callable, arguments: Sequence[str]) -> bool:
         inspect.signature(function).bind(*arguments)
     except TypeError:
         return False
-    except ValueError:  # some of those built in have no signature
+    except ValueError:  # some built-in functions have no signature
         return True
     return True
 
@@ -122,7 +122,7 @@ def _function(path: Path) -> Callable:
     source = _read(path)
     module = types.ModuleType("reszoo_configuration")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # where dataclasses look for what they are in
+    sys.modules[module.__name__] = module  # dataclasses look up their module there
     code = _attempt(path, lambda: compile(source, str(path), "exec", dont_inherit=True))
     _attempt(path, lambda: exec(code, module.__dict__))
     function = getattr(module, "get_config", None)
@@ -167,7 +167,7 @@ def _names_in(directory: Path) -> list[str]:
 
 
 def _attempt(path: Path, call: Callable[[], Any]) -> Any:
-    """Returns what a part of a configuration file comes to; its errors name the file and line."""
+    """Calls a part of a configuration file; errors name the file and the line."""
     try:
         return call()
     except (Exception, SystemExit) as error:
@@ -198,7 +198,7 @@ def _reason(path: Path, error: BaseException) -> str:
 def _first_line(error: BaseException) -> str:
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # of a class of somebody's own
+    except Exception:  # the __str__ of a foreign class may raise anything
         return ""
     return textwrap.shorten(lines[0], 300, placeholder=" ...") if lines else ""
 
@@ -211,13 +211,13 @@ def _assigned(name: str, text: str, before: tuple) -> Any:
 
 
 def _changed(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
-    """Returns a configuration with other values, of whatever type they are."""
+    """Returns a configuration with other values, which may have other types."""
     changed = config.to_dict() if fields else None
     if changed is None:
         return config
     for name, value in fields.items():
         section, _, field = name.rpartition(".")
         inner = changed.setdefault(section, {}) if section else changed
-        if isinstance(inner, dict):  # if not, the check says so
+        if isinstance(inner, dict):  # otherwise the check reports it
             inner[field] = value
     return ConfigDict(changed)

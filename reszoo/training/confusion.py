@@ -13,13 +13,13 @@ from reszoo.files import as_path, write_whole
 
 @dataclasses.dataclass(frozen=True)
 class ClassFigures:
-    """Accuracy on the test examples of one class, and the answer most often given instead.
+    """Accuracy on the test examples of one class, and the most frequent wrong answer.
 
     Args:
         name: The class.
         examples: Number of its test examples.
         right: Number of those that the model gets right.
-        taken_for: The class that it takes most of the others for; `None` if there are none.
+        taken_for: The most frequent wrong answer; `None` without any.
     """
 
     name: str
@@ -29,19 +29,19 @@ class ClassFigures:
 
     @property
     def accuracy(self) -> float:
-        """The share of its examples that the model gets right."""
+        """Share of the class's examples that the model gets right."""
         return self.right / self.examples
 
 
 def worst_classes(
     counts: np.ndarray, class_names: Sequence[str], number: int = 5
 ) -> list[ClassFigures]:
-    """Returns the classes that a model does worst on, the worst first, without any mistake none.
+    """Returns the classes with the lowest accuracy, the worst first; only classes with mistakes.
 
     Args:
-        counts: Those of `ConfusionCounts`.
+        counts: Counts of `ConfusionCounts`, of shape `(classes, classes)`.
         class_names: Names of the classes.
-        number: How many at most.
+        number: The largest number of classes to return.
 
     Example:
 
@@ -64,7 +64,7 @@ def write_confusion(
 
     Args:
         path: The file.
-        counts: Those of `ConfusionCounts`.
+        counts: Counts of `ConfusionCounts`, of shape `(classes, classes)`.
         class_names: Names of the classes.
     """
     text = io.StringIO()

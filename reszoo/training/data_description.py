@@ -1,4 +1,4 @@
-"""Descriptions of a run's data: what has to be known to ask its model when the data are gone."""
+"""Descriptions of a run's data, by which its model can be used without the data."""
 
 import dataclasses
 from pathlib import Path
@@ -38,9 +38,9 @@ class DataDescription:
     """Description of the data of a run: shape of its images, names of its classes.
 
     Args:
-        image_shape: `(height, width, channels)` of the images that it is tested with, in pixels.
-        class_names: Names of the classes, in the order of its logits.
-        contents: What it was trained and tested on; `None`: not known, as of the runs of earlier
+        image_shape: `(height, width, channels)` of the test images, in pixels.
+        class_names: Names of the classes, in the order of the logits.
+        contents: Names, sizes and hashes of the data; `None` if not known, as for runs of earlier
             versions.
 
     Example:
@@ -54,20 +54,20 @@ class DataDescription:
     contents: Contents | None = None
 
     def image(self, image: tf.Tensor, crop: Crop | None = None) -> tf.Tensor:
-        """Returns an image as the model got those that it was tested with.
+        """Returns an image prepared as the test images of the run were.
 
         Args:
             image: `(height, width, 3)`, of any size.
-            crop: That of the run; the whole image is used if `None`.
+            crop: The crop of the run; the whole image is used if `None`.
         """
         if self.image_shape[-1] == 1:
             image = tf.image.rgb_to_grayscale(image)
         return prepared(image, self.image_shape, crop)
 
     def write(self, workdir: Path | StoredPath) -> None:
-        """Writes it to a work directory.
+        """Writes the description to a work directory.
 
-        Where a run of an earlier version has not said what it was trained on, that stays unsaid.
+        The contents are left out if a run of an earlier version has written none there.
         """
         before = read_data_description(workdir)
         if before and not before.contents:
@@ -79,20 +79,20 @@ class DataDescription:
 
 
 def describe_data(pipeline: Pipeline) -> DataDescription:
-    """Returns how a model of some data is asked."""
+    """Returns the description of a pipeline's data."""
     source = pipeline.source
     return DataDescription(pipeline.test_image_shape, tuple(source.class_names), source.contents)
 
 
 def check_same_data(workdir: Path | StoredPath, now: DataDescription) -> None:
-    """Checks that a run can go on with its data: they are those that it was begun with.
+    """Checks that the data of a resumed run are those that it was started with.
 
     Args:
-        workdir: The work directory.
-        now: How a model of the present data is asked.
+        workdir: The work directory, which has the earlier description.
+        now: Description of the present data.
 
     Raises:
-        ValueError: If they are not; the text says what has changed.
+        ValueError: If they differ; the text says what has changed.
     """
     contents = now.contents
     before = _contents_before(workdir, contents)
@@ -104,11 +104,11 @@ def check_same_data(workdir: Path | StoredPath, now: DataDescription) -> None:
 
 
 def check_not_trained_on(workdir: Path | StoredPath, now: DataDescription) -> None:
-    """Says what has changed in the data of a run since it was trained.
+    """Warns of changes in the data since training, and refuses test images trained on.
 
     Args:
-        workdir: The work directory.
-        now: How a model of the present data is asked.
+        workdir: The work directory, which has the earlier description.
+        now: Description of the present data.
 
     Raises:
         ValueError: If a test image was trained on.
@@ -132,7 +132,7 @@ def check_not_trained_on(workdir: Path | StoredPath, now: DataDescription) -> No
 
 
 def _contents_before(workdir: Path | StoredPath, now: Contents | None) -> Contents | None:
-    """Returns what a run was begun with, if that can be compared with what there is now."""
+    """Returns the contents that a run was started with, if comparable with the present ones."""
     before = read_data_description(workdir)
     if not before or not now:
         return None
@@ -151,7 +151,7 @@ def _contents_before(workdir: Path | StoredPath, now: Contents | None) -> Conten
 
 
 def _is_split_by_name(contents: Contents) -> bool:
-    """Returns whether training and test images are in the same folders, those of the classes."""
+    """Returns whether training and test images share folders, one for each class."""
     names = [*contents.train, *contents.test]
     return all("/" in name and name.split("/")[0] in contents.class_names for name in names)
 
@@ -161,7 +161,7 @@ def _changes(before: Contents, now: Contents) -> str:
 
 
 def read_data_description(workdir: Path | StoredPath) -> DataDescription | None:
-    """Returns what a run has written to its work directory; `None` if that was nothing.
+    """Returns the description in a work directory; `None` if there is none.
 
     Raises:
         ValueError: If the file is broken.

@@ -12,11 +12,11 @@ from reszoo.files import as_path, os_errors
 class EventFiles:
     """One open event file for each of TensorBoard's runs.
 
-    Everything that writes to a run shares its file: of two files that grow at the same time
-    TensorBoard follows one.
+    All writers of a run share its file, since TensorBoard follows only one of two files that grow
+    at the same time.
 
     Args:
-        directory: Where each run gets a directory.
+        directory: Directory in which each run gets a directory.
 
     Example:
 
@@ -32,13 +32,13 @@ class EventFiles:
         self._writers = {}
 
     def make_directories(self, *runs: str) -> None:
-        """Makes the directories of runs, so that one that cannot be made is known early.
+        """Creates the directories of runs, so that a failure is known early.
 
         Args:
-            runs: The names of the runs.
+            *runs: Names of the runs, such as `"train"`.
 
         Raises:
-            OSError: If one cannot be made.
+            OSError: If a directory cannot be created.
         """
         for run in runs:
             (self._directory / run).mkdir(parents=True, exist_ok=True)
@@ -48,11 +48,11 @@ class EventFiles:
         """Directs `tf.summary` to a run, whose file is opened at its first use.
 
         Args:
-            run: The name of the run.
-            step: The optimizer's step.
+            run: Name of the run, such as `"train"`.
+            step: Number of the optimizer's steps done.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be written.
         """
         path = str(self._directory / run)
         with os_errors(path):
@@ -64,7 +64,7 @@ class EventFiles:
             writer.flush()
 
     def close(self) -> None:
-        """Closes the files; what is written next opens another."""
+        """Closes the files; later writing opens new ones."""
         writers, self._writers = self._writers, {}
         with os_errors(self._directory):
             for writer in writers.values():

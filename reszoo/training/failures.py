@@ -1,4 +1,4 @@
-"""Failures of a run: errors from outside of this package, told in one line."""
+"""Failures of a run: errors from outside of this package, in one line each."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ from reszoo.training.strategy import names_several_workers
 from reszoo.training.workdir import TRACEBACK_FILE
 
 MOST_LETTERS = 600
-# What TensorFlow puts before an error in a function: where in the source its operation was made.
+# TensorFlow's text before an error in a function: the source line that created the operation.
 ORIGIN = re.compile(
     r"\s*Graph execution error:\s*"
     r"(?:(?:Detected at node .*|\s+File .*|<stack traces unavailable>|\s*)\n)*"
 )
 
-# What data, files and devices raise. Any other error is a mistake of this package, and ends in a
-# traceback.
+# Errors that data, files and devices raise. Any other error is a mistake of this package, and ends
+# in a traceback.
 FAILURES = (OSError, RunError, ValueError, tf.errors.OpError)
 
 SIGNS_OF_A_LOST_WORKER = (
@@ -38,13 +38,13 @@ SIGNS_OF_A_LOST_WORKER = (
 
 @contextlib.contextmanager
 def as_run_errors(workdir: Path | StoredPath) -> Iterator[None]:
-    """Turns the failures of a training into `RunError`, whose text says what to do.
+    """Converts the failures of a training to `RunError`, whose text says what to do.
 
-    Where they come from is added to `error.log` in the work directory, for `ValueError` may be a
-    mistake of this package too.
+    The traceback is added to `error.log` in the work directory, since a `ValueError` may also be a
+    mistake of this package.
 
     Raises:
-        RunError: If what is done in the context failed.
+        RunError: If a failure was raised in the context.
     """
     try:
         yield
@@ -53,7 +53,7 @@ def as_run_errors(workdir: Path | StoredPath) -> Iterator[None]:
     except FAILURES as error:
         if _is_sign_of_a_lost_worker(error):
             raise RunError(in_one_line(error)) from error
-        # A file that was open already when the disk was full has no name in the error.
+        # On a full disk the error of an open file does not name the file.
         is_nameless = isinstance(error, OSError) and error.errno and not error.filename
         where = f", in {workdir}" if is_nameless else ""
         raise RunError(
@@ -63,7 +63,7 @@ def as_run_errors(workdir: Path | StoredPath) -> Iterator[None]:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Returns what an error says, without where in a graph of TensorFlow it was.
+    """Returns the message of an error, without its place in a TensorFlow graph.
 
     Args:
         error: One of `FAILURES`.
@@ -96,7 +96,7 @@ def _is_sign_of_a_lost_worker(error: BaseException) -> bool:
 
 
 def _where_it_was(error: BaseException, workdir: Path | StoredPath) -> str:
-    """Adds a traceback to a file, and returns a sentence that names it; nothing if that fails."""
+    """Adds a traceback to `error.log`; returns a sentence naming the file, empty on failure."""
     path = workdir / TRACEBACK_FILE
     lines = traceback.format_exception(error)
     try:

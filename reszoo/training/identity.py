@@ -1,4 +1,4 @@
-"""The identity of a run: what has to stay as it is while the run goes on from its checkpoints."""
+"""The identity of a run: the fields and data that must not change when it is resumed."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from reszoo.training.config import complete, flat
 
-# What may differ when a run is taken up again: how long, how fast, and what is looked at.
+# Fields that may differ in a resumed run: its length, its speed, and what is recorded.
 MAY_CHANGE = (
     "best",
     "checkpoint",
@@ -29,19 +29,20 @@ class Identity:
     """The configuration and the data of a run; written into each of its checkpoints.
 
     Args:
-        fields: The fields of the configuration that have to stay, in their sections.
-        data: The digest of the data; empty where it is not known.
+        fields: The fields of the configuration that must not change, in their sections.
+        data: The digest of the data; empty if not known.
     """
 
     fields: dict[str, Any]
     data: str = ""
 
     def check_same(self, found: "Identity", where: str) -> None:
-        """Makes sure that what was found is of the same run.
+        """Checks that another identity is of the same run.
 
         Args:
-            found: The identity that was found; what it does not know differs from nothing.
-            where: The file that it was found in, for the error.
+            found: The other identity. Fields that it lacks have their defaults; data are compared
+                only if both digests are known.
+            where: The file that holds it, for the error.
 
         Raises:
             ValueError: If it is of another run.
@@ -61,7 +62,7 @@ class Identity:
 
 
 def identity_of(config: ConfigDict, data: str = "") -> Identity:
-    """Returns the identity of a run."""
+    """Returns the identity of a run; `data` is the digest of its data."""
     fields = config.to_dict()
     return Identity({name: fields[name] for name in fields if name not in MAY_CHANGE}, data)
 
@@ -72,13 +73,13 @@ def identity_to_json(identity: Identity) -> str:
 
 
 def identity_from_json(text: str) -> Identity:
-    """Returns the identity that was written as JSON.
+    """Reads an identity from JSON.
 
     Args:
-        text: What `identity_to_json` returned.
+        text: JSON that `identity_to_json` returned.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the text is not such JSON.
     """
     try:
         identity = Identity(**json.loads(text))
@@ -90,5 +91,5 @@ def identity_from_json(text: str) -> Identity:
 
 def _complete(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all fields by their full names, with defaults for those of later versions."""
-    # Through JSON, for what was read from there has no tuples.
+    # By way of JSON, which has lists in place of tuples.
     return flat(json.loads(json.dumps(complete(ConfigDict(fields)).to_dict())))

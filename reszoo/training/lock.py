@@ -1,4 +1,4 @@
-"""Locks on a work directory, so that one run at a time is at work there."""
+"""Locks on a work directory, so that only one run at a time uses it."""
 
 import atexit
 import contextlib
@@ -17,19 +17,19 @@ from reszoo.files import StoredPath, as_path
 from reszoo.training.state import RunError
 from reszoo.training.workdir import LOCK_FILE
 
-# An object store knows no locks. Who holds one there says so again and again, and is taken for
-# dead after this long without a word.
+# An object store has no locks. There the holder renews its file regularly, and is taken for dead
+# after this many seconds without a renewal.
 SECONDS_BETWEEN_BEATS = 10
 SECONDS_UNTIL_DEAD = 45
-# Of two that begin at the same moment the one that wrote last goes on.
+# Of two processes that start at the same moment, the one that wrote last continues.
 SECONDS_TO_SETTLE = 1
 
 
 class WorkdirLock:
-    """Holds a work directory, until it is released or its process ends, however it ends.
+    """Holds a work directory until it is released or its process ends, however it ends.
 
-    The operating system keeps the lock, so that of a killed process is never in the way. The file
-    `lock` names the process for a reader.
+    The operating system keeps the lock, and drops that of a killed process. The file `lock` names
+    the process for a reader.
 
     Raises:
         ValueError: If another run holds it.
@@ -44,7 +44,7 @@ class WorkdirLock:
     def __init__(self, workdir: str | Path):
         self._path = Path(workdir) / LOCK_FILE
         descriptor = _locked(self._path)
-        while not _is_at(self._path, descriptor):  # deleted by the process that held it
+        while not _is_at(self._path, descriptor):  # deleted by the process that held the lock
             os.close(descriptor)
             descriptor = _locked(self._path)
         os.ftruncate(descriptor, 0)
@@ -53,32 +53,32 @@ class WorkdirLock:
         self._release = weakref.finalize(self, os.close, descriptor)
 
     def check(self) -> None:
-        """Makes sure that no other run is in the work directory: the file may have been deleted.
+        """Checks that no other run uses the work directory, since the file may have been deleted.
 
         Raises:
-            RunError: If another run is.
+            RunError: If another run uses it.
         """
         if not self._release.alive or _is_at(self._path, self._descriptor):
             return
-        with contextlib.suppress(OSError):  # nobody has made it anew
+        with contextlib.suppress(OSError):  # no other run has created it again
             raise _is_lost(self._path.parent, self._path.read_text(errors="replace").strip())
 
     def release(self) -> None:
-        """Lets others in. Does nothing the second time."""
+        """Releases the lock. A second call does nothing."""
         self._release()
 
     def delete(self) -> None:
-        """Lets others in, and leaves no file behind."""
+        """Releases the lock and deletes its file."""
         if self._release.alive:
             self._path.unlink(missing_ok=True)
         self._release()
 
 
 class LeasedLock:
-    """Holds a work directory on an object store, as long as it says so every few seconds.
+    """Holds a work directory on an object store by renewing a file every few seconds.
 
-    After a process that was killed the next one waits until its word is too old. A process that
-    was silent for so long that another took its place is told so by `check`.
+    After a process was killed, the next one waits until the last renewal is too old. A process that
+    has not renewed its lock for so long that another took it learns so from `check`.
 
     Raises:
         ValueError: If another run holds it.
@@ -102,12 +102,12 @@ class LeasedLock:
         atexit.register(self.release)
 
     def check(self) -> None:
-        """Makes sure that no other run has taken the work directory.
+        """Checks that no other run has taken the work directory.
 
-        It is looked at now if that was not done for long, as by a process that was stopped.
+        The file is read now if the last reading is too old, as in a process that was suspended.
 
         Raises:
-            RunError: If another run has.
+            RunError: If another run has taken it.
         """
         if time.monotonic() - self._looked_at > 2 * SECONDS_BETWEEN_BEATS:
             self._look()
@@ -115,7 +115,7 @@ class LeasedLock:
             raise _is_lost(self._path.parent, self._taken_by)
 
     def release(self) -> None:
-        """Lets others in. Does nothing the second time."""
+        """Releases the lock. A second call does nothing."""
         if self._released.is_set():
             return
         self._released.set()
@@ -125,16 +125,16 @@ class LeasedLock:
             self._path.unlink()
 
     def delete(self) -> None:
-        """Does what `release` does, for that leaves no file behind."""
+        """Releases the lock, which deletes its file too."""
         self.release()
 
     def _beat(self, number: int) -> None:
-        # Always of the same length, which TensorFlow caches for some seconds.
+        # Always of the same length, since TensorFlow caches the length for some seconds.
         text = f"{_name_of_this_process()}, {self._token}, {number}"
         self._path.write_text(f"{text:<200}\n")
 
     def _look(self) -> bool:
-        """Returns whether this process still holds the lock; once it does not, it never will."""
+        """Returns whether this process still holds the lock; a lost lock is never regained."""
         holder = _read(self._path)
         self._looked_at = time.monotonic()
         if self._token not in holder and not self._released.is_set():
@@ -148,14 +148,14 @@ class LeasedLock:
             try:
                 if not self._look():
                     return
-                if time.monotonic() - self._looked_at < SECONDS_BETWEEN_BEATS:  # not stopped since
+                if time.monotonic() - self._looked_at < SECONDS_BETWEEN_BEATS:  # awake since
                     self._beat(number)
-            except OSError as error:  # perhaps it is better the next time
+            except OSError as error:  # may be temporary; the next reading decides
                 logging.warning("The lock could not be kept: %s", error)
 
 
 def lock_workdir(workdir: str | os.PathLike) -> WorkdirLock | LeasedLock:
-    """Returns a lock on a work directory, which this process holds.
+    """Locks a work directory for this process, and returns the lock.
 
     Raises:
         ValueError: If another run holds it.
@@ -165,7 +165,7 @@ def lock_workdir(workdir: str | os.PathLike) -> WorkdirLock | LeasedLock:
 
 
 def _locked(path: Path) -> int:
-    """Returns the descriptor of a file that this process has locked."""
+    """Opens and locks a file, and returns its descriptor."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
     except OSError as error:
@@ -195,7 +195,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _living_holder(path: StoredPath) -> str | None:
-    """Returns what the holder of a lock has written; `None` if there is none, or it is dead."""
+    """Returns the text of a lock's holder; `None` if there is no holder, or it is dead."""
     first = _read(path)
     if not first:
         return None

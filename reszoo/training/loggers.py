@@ -1,4 +1,4 @@
-"""Loggers: Weights & Biases and MLflow, to which the figures of a run can be sent."""
+"""Loggers of the figures of a run: Weights & Biases and MLflow."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from reszoo.files import StoredPath, is_stored
 
 # Without a network W&B would wait for 90 seconds and MLflow for 4 minutes. Their own environment
-# variables say otherwise.
+# variables take precedence.
 WANDB_SECONDS = ("WANDB_INIT_TIMEOUT", 30)
 MLFLOW_RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
@@ -18,35 +18,35 @@ MLFLOW_RETRIES = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 class Logger(Protocol):
     """A service to which metrics are sent.
 
-    A class of one's own takes the work directory, the configuration and the identity of the run
-    that goes on, `None` for a new one.
+    A custom class is constructed with the work directory, the configuration and the logger's
+    identifier of the run to continue, `None` for a new one.
     """
 
     run_id: str
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Sends figures of a step."""
+        """Sends the figures of a step."""
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining figures and ends the connection."""
 
 
 class WandbLogger:
     """Sends figures to Weights & Biases.
 
-    Its own environment variables say where and how: `WANDB_PROJECT`, `WANDB_MODE=offline`.
+    Its environment variables choose project and mode: `WANDB_PROJECT`, `WANDB_MODE=offline`.
 
     Args:
-        workdir: The work directory; its name is that of the run, and `wandb/` in it has its files,
-            or that in the current directory for a run on `gs://`.
+        workdir: The work directory, which gives the run its name. Files are in its `wandb/`, or in
+            `wandb/` of the current directory for a run on `gs://`.
         config: The configuration of the run.
-        run_id: The run that goes on, `None` for a new one.
+        run_id: Identifier of the run to continue, `None` for a new one.
     """
 
     def __init__(self, workdir: Path | StoredPath, config: Mapping[str, Any], run_id: str | None):
         import wandb
 
-        # Its own files are open while it runs, so they are on a disk.
+        # W&B keeps its files open, so they must be on a disk.
         directory = None if is_stored(workdir) else str(workdir)
         variable, seconds = WANDB_SECONDS
         self._started_at = time.time()
@@ -62,13 +62,13 @@ class WandbLogger:
         self.run_id = self._run.id
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Sends figures of a step."""
+        """Sends the figures of a step."""
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining figures and ends the run."""
         self._run.finish()
-        # W&B names the files of a start by its second, and would write over them in the same one,
+        # W&B names the files of a start by its second, and overwrites them within the same second,
         # as after a roll-back.
         time.sleep(max(0.0, self._started_at // 1 + 1 - time.time()))
 
@@ -76,12 +76,12 @@ class WandbLogger:
 class MLflowLogger:
     """Sends figures to MLflow.
 
-    Its own environment variables say where: `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`.
+    Its environment variables set the place: `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`.
 
     Args:
-        workdir: The work directory; its name is that of the run.
+        workdir: The work directory, which gives the run its name.
         config: The configuration of the run; its fields are the parameters of a new run.
-        run_id: The run that goes on, `None` for a new one.
+        run_id: Identifier of the run to continue, `None` for a new one.
     """
 
     def __init__(self, workdir: Path | StoredPath, config: Mapping[str, Any], run_id: str | None):
@@ -95,7 +95,7 @@ class MLflowLogger:
             mlflow.log_params(dict(config))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Sends figures of a step."""
+        """Sends the figures of a step."""
         self._mlflow.log_metrics(dict(figures), step=step, run_id=self.run_id)
 
     def close(self) -> None:
@@ -103,18 +103,18 @@ class MLflowLogger:
         self._mlflow.end_run()
 
 
-# By name, which is that of the package and of the extra too.
+# By name, which is also the name of the package and of the extra.
 LOGGERS = {"wandb": WandbLogger, "mlflow": MLflowLogger}
 
 
 def check_logger(name: str) -> None:
-    """Checks that there is a logger of a name, and that its package is installed.
+    """Checks that a logger exists and that its package is installed.
 
     Args:
         name: One of `LOGGERS`.
 
     Raises:
-        ValueError: If not.
+        ValueError: If the name is unknown or the package is missing.
     """
     if name not in LOGGERS:
         raise ValueError(f"There is no logger {name!r}. Give {', '.join(LOGGERS)}.")

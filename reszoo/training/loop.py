@@ -34,33 +34,33 @@ def fit(
 
     The loss is the `ClassificationLoss` that the model was compiled with, or else the cross entropy
     of the logits, plus the model's own losses (regularization). It is divided by the size of the
-    whole batch, so any number of devices gives the same gradients. Tests leave out the weights of
-    the classes.
+    whole batch, so that gradients do not depend on the number of devices. Tests leave out the
+    weights of the classes.
 
     Callbacks get what Keras's own `fit` gives them: `loss`, `accuracy` and `top5_accuracy` of the
     epoch so far after each batch, and after an epoch `val_loss`, `val_accuracy` and
-    `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`. More
-    than there,
+    `val_top5_accuracy` on the test examples too, with `learning_rate` and `images_per_second`.
+    Unlike there,
 
     - where the model was compiled with several `steps_per_execution`, callbacks are called before
       the first batch of an execution and after its last;
-    - `reszoo.training.LoopCallback` says what else the loop asks of them: which batches are
-      recorded, how many may run before the next call, what counts the answers of a test, what ends
-      the training of all processes at the same batch, what is closed at the end. A callback of
-      another class is asked for the members that it has of these.
+    - the loop uses the members of `reszoo.training.LoopCallback`: the batches to record, the number
+      of batches before the next call, the counts of a test's answers, an end of the training at the
+      same batch in all processes, and the closing at the end. Of a callback of another class it
+      uses the members that the class has.
 
     Args:
         model: A model of logits, compiled with an optimizer that is built, under `strategy`.
-        pipeline: The batches.
-        epochs: Number of all epochs.
-        state: Where to begin, the very start if `None`; it is kept up to date, so that callbacks
-            can save it.
-        callbacks: Keras callbacks.
-        strategy: Where to run; TensorFlow's default strategy if `None`.
+        pipeline: The batches for training and testing.
+        epochs: Number of all epochs, those already done included.
+        state: Position to start from, the first batch if `None`; it is kept up to date, so that
+            callbacks can save it.
+        callbacks: Keras callbacks, called in their order.
+        strategy: The devices to run on; TensorFlow's default strategy if `None`.
         jit_compile: Whether to compile the steps with XLA.
 
     Returns:
-        What `on_epoch_end` of the last epoch got.
+        The figures that `on_epoch_end` of the last epoch got.
 
     Raises:
         ValueError: If the model is not ready or does not fit the data, the batch cannot be split
@@ -119,8 +119,8 @@ def evaluate(
 
     Args:
         model: A model of logits.
-        pipeline: The batches.
-        callbacks: Called as by the tests of `fit`.
+        pipeline: The batches for testing.
+        callbacks: Keras callbacks, called as by the tests of `fit`.
 
     Returns:
         `loss`, `accuracy` and `top5_accuracy`.
@@ -144,7 +144,7 @@ def _train_batches(
     epoch: int,
     first_batch: int,
 ) -> "_Batches":
-    """Returns the batches of an epoch from one of them on, over all replicas."""
+    """Returns the batches of an epoch from `first_batch` on, over all replicas."""
     batches = strategy.distribute_datasets_from_function(
         functools.partial(pipeline.train_batches, epoch, first_batch)
     )
@@ -160,8 +160,8 @@ def _test_batches(
 
 
 def _end_epoch(model: keras.Model, state: TrainingState, logs: dict[str, float]) -> None:
-    """Adds the learning rate to an epoch's figures, and the epoch to what is done."""
-    # Of a variable on several devices, NumPy gets one value.
+    """Adds the learning rate to an epoch's figures, and the epoch to the state."""
+    # NumPy gets a single value of a variable on several devices.
     rate = model.optimizer.learning_rate
     logs["learning_rate"] = float(np.asarray(keras.ops.convert_to_numpy(rate)))
     epoch = state.epoch
@@ -175,10 +175,10 @@ def _recorded(
     strategy: tf.distribute.Strategy,
     jit_compile: bool,
 ) -> Step:
-    """Returns what runs steps: one that is due is recorded, and those that are not are plain."""
+    """Returns a function that runs steps: those that are due recorded, all others plain."""
     plain = repeated(distributed(step, strategy, jit_compile))
     for recorder in recorders:
-        # One of several may be due when another is not.
+        # One of several recorders may be due when another is not.
         step = recorder.recorded(step, asks=len(recorders) > 1)
     recorded = repeated(distributed(step, strategy, jit_compile))
 
@@ -195,17 +195,17 @@ def _tested(
     strategy: tf.distribute.Strategy,
     jit_compile: bool,
 ) -> Step:
-    """Returns what runs steps of a test."""
+    """Returns a function that runs steps of a test."""
     return repeated(distributed(test_step(model, counters), strategy, jit_compile))
 
 
 class _Batches:
-    """The batches of an epoch or of a test, some of which run before callbacks are called again.
+    """The batches of an epoch or of a test, run in executions between calls of callbacks.
 
     Args:
-        batches: Those that are left of them.
-        number: How many there are in all.
-        at_once: How many run in one execution, at most.
+        batches: The remaining batches.
+        number: Number of all batches.
+        at_once: The largest number of batches in one execution.
     """
 
     def __init__(self, batches: Iterable[Any], number: int, at_once: int):
@@ -214,7 +214,7 @@ class _Batches:
         self._at_once = at_once
 
     def next_execution(self, done: int, ahead: float = math.inf) -> int:
-        """Returns how many batches run before the callbacks have to be called again."""
+        """Returns the number of batches to run before callbacks have to be called again."""
         return int(min(self.number - done, self._at_once, ahead))
 
     def run(
@@ -236,7 +236,7 @@ class _Batches:
 def _train(
     batches: _Batches, run_steps: Step, callback_list: LoopCallbackList, state: TrainingState
 ) -> dict[str, float]:
-    """Runs what is left of an epoch; returns its figures."""
+    """Runs the remaining batches of an epoch; returns its figures."""
     start, images_before = time.perf_counter(), state.totals[2]
     while state.batch < batches.number:
         number = batches.next_execution(state.batch, callback_list.batches_ahead)
@@ -257,7 +257,7 @@ def _test(batches: _Batches, run_steps: Step, callback_list: LoopCallbackList) -
     done, totals = 0, (0.0,) * 4
     callback_list.on_test_begin()
     while done < batches.number:
-        # What callbacks look ahead to is in the training.
+        # The callbacks' `batches_ahead` is about batches of the training only.
         number = batches.next_execution(done)
         callback_list.on_test_batch_begin(done)
         totals, told_to_stop = batches.run(run_steps, number, totals, callback_list.told_to_stop)

@@ -1,4 +1,4 @@
-"""Checks of a model, its data and its devices before the training loop runs."""
+"""Checks of a model, its data and its devices, made before the training loop runs."""
 
 import keras
 import tensorflow as tf
@@ -10,16 +10,16 @@ from reszoo.gradients.scale import accumulation_steps
 def check_ready(
     model: keras.Model, batch_size: int, strategy: tf.distribute.Strategy, jit_compile: bool
 ) -> None:
-    """Makes sure that a strategy can run the steps of a model.
+    """Checks that a strategy can run the steps of a model.
 
     Args:
         model: A model of logits.
         batch_size: Number of images in a batch, over all replicas.
-        strategy: Where to run.
+        strategy: The devices to run on.
         jit_compile: Whether the steps are compiled with XLA.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If the strategy cannot run them.
     """
     if not getattr(model, "optimizer", None) or not model.optimizer.built:
         raise ValueError(
@@ -45,14 +45,14 @@ def check_ready(
 
 
 def check_takes(model: keras.Model, pipeline: Pipeline) -> None:
-    """Makes sure that a model takes the images of a pipeline and knows their classes.
+    """Checks that a model takes the images of a pipeline and has a logit for each class.
 
     Args:
         model: A model of logits.
-        pipeline: The batches.
+        pipeline: The batches for training and testing.
 
     Raises:
-        ValueError: If it takes others.
+        ValueError: If images or classes do not fit the model.
     """
     for split, shape in (("train", pipeline.image_shape), ("test", pipeline.test_image_shape)):
         if not tf.TensorShape(model.input_shape[1:]).is_compatible_with(shape):

@@ -16,26 +16,25 @@ _WEIGHTS = Several(Number(0, 1e9), "(1.0, 2.0)")
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class ClassificationLoss(keras.losses.Loss):
-    """The loss of each image, of its logits and its label.
+    """Loss of each image, from its logits and its label.
 
     A label is a class, or a distribution over the classes where labels are smoothed or mixed. The
-    binary cross entropy takes each class as a question of its own, and is the mean over the
+    binary cross entropy treats each class as a separate decision, and is the mean over the
     classes.
 
-    A weight of a class multiplies the loss of its images, by the shares of the classes where the
-    label is a distribution. As in Keras, the sum over a batch is divided by the number of images,
-    not by the sum of the weights.
+    The weight of a class multiplies the loss of its images; where the label is a distribution, the
+    weights are averaged by the shares of the classes. As in Keras, the sum over a batch is divided
+    by the number of images, not by the sum of the weights.
 
     Args:
         kind: `"categorical_crossentropy"` or `"binary_crossentropy"`.
         class_weights: A weight for each class; none if empty.
-        target_threshold: Where a label is a distribution, the binary cross entropy takes the
-            classes above this share as right and the others as wrong; 0 takes the shares as they
-            are.
+        target_threshold: Share of a class in a label above which the binary cross entropy counts
+            the class as 1, and otherwise as 0; 0 uses the shares unchanged.
         **options: Arguments of every Keras loss.
 
     Raises:
-        ValueError: If there is no such loss, or a number is out of range.
+        ValueError: If the loss is unknown, or a number is out of range.
 
     Reference:
         Wightman et al. 2021, "ResNet strikes back", section 2 (the binary cross entropy).
@@ -111,10 +110,10 @@ def create_loss(config: ConfigDict, source: Source) -> ClassificationLoss:
 
     Args:
         config: `name`, `class_weights` (numbers, or `"balanced"`) and `target_threshold`.
-        source: The data set.
+        source: The data set, whose classes are counted for `"balanced"`.
 
     Raises:
-        ValueError: If there is no such loss, or the weights do not fit the classes.
+        ValueError: If the loss is unknown, or the weights do not fit the classes.
     """
     weights = config.class_weights
     if weights in ("balanced", ("balanced",)):
@@ -128,7 +127,7 @@ def create_loss(config: ConfigDict, source: Source) -> ClassificationLoss:
 
 
 def loss_of(model: keras.Model) -> ClassificationLoss:
-    """Returns the loss that a model was compiled with, if it is one of ours, or the cross entropy.
+    """Returns the `ClassificationLoss` that a model was compiled with, or else the cross entropy.
 
     Args:
         model: A model of logits.
@@ -138,7 +137,7 @@ def loss_of(model: keras.Model) -> ClassificationLoss:
 
 
 def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
-    """Returns the weights with which all classes matter as much, whose mean over the images is 1.
+    """Returns weights that give all classes equal influence, with a mean of 1 over the images.
 
     Args:
         class_counts: Number of training images of each class.
@@ -161,7 +160,7 @@ def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
 
 
 def _without_column(labels: tf.Tensor) -> tf.Tensor:
-    """Returns classes that Keras has in a column, `(batch, 1)`, as `(batch,)`."""
+    """Returns labels in Keras's shape for classes, `(batch, 1)`, as `(batch,)`."""
     return labels[:, 0] if labels.shape.rank == 2 and labels.shape[1] == 1 else labels
 
 

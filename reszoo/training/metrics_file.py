@@ -1,4 +1,4 @@
-"""The metrics file of a run: its figures, a line of JSON an epoch."""
+"""The metrics file of a run: figures, one line of JSON for each epoch."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from reszoo.json_files import NUMBER_OR_NULL, read_json_lines, to_json
 from reszoo.training.checkpoint_files import move_aside
 from reszoo.training.state import TrainingState
 
-# What the loop calls a figure, and what it is called in the file.
+# The loop's name of each figure, and its name in the file.
 FIGURES = {
     "loss": "train_loss",
     "accuracy": "train_accuracy",
@@ -39,17 +39,17 @@ def epoch_figures(model: keras.Model, epoch: int, logs: Mapping[str, float]) -> 
     Args:
         model: The model in training.
         epoch: The epoch, from 0.
-        logs: What `on_epoch_end` gets.
+        logs: The figures that `on_epoch_end` gets.
     """
     figures = {name: logs[key] for key, name in FIGURES.items()}
     return {"epoch": epoch + 1, "step": steps_done(model), **figures}
 
 
 def lasting(figures: Mapping[str, float]) -> dict[str, float]:
-    """Returns the figures of an epoch that are the same whenever it is trained: not its speed.
+    """Returns the reproducible figures of an epoch, that is, all but the speed.
 
     Args:
-        figures: What `epoch_figures` returns.
+        figures: Figures that `epoch_figures` returned.
     """
     return {name: value for name, value in figures.items() if name != "images_per_second"}
 
@@ -60,15 +60,15 @@ def steps_done(model: keras.Model) -> int:
     Args:
         model: A compiled model, on any number of devices.
     """
-    # Of a variable on several devices, NumPy gets one value; `int` gets none.
+    # NumPy gets a single value of a variable on several devices; `int` gets none.
     return int(np.asarray(keras.ops.convert_to_numpy(model.optimizer.iterations)))
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
-    """Returns the lines of a metrics file by epoch; a last one that was cut short is left out.
+    """Returns the lines of a metrics file by epoch, without an incomplete last one.
 
     Args:
-        path: The file; nothing comes of one that does not exist.
+        path: The file; the list is empty if it does not exist.
 
     Returns:
         A line for each epoch. A figure that was not finite is NaN.
@@ -91,14 +91,14 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, float]]:
 def mend_metrics(path: str | os.PathLike, state: TrainingState) -> list[dict[str, float]]:
     """Completes a metrics file to a line for each epoch done, as far as its metrics are known.
 
-    What is mended is said in a warning, and the file as it was is kept beside it.
+    A warning says what was mended, and a copy of the earlier file is kept beside it.
 
     Args:
         path: The file.
-        state: Where the training is.
+        state: Position of the training, with the figures of the epochs done.
 
     Returns:
-        The lines.
+        The lines of the completed file.
 
     Raises:
         ValueError: If a line is broken and the state has no history.
@@ -122,7 +122,7 @@ def mend_metrics(path: str | os.PathLike, state: TrainingState) -> list[dict[str
         )
     if missing:
         faults.append(f"{_epochs(missing)} missing, and not known from the checkpoint either")
-    if len(later) > 1:  # one comes of every kill between an epoch's line and its checkpoint
+    if len(later) > 1:  # a kill between an epoch's line and its checkpoint leaves one
         faults.append(f"{_epochs(later)} later than the checkpoint, and trained again")
     if faults:
         aside = f" It is kept as {move_aside(path).name}." if path.exists() else ""

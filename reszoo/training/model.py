@@ -21,10 +21,10 @@ def create_compiled_model(config: ConfigDict, pipeline: Pipeline) -> keras.Model
 
     Args:
         config: The configuration, complete.
-        pipeline: The batches that it has to fit.
+        pipeline: The batches, whose images and classes the model takes.
 
     Raises:
-        ValueError: If there is no such model, or an option does not fit.
+        ValueError: If the model is unknown, or an option does not fit it.
     """
     model = create_network(config, pipeline)
     optimizer = _create_optimizer(config, pipeline.steps_per_epoch, model.trainable_variables)
@@ -47,7 +47,7 @@ def learning_rate_of(
     Args:
         config: The configuration, complete.
         steps_per_epoch: Number of batches in an epoch.
-        factor: What the rate of the configuration is multiplied by.
+        factor: Factor of the configured rate, below 1 after roll-backs.
 
     Raises:
         ValueError: If the options do not fit together.

@@ -16,13 +16,13 @@ def create_network(config: ConfigDict, pipeline: Pipeline) -> keras.Model:
 
     Args:
         config: The configuration, complete.
-        pipeline: The batches that it has to fit.
+        pipeline: The batches, whose images and classes the model takes.
 
     Returns:
         A model of logits.
 
     Raises:
-        ValueError: If there is no such model, or its weights or the normalization do not fit.
+        ValueError: If the model is unknown, or its weights or the normalization do not fit.
     """
     options = config.model.to_dict()
     weights, frozen = options.pop("weights"), options.pop("frozen")
@@ -54,16 +54,17 @@ def with_normalization(
 ) -> keras.Model:
     """Returns a new model that normalizes its images first: `(image - mean) / std`.
 
-    It is a part of the model rather than of the pipeline, so that whatever is done with the trained
-    model, saved or exported, takes images in `[0, 1]`.
+    Normalization is a part of the model rather than of the pipeline, so that a saved or exported
+    model takes images in `[0, 1]`.
 
     Args:
         model: A functional model of images.
-        mean: Of each channel; none if empty, and then the model itself is returned.
-        std: Of each channel.
+        mean: Mean of each channel; if empty, the model itself is returned.
+        std: Standard deviation of each channel.
 
     Raises:
-        ValueError: If there is not one of each for every channel, or a `std` is not above zero.
+        ValueError: If `mean` or `std` does not have one number for each channel, or a `std` is not
+            above zero.
 
     Example:
 
@@ -83,7 +84,7 @@ def with_normalization(
     raw: Any = model.input
     images = keras.Input(model.input_shape[1:], dtype=raw.dtype, name="images")
     offset: Any = [-middle / value for middle, value in zip(mean, std, strict=True)]
-    # In single precision also where the rest is not: pixels have more digits than bfloat16.
+    # In float32 also under mixed precision: pixels have more digits than bfloat16.
     normalized = keras.layers.Rescaling(
         [1 / value for value in std],
         offset,

@@ -40,17 +40,17 @@ def create_learning_rate(
         learning_rate: The highest rate, reached at the end of the warmup.
         warmup_steps: Number of steps that rise; 0 starts at the highest rate.
         total_steps: Number of all steps.
-        name: How it falls: `"cosine"`, along half a cosine to zero; `"polynomial"`, to zero as a
-            power of what is left; `"step"`, by a factor at given steps.
-        boundaries: Those steps, counted from 0.
-        factor: What it falls by at each of them.
-        power: That of `"polynomial"`; 1 is a straight line.
+        name: Shape of the fall: `"cosine"`, along half a cosine to zero; `"polynomial"`, to zero as
+            a power of the remaining share of steps; `"step"`, by a factor at given steps.
+        boundaries: The steps of `"step"` at which the rate falls, counted from 0.
+        factor: Factor by which the rate is multiplied at each boundary.
+        power: Exponent of `"polynomial"`; 1 is a straight line.
 
     Returns:
-        A Keras schedule.
+        A schedule for a Keras optimizer.
 
     Raises:
-        ValueError: If there is no such schedule, or a number is out of range.
+        ValueError: If the schedule is unknown, or a number is out of range.
 
     Reference:
         Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.2 (warmup); Loshchilov and
@@ -88,13 +88,13 @@ def create_learning_rate(
 
 @functools.cache  # so that a run warns once
 def warmup_steps_of(warmup_epochs: float, steps_per_epoch: int, epochs: int) -> int:
-    """Returns how many steps of a run warm up: at most half of them.
+    """Returns the number of warmup steps of a run: at most half of its steps.
 
-    A recipe whose warmup is longer than that, as it is when `epochs` is cut to have a quick look,
-    warms up for half of the run; a warning says so.
+    A longer warmup, as in a recipe whose `epochs` was lowered for a short trial, is cut to half of
+    the run, with a warning.
 
     Args:
-        warmup_epochs: Number of epochs that should warm up; may be a fraction.
+        warmup_epochs: Number of warmup epochs; may be a fraction.
         steps_per_epoch: Number of steps in an epoch.
         epochs: Number of all epochs.
 
@@ -123,7 +123,7 @@ def _cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> Schedu
     if warmup_steps == 0:
         return keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
     return keras.optimizers.schedules.CosineDecay(
-        # Not from zero: the first step would be in vain.
+        # Not from zero, where the first step would change nothing.
         learning_rate / warmup_steps,
         total_steps - warmup_steps,
         warmup_target=learning_rate,
@@ -138,7 +138,7 @@ def _piecewise(learning_rate: float, boundaries: Sequence[int], factor: float) -
             "(32000, 48000)."
         )
     values = [learning_rate * factor**index for index in range(len(boundaries) + 1)]
-    # Keras's boundaries belong to the value before them.
+    # In Keras a boundary still has the value before it.
     return keras.optimizers.schedules.PiecewiseConstantDecay(
         [boundary - 1 for boundary in boundaries], values
     )
@@ -197,10 +197,11 @@ class UpdateRule:
     """Options of an update beside the optimizer's own algorithm.
 
     Args:
-        clip_norm: The gradient of all weights together is shortened to this norm; 0: never.
-        ema_momentum: Share of the old average in the moving average of the weights, which is what
-            is tested and saved; 0: none is kept.
-        accumulation_steps: How many batches make one update, by the mean of their gradients.
+        clip_norm: Largest norm of the gradient of all weights together; longer ones are scaled to
+            it. 0: no clipping.
+        ema_momentum: Share of the old average in the moving average of the weights, which is tested
+            and saved in their place; 0: no average.
+        accumulation_steps: Number of batches for one update, by the mean of their gradients.
 
     Raises:
         ValueError: If a number is out of range.
@@ -219,7 +220,7 @@ class UpdateRule:
         check_fields(self, _UPDATE_RANGES)
 
     def options(self) -> dict[str, float | int | bool | None]:
-        """Returns the arguments of a Keras optimizer."""
+        """Returns the rule as arguments of a Keras optimizer."""
         several = self.accumulation_steps > 1
         return {
             "global_clipnorm": self.clip_norm or None,
@@ -241,7 +242,7 @@ def create_optimizer(
     """Returns an optimizer, by its name, built for the given variables.
 
     The weight decay is decoupled from the gradient, `w -= learning_rate * weight_decay * w`, so
-    that what is recorded is the gradient of the loss alone. For SGD with momentum `m` it acts like
+    that the recorded gradient is that of the loss alone. For SGD with momentum `m` it acts like
     an L2 penalty of factor `weight_decay * (1 - m)`. Biases and the scales and offsets of
     normalizations (all variables of fewer than two axes) do not decay.
 
@@ -258,7 +259,7 @@ def create_optimizer(
         A Keras optimizer.
 
     Raises:
-        ValueError: If there is no such optimizer, or a number is out of range.
+        ValueError: If the optimizer is unknown, or a number is out of range.
 
     Reference:
         Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithms 1 and 2.

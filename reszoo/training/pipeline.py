@@ -10,17 +10,17 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
     """Returns the batches of a run.
 
     Args:
-        config: The configuration; what it leaves out gets its default.
+        config: The configuration; fields that it leaves out get their defaults.
 
     Raises:
-        ValueError: If there is no such data set, or the options do not fit it.
+        ValueError: If the data set does not exist, or the options do not fit it.
     """
     config = complete(config)
     options = config.data.to_dict()
     source = load_source(options.pop("name"), options.pop("corrupt_images"))
     augmentation = Augmentation(flip=options.pop("flip"), **config.augmentation.to_dict())
     del options["crop"]
-    del options["mean"], options["std"]  # the model's
+    del options["mean"], options["std"]  # belong to the model
     return Pipeline(
         source,
         batch_size=config.batch_size,
@@ -33,10 +33,10 @@ def create_pipeline(config: ConfigDict) -> Pipeline:
 
 
 def create_crop(config: ConfigDict) -> Crop | None:
-    """Returns which part of its images a run uses; `None` if that is the whole of them.
+    """Returns the crop of a run's images; `None` if whole images are used.
 
     Args:
-        config: The configuration; what it leaves out gets its default.
+        config: The configuration; fields that it leaves out get their defaults.
 
     Raises:
         ValueError: If an option is out of range.

@@ -1,4 +1,4 @@
-"""The provenance of a result: command, versions and devices, a line each time a run starts."""
+"""The provenance of a result: command, versions and devices, one line for each start."""
 
 import datetime
 import importlib.metadata
@@ -18,9 +18,9 @@ PACKAGES = ("reszoo", "keras", "tensorflow", "tensorflow-datasets", "numpy", "ml
 
 
 def write_provenance(path: str | os.PathLike, seed: int) -> None:
-    """Appends one line of JSON to a file."""
+    """Appends the provenance to a file, as one line of JSON."""
     path = as_path(path)
-    # A line that was cut short by a kill stays a line of its own.
+    # An incomplete line of a killed process stays on its own line.
     is_cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
     append_text(path, "\n" * is_cut + to_json(provenance(seed)) + "\n")
 
@@ -54,7 +54,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    """Returns the revision of this source, with `+` if it was changed; `None` outside of git."""
+    """Returns the git revision of this source, with `+` if files differ; `None` outside of git."""
     here = Path(__file__).parent
     try:
         revision, changes = (

@@ -30,11 +30,11 @@ class Results:
 
     Args:
         config: The configuration, complete.
-        workdir: The work directory.
-        pipeline: The batches.
-        strategy: Where the run is.
+        workdir: The work directory, to which the results are written.
+        pipeline: The batches of the run.
+        strategy: The devices of the run.
         model: The trained model.
-        state: Where the training is.
+        state: Position of the training.
     """
 
     config: ConfigDict
@@ -56,12 +56,12 @@ class Results:
 
     @property
     def are_there(self) -> bool:
-        """Whether all that a run leaves at its end is there, of this end and no earlier."""
+        """Completeness: whether all results exist and none is of an earlier end of the run."""
         if not (self.model_file.exists() and self.summary_file.exists()):
             return False
         try:
             summary = read_json(self.summary_file, {"epochs": int, "steps": int}, "")
-        except ValueError:  # it is written again
+        except ValueError:  # a broken summary is written again
             return False
         return (summary["epochs"], summary["steps"]) == (self.state.epoch, steps_done(self.model))
 
@@ -71,16 +71,16 @@ class Results:
             self.model.save(str(partial))
 
     def write_summary(self, counts: np.ndarray | None) -> str:
-        """Writes what the run came to, and returns it as a table.
+        """Writes the summary of the run, and returns it as a table.
 
         Args:
             counts: The confusion matrix of the last test; `None` if there was none.
 
         Raises:
-            RunError: If the figures of no epoch are known.
+            RunError: If no epoch has known figures.
         """
         worst = []
-        # After an interrupted end there was no test. Several processes leave it to `--mode=eval`.
+        # No test ran here if the end was interrupted. Several processes leave it to `--mode=eval`.
         if counts is None and not has_several_workers(self.strategy):
             counts = self._counts_on_one_device()
         if counts is not None:
@@ -106,7 +106,7 @@ class Results:
         names = self.pipeline.source.class_names
         write_confusion(self.workdir / CONFUSION_FILE, counts, names)
         every_epochs = self.config.tensorboard.confusion_every_epochs
-        if not every_epochs or self.state.epoch % every_epochs:  # otherwise it is there already
+        if not every_epochs or self.state.epoch % every_epochs:  # otherwise already written
             files = EventFiles(self.workdir)
             show_confusion(files, counts, names, steps_done(self.model))
             files.close()

@@ -1,4 +1,4 @@
-"""Resuming: a run goes on from what is in its work directory, if that is of the same run."""
+"""Resuming of a run from its work directory, if the files there are of the same run."""
 
 from pathlib import Path
 
@@ -36,18 +36,19 @@ def take_up(
     callbacks: RunCallbacks,
     lock: WorkdirLock | LeasedLock | None,
 ) -> None:
-    """Resumes a run from its work directory, all of whose files are checked.
+    """Resumes a run from its work directory, after a check of all its files.
 
     Args:
         config: The configuration, complete.
-        workdir: The work directory, to which the chief writes what the run is.
-        pipeline: The batches.
-        strategy: Where it runs.
-        callbacks: Those of the run, whose state and weights become those of the last checkpoint.
-        lock: That of the work directory, which the chief has; it is released if this fails.
+        workdir: The work directory, to which the chief writes configuration and data description.
+        pipeline: The batches of the run.
+        strategy: The devices of the run.
+        callbacks: The callbacks of the run; their state and weights become those of the last
+            checkpoint.
+        lock: The lock of the work directory, in the chief; it is released on failure.
 
     Raises:
-        ValueError: If there is another run, or something of this one is lost.
+        ValueError: If the directory belongs to another run, or files of this one are lost.
     """
     fresh = not callbacks.checkpoints.files
     try:
@@ -73,7 +74,7 @@ def _restore(
 ) -> None:
     checkpoints, state = callbacks.checkpoints, callbacks.state
     config_file = workdir / CONFIG_FILE
-    # Another start may have written it since it was looked at first.
+    # Another start may have written it since the first check.
     check_no_other_run(config, workdir)
     check_same_data(workdir, describe_data(pipeline))
     if not checkpoints.restore():
@@ -101,7 +102,7 @@ def _restore(
 
 
 def _check_nothing_lost(workdir: Path | StoredPath) -> None:
-    """Raises if a run without checkpoints has left something that a fresh start would overwrite."""
+    """Checks that a run without checkpoints has left no files that a new start would overwrite."""
     names = (METRICS_FILE, MODEL_FILE, SUMMARY_FILE, f"{CHECKPOINTS_DIRECTORY}/{BEST_FILE}")
     left = [name for name in names if _holds_something(workdir / name)]
     if left:
@@ -120,7 +121,7 @@ def check_no_other_run(config: ConfigDict, workdir: Path | StoredPath) -> None:
     """Checks that a work directory holds no run of another configuration.
 
     Raises:
-        ValueError: If it does, or its configuration cannot be read.
+        ValueError: If it does, or the configuration there cannot be read.
     """
     path = workdir / CONFIG_FILE
     if path.exists():

@@ -31,16 +31,16 @@ from reszoo.training.workdir import METRICS_FILE, make_writable, no_directory_le
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run that is ready to start, or to go on.
+    """A run that is ready to start or to resume.
 
     Args:
         config: The configuration, complete.
         workdir: The work directory.
-        pipeline: The batches.
-        strategy: Where it runs.
+        pipeline: The batches of the run.
+        strategy: The devices of the run.
         model: The compiled model, with the weights of the last checkpoint.
-        callbacks: What shows, records and saves it.
-        lock: Keeps other runs out of the work directory; the chief has it.
+        callbacks: The callbacks of the run, with its state.
+        lock: The lock of the work directory, which only the chief has.
     """
 
     config: ConfigDict
@@ -57,7 +57,7 @@ class Run:
         return self.callbacks.state
 
     def train(self) -> None:
-        """Trains for the epochs that are left, and saves the model.
+        """Trains for the remaining epochs, and saves the model.
 
         Raises:
             RunError: If the run has to stop before its end; the text says why.
@@ -142,7 +142,7 @@ class Run:
             self._say(f"Going on after epoch {self.state.epoch}{batches}, from {self.workdir}.")
 
     def _roll_back(self, error: NonFiniteError) -> None:
-        """Goes back to the last checkpoint, to go on at a lower rate; or ends the run."""
+        """Restores the last checkpoint and lowers the learning rate, or ends the run."""
         options, roll_backs = self.config.nonfinite, self.state.roll_backs
         checkpoints = self.callbacks.checkpoints
         if options.action == "stop" or roll_backs >= options.roll_backs or not checkpoints.files:
@@ -165,17 +165,17 @@ class Run:
 
 
 def prepare(config: ConfigDict, workdir: str | os.PathLike) -> Run:
-    """Makes everything that a run needs, and takes up what is in its work directory.
+    """Creates everything that a run needs, and loads the last checkpoint of its work directory.
 
     Args:
         config: The configuration; `configs/digits_resnet18.py` explains its fields.
         workdir: The work directory, local or `gs://`, made if it is missing.
 
     Returns:
-        The run, whose `train()` trains.
+        The run; its `train()` starts the training.
 
     Raises:
-        ValueError: If the configuration does not fit together, or the work directory holds a run
+        ValueError: If the configuration is not valid, or the work directory holds a run
             of another configuration or cannot be written.
     """
     config = checked(config)
@@ -183,7 +183,7 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike) -> Run:
     workdir = as_path(workdir).absolute()
     with no_directory_left(workdir):
         make_writable(workdir)
-        check_no_other_run(config, workdir)  # soon; it counts once nobody else writes
+        check_no_other_run(config, workdir)  # an early error; checked again under the lock
         _warn_of_no_effect(config)
         _make_reproducible(config)
         pipeline = create_pipeline(config)
@@ -204,7 +204,7 @@ def _create_run(
         model = create_compiled_model(config, pipeline)
         check_ready(model, config.batch_size, strategy, config.jit_compile)
         callbacks = create_callbacks(config, workdir, pipeline, model, chief)
-    # Only now, so that what is refused leaves no file behind.
+    # Only now, so that a refused run leaves no file behind.
     lock = lock_workdir(workdir) if chief else None
     if lock:
         callbacks.in_order.insert(0, HeldWorkdir(lock))
@@ -229,6 +229,6 @@ def _warn_of_no_effect(config: ConfigDict) -> None:
 def _make_reproducible(config: ConfigDict) -> None:
     keras.config.set_dtype_policy(config.dtype)
     keras.utils.set_random_seed(config.seed)
-    # It reorders products whose parts nobody else reads, so that looking at a gradient would change
-    # the last bit of an update. Without it no step was measured slower.
+    # It reorders products whose parts have no other reader, so that reading a gradient would change
+    # the last bit of an update. Without it no step was measurably slower.
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})

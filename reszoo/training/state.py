@@ -1,4 +1,4 @@
-"""The state of a training, and the errors that end one before its time."""
+"""The state of a training, and the errors that end one early."""
 
 import dataclasses
 import json
@@ -12,17 +12,17 @@ Totals = tuple[float, ...]
 class TrainingState:
     """Position of a training, kept up to date by the loop and its callbacks.
 
-    Together with the variables of the model and the optimizer it is all that a run needs to go on.
+    With the variables of model and optimizer it is all that is needed to resume a run.
 
     Args:
-        epoch: Epochs done.
-        batch: Batches done of the epoch that comes next.
-        totals: Sums over those batches: loss, correct answers, images, and right answers
-            among the best five.
-        best: The best value so far of the figure that is watched, or `None`.
-        best_epoch: The number of epochs done when it was reached.
-        roll_backs: How often a loss that was not finite sent the run back.
-        history: The figures of each epoch done, as in the metrics file but for their speed.
+        epoch: Number of epochs done.
+        batch: Number of batches done of the next epoch.
+        totals: Sums over those batches: loss, right answers, images, and images whose class is
+            among the five best answers.
+        best: The best value so far of the watched figure; `None` before the first test.
+        best_epoch: Number of epochs done when it was reached.
+        roll_backs: Number of roll-backs after a loss that was not finite.
+        history: The figures of each epoch done, as in the metrics file, without the speed.
 
     Example:
 
@@ -40,12 +40,12 @@ class TrainingState:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a batch was trained on."""
+        """Start of the training: whether a batch was trained on."""
         return bool(self.epoch or self.batch)
 
     @property
     def has_history(self) -> bool:
-        """Whether it knows the figures of all epochs done."""
+        """Completeness of the history: whether it has the figures of all epochs done."""
         return [figures["epoch"] for figures in self.history] == list(range(1, self.epoch + 1))
 
     def assign(self, other: "TrainingState") -> None:
@@ -60,13 +60,13 @@ def state_to_json(state: TrainingState) -> str:
 
 
 def state_from_json(text: str) -> TrainingState:
-    """Returns the state that was written as JSON, also by an earlier version.
+    """Reads a state from JSON, also of an earlier version.
 
     Args:
-        text: What `state_to_json` returned.
+        text: JSON that `state_to_json` returned.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the text is not such JSON.
     """
     fields = json.loads(text)
     try:
@@ -79,7 +79,7 @@ def state_from_json(text: str) -> TrainingState:
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on now, but from its last checkpoint later; the text says why."""
+    """A run that had to stop, and can be resumed from its last checkpoint; the text says why."""
 
 
 class NonFiniteError(RunError):

@@ -10,7 +10,7 @@ from reszoo.training.losses import loss_of
 Step = Callable[..., tf.Tensor]
 Counter = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], None]
 
-# An answer is right among the best so many.
+# Number of best answers for the top-5 accuracy.
 TOP = 5
 
 
@@ -35,7 +35,7 @@ def train_step(model: keras.Model, global_batch_size: int) -> Step:
             scaled_loss = model.optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = tape.gradient(scaled_loss, variables)
-        # A variable that no gradient reaches (behind a stopped gradient) stays as it is.
+        # A variable without a gradient (behind a stopped gradient) stays as it is.
         reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
         model.optimizer.apply(*map(list, zip(*reached, strict=True)))
         ones = tf.ones(tf.shape(labels)[:1])
@@ -49,7 +49,8 @@ def test_step(model: keras.Model, counters: Sequence[Counter]) -> Step:
 
     Args:
         model: A model of logits.
-        counters: Called with `(labels, logits, weights)` of each batch; they change variables.
+        counters: Functions of `(labels, logits, weights)`, called for each batch, that update
+            variables.
 
     Returns:
         A function of `(images, labels, weights)` that returns the weighted sums
@@ -92,8 +93,8 @@ def distributed(step: Step, strategy: tf.distribute.Strategy, jit_compile: bool)
 
     Args:
         step: The step of one replica.
-        strategy: Where to run.
-        jit_compile: Whether to compile it with XLA.
+        strategy: The devices to run on.
+        jit_compile: Whether to compile the step with XLA.
 
     Returns:
         A function of a process's vote, a number, and a batch. It returns the sums over all
@@ -112,10 +113,10 @@ def distributed(step: Step, strategy: tf.distribute.Strategy, jit_compile: bool)
 
 
 def repeated(run_step: Step) -> Callable[..., tf.Tensor]:
-    """Returns a function that runs several steps, and comes back to the host after the last.
+    """Returns a function that runs several steps, and returns to the host after the last.
 
     Args:
-        run_step: What `distributed` returns.
+        run_step: A step that `distributed` returned.
 
     Returns:
         A function of a process's vote, an iterator of batches, the number of steps, and totals.

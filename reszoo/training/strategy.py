@@ -1,4 +1,4 @@
-"""Strategies: the devices of a run, and what its processes must agree on."""
+"""Strategies: the devices of a run, and the agreement of its processes."""
 
 import hashlib
 import json
@@ -15,23 +15,23 @@ DIGEST_BYTES = 8
 def create_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """Returns a strategy, by its name.
 
-    | name | where the run is |
+    | name | devices |
     |---|---|
     | `"auto"` | `"multi_worker"` if `TF_CONFIG` names several, else all GPUs, else the CPU |
     | `"cpu"` | the CPU |
     | `"gpu"` | the first GPU |
     | `"mirrored"` | all GPUs of this machine |
     | `"multi_worker"` | all devices of all processes that `TF_CONFIG` names |
-    | `"tpu"` | all cores of the TPU that this machine is attached to (not run here) |
+    | `"tpu"` | all cores of the TPU that this machine is attached to (not tested) |
 
-    For several workers it has to be called before anything else of TensorFlow, and waits until all
-    of them are up.
+    For several workers it must be called before anything else of TensorFlow, and waits until all of
+    them have started.
 
     Returns:
         A TensorFlow strategy.
 
     Raises:
-        ValueError: If there is no such strategy, or not what it needs.
+        ValueError: If the name is unknown, or the devices are missing.
 
     Example:
 
@@ -83,14 +83,14 @@ def spread_over(devices: Sequence[str]) -> tf.distribute.Strategy:
 
 
 def check_same_place(strategy: tf.distribute.Strategy, place: Sequence[int]) -> None:
-    """Makes sure that all processes go on from the same place.
+    """Checks that all processes start from the same position in the training.
 
     Args:
         strategy: The strategy.
-        place: Whole numbers that say where this process is.
+        place: Whole numbers that describe this process's position.
 
     Raises:
-        ValueError: If another process is elsewhere.
+        ValueError: If another process has another position.
     """
     if differing(strategy, {"place": list(place)}):
         raise ValueError(
@@ -100,7 +100,7 @@ def check_same_place(strategy: tf.distribute.Strategy, place: Sequence[int]) -> 
 
 
 def check_same_run(strategy: tf.distribute.Strategy, fields: Mapping[str, Any], data: str) -> None:
-    """Makes sure that all processes have the same configuration and the same data.
+    """Checks that all processes have the same configuration and the same data.
 
     Args:
         strategy: The strategy.
@@ -134,12 +134,12 @@ def differing(strategy: tf.distribute.Strategy, values: Mapping[str, Any]) -> li
 
     Args:
         strategy: The strategy.
-        values: Values of this process that JSON knows. All processes have the same names.
+        values: Values of this process, of types that JSON has; the names are the same in all.
     """
     if not has_several_workers(strategy):
         return []
     texts = [json.dumps(values[name], sort_keys=True) for name in sorted(values)]
-    # Single bytes, which float32 adds up exactly over any number of devices.
+    # Bytes, whose sums over any number of devices are exact in float32.
     digests = [list(hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES]) for text in texts]
 
     @tf.function
@@ -206,7 +206,7 @@ def _multi_worker():
 def _tpu():
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu="local")
-    except Exception as error:  # which one depends on the kind of machine
+    except Exception as error:  # its class depends on the kind of machine
         raise ValueError(
             f"No TPU could be reached ({type(error).__name__}: {str(error).splitlines()[0][:200]})."
         ) from error

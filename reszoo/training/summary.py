@@ -19,7 +19,7 @@ from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures
 
 COLUMNS = 80  # of a terminal
-LETTERS = 25  # of a class, of which each may be two columns wide
+LETTERS = 25  # of a class name; each may be two columns wide
 
 
 def summarize(
@@ -29,13 +29,13 @@ def summarize(
     epochs: Sequence[dict[str, Any]],
     worst: Sequence[ClassFigures] = (),
 ) -> dict[str, Any]:
-    """Returns what a run came to.
+    """Returns the summary of a run.
 
-    | key | what it is |
+    | key | meaning |
     |---|---|
     | `model`, `parameters`, `trainable_parameters` | name and sizes of the model |
     | `data`, `classes`, `train_images`, `test_images`, `image_shape` | the data set |
-    | `epochs`, `steps`, `batch_size` | how long it was trained |
+    | `epochs`, `steps`, `batch_size` | length of the training |
     | `test_accuracy`, `test_top5_accuracy`, `test_loss` | after the last epoch |
     | `best_test_accuracy`, `best_epoch` | the first epoch of the best test accuracy |
     | `train_seconds` | time of the training steps, over all starts; without tests and start-up |
@@ -44,10 +44,10 @@ def summarize(
 
     Args:
         model: The trained model.
-        pipeline: Its batches.
+        pipeline: The batches of the run.
         data: Name of the data set.
-        epochs: The lines of the metrics file.
-        worst: What `reszoo.training.confusion.worst_classes` returns.
+        epochs: The lines of the metrics file, by name of figure.
+        worst: Classes that `reszoo.training.confusion.worst_classes` returned.
     """
     last = epochs[-1]
     best = max(epochs, key=lambda line: line["test_accuracy"])
@@ -77,7 +77,7 @@ def summarize(
 
 def _speed(epochs: Sequence[Mapping[str, Any]], images_per_epoch: int) -> dict[str, float]:
     rates = [line["images_per_second"] for line in epochs]
-    # A run that was stopped between an epoch's last batch and its test has no rate of that epoch.
+    # No rate is known of an epoch whose run was stopped between its last batch and its test.
     known = [rate for rate in rates if rate > 0]
     median = statistics.median(known) if known else 0.0
     seconds = (
@@ -91,7 +91,7 @@ def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
 
     Args:
         path: The file.
-        summary: What `summarize` returns.
+        summary: A summary that `summarize` returned.
     """
     write_whole(as_path(path), to_json(summary, indent=2) + "\n")
 
@@ -100,8 +100,8 @@ def as_table(summary: dict[str, Any], workdir: str | os.PathLike) -> str:
     """Returns a summary as lines of at most 80 columns.
 
     Args:
-        summary: What `summarize` returns.
-        workdir: The work directory.
+        summary: A summary that `summarize` returned.
+        workdir: The work directory, for the command that opens TensorBoard.
     """
     rows = {
         "model": _sizes(summary),
@@ -137,7 +137,7 @@ def _data(summary: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    # A letter that is two columns wide counts as two.
+    # A letter two columns wide counts as two.
     wide = "".join(f"{each}\0" if _is_wide(each) else each for each in text)
     lines = textwrap.wrap(wide, COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
     rows = (f"{'' if index else name:<16}{line}" for index, line in enumerate(lines))
@@ -149,7 +149,7 @@ def _is_wide(character: str) -> bool:
 
 
 def _time(seconds: float) -> str:
-    """Returns a time in the two largest of its units."""
+    """Returns a time in its two largest units."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

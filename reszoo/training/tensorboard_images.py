@@ -11,12 +11,12 @@ from matplotlib.colors import PowerNorm
 from reszoo.figure_text import AS_TEXT, drawable
 from reszoo.training.event_files import EventFiles
 
-# Small pictures with large letters, for TensorBoard shows them 350 pixels wide.
+# Small pictures with large letters, since TensorBoard shows them 350 pixels wide.
 DOTS_PER_INCH = 80
 ROWS, COLUMNS = 4, 6  # of example images
-LETTERS = 11  # of a class above its image
+LETTERS = 11  # of the class name above an image
 
-# With more classes than this there is no room for numbers, or for names.
+# Above these numbers of classes there is no room for numbers, or for names.
 CLASSES_WITH_NUMBERS, CLASSES_WITH_NAMES = 20, 50
 
 
@@ -26,8 +26,8 @@ def show_examples(
     """Writes a picture of training images for TensorBoard.
 
     Args:
-        files: Where to write; the run is `train`.
-        images: A batch.
+        files: Event files; the picture is written to the run `train`.
+        images: A batch, `(batch, height, width, channels)`.
         labels: Whole numbers, or distributions over the classes.
         class_names: Names of the classes.
     """
@@ -40,10 +40,10 @@ def show_confusion(
     """Writes a picture of a confusion matrix for TensorBoard.
 
     Args:
-        files: Where to write; the run is `test`.
-        counts: Those of `reszoo.training.callbacks.confusion_counts.ConfusionCounts`.
+        files: Event files; the picture is written to the run `test`.
+        counts: Counts of `reszoo.training.callbacks.confusion_counts.ConfusionCounts`.
         class_names: Names of the classes.
-        step: The optimizer's step.
+        step: Number of the optimizer's steps done.
     """
     _write(files, "test", "confusion", draw_confusion(counts, class_names), step)
 
@@ -70,13 +70,13 @@ def draw_examples(
 
 
 def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> matplotlib.figure.Figure:
-    """Draws a confusion matrix: rows are what is true, columns what the model says.
+    """Draws a confusion matrix: rows are true classes, columns the model's answers.
 
-    The colour is the share of the row, so that rare classes are seen as well as common ones, on a
-    scale of square roots, so that a few mistakes are seen too.
+    The colour shows the share of the row, so that rare classes are as visible as common ones, on a
+    square-root scale, so that a few mistakes are visible too.
 
     Args:
-        counts: Those of `reszoo.training.callbacks.confusion_counts.ConfusionCounts`.
+        counts: Counts of `reszoo.training.callbacks.confusion_counts.ConfusionCounts`.
         class_names: Names of the classes.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -102,7 +102,7 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> matplotlib
 
 
 def _label(label: np.ndarray, class_names: Sequence[str]) -> str:
-    """Returns the name of a label; of a mixed one the two largest, with their shares."""
+    """Returns the name of a label's class; for a mixed label the two largest, with their shares."""
     if label.ndim == 0:
         return drawable(class_names[int(label)], LETTERS)
     first, second = (int(index) for index in np.argsort(label)[::-1][:2])

@@ -1,4 +1,4 @@
-"""The work directory of a run: what its files are called, and whether it can be written."""
+"""The work directory of a run: names of its files, and a check that it can be written."""
 
 import contextlib
 import os
@@ -8,27 +8,27 @@ from pathlib import Path
 from reszoo.files import StoredPath, is_stored
 
 # In the order in which a run writes them.
-LOCK_FILE = "lock"  # names the process that is at work there
+LOCK_FILE = "lock"  # names the process that uses the directory
 CONFIG_FILE = "config.json"  # the configuration, complete
 DATA_FILE = "data.json"  # classes and contents of the data
-PROVENANCE_FILE = "provenance.jsonl"  # command, versions and devices, a line a start
+PROVENANCE_FILE = "provenance.jsonl"  # command, versions and devices, one line for each start
 CHECKPOINTS_DIRECTORY = "checkpoints"
 GRADIENTS_DIRECTORY = "gradients"  # the recorder's log
-METRICS_FILE = "metrics.jsonl"  # figures, a line an epoch
-LOGGERS_FILE = "loggers.json"  # what was sent to loggers
-TRACEBACK_FILE = "error.log"  # where failures came from
+METRICS_FILE = "metrics.jsonl"  # figures, one line for each epoch
+LOGGERS_FILE = "loggers.json"  # the last step sent to each logger
+TRACEBACK_FILE = "error.log"  # tracebacks of failures
 MODEL_FILE = "model.keras"  # the trained model
-CONFUSION_FILE = "confusion.csv"  # of the last test
-SUMMARY_FILE = "summary.json"  # what the run came to
+CONFUSION_FILE = "confusion.csv"  # the confusion matrix of the last test
+SUMMARY_FILE = "summary.json"  # the summary
 EXPORT_DIRECTORY = "export"
 
 
 @contextlib.contextmanager
 def no_directory_left(workdir: Path | StoredPath) -> Iterator[None]:
-    """Deletes the directories that were made for a run that is refused or interrupted.
+    """Deletes the directories created in the context if it raises an error.
 
     Args:
-        workdir: The work directory; what was there before stays.
+        workdir: The work directory; directories that existed before are kept.
     """
     made = []
     if not isinstance(workdir, StoredPath):
@@ -36,17 +36,17 @@ def no_directory_left(workdir: Path | StoredPath) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # there is something in it
+        with contextlib.suppress(OSError):  # the directory is not empty
             for path in made:
                 path.rmdir()
         raise
 
 
 def make_writable(workdir: Path | StoredPath) -> None:
-    """Makes a work directory if it is missing.
+    """Creates a work directory if it is missing, and checks that it can be written.
 
     Raises:
-        ValueError: If it cannot be made, or written.
+        ValueError: If it cannot be created or written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
-"""Callbacks of the training loop, a class a file.
+"""Callbacks of the training loop, one class in each file.
 
-- `loop_callback`: `LoopCallback`, the base class, with all that the loop asks of one
+- `loop_callback`: `LoopCallback`, the base class, with the members that the loop uses
 - `callback_list`: `LoopCallbackList`, which the loop drives
-- `create`: those of a run, in their order
-- `held_workdir`, `finite_loss`, `stop_on_signal`, `best_epoch`: they may end the training
-- `checkpoints`: saves and restores
-- `confusion_counts`: counts of which classes are taken for which
-- `progress`: the terminal
+- `create`: the callbacks of a run, in their order
+- `held_workdir`, `finite_loss`, `stop_on_signal`, `best_epoch`: early ends of the training
+- `checkpoints`: saving and restoring
+- `confusion_counts`: the confusion matrix of each test
+- `progress`: progress on the terminal
 - `metrics_log`, `logging`: `metrics.jsonl`, and Weights & Biases or MLflow
 - `tensorboard_scalars`, `example_images`, `model_graph`, `confusion_picture`: TensorBoard
-- `profiler`: where the time of some steps goes
+- `profiler`: profiles of some steps
 
 `reszoo.gradients.GradientRecorder` is one more.
 """

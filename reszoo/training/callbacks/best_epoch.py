@@ -1,4 +1,4 @@
-"""The best epoch, and the end of a training that gets no better."""
+"""The best epoch, and the end of a training that no longer improves."""
 
 import math
 
@@ -8,16 +8,16 @@ from reszoo.training.state import TrainingState
 
 
 class BestEpoch(LoopCallback):
-    """Notes which epoch was the best, and can end the training when none is better for long.
+    """Keeps the best epoch, and can end a training that no longer improves.
 
     Args:
-        state: Where the training is.
-        figure: Which figure is watched: `"val_accuracy"`, where more is better, or `"val_loss"`,
-            where less is.
-        patience: After this many epochs without a better one the training ends; 0: never.
+        state: Position of the training, in which the best epoch is kept.
+        figure: Figure that is watched: `"val_accuracy"`, of which the highest is best, or
+            `"val_loss"`, of which the lowest is.
+        patience: Number of epochs without a better one after which the training ends; 0: never.
 
     Raises:
-        ValueError: If the figure is another, or the patience is negative.
+        ValueError: If the figure is neither of the two, or the patience is negative.
     """
 
     def __init__(self, state: TrainingState, figure: str = "val_accuracy", patience: int = 0):
@@ -36,14 +36,14 @@ class BestEpoch(LoopCallback):
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the training ends here, because no epoch was better for long."""
+        """End of the patience: whether too many epochs have passed without a better one."""
         state = self._state
         waited = state.epoch - state.best_epoch
-        # Within an epoch its test is yet to come.
+        # Within an epoch its test has not been run yet.
         return 0 < self._patience <= waited and state.best_epoch > 0 and state.batch == 0
 
     def take_up(self) -> None:
-        """Looks for the best of the epochs done, which may be another than by another figure."""
+        """Finds the best of the epochs done, since a resumed run may watch another figure."""
         state = self._state
         if not state.has_history:
             return

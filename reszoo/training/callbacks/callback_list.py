@@ -11,18 +11,18 @@ from reszoo.training.callbacks.loop_callback import LoopCallback
 
 
 class LoopCallbackList(keras.callbacks.CallbackList):
-    """Keras's list of callbacks, and what the loop asks of all of them together.
+    """Keras's list of callbacks, with the members of `LoopCallback` combined over all of them.
 
-    A callback that is no `LoopCallback` is asked for the members that it has.
+    Of a callback that is not a `LoopCallback`, the members that it has are used.
 
     Args:
         callbacks: Keras callbacks, called in their order.
         model: The model that is trained or tested.
-        **params: What callbacks find in their `params`: `epochs`, `steps`.
+        **params: Entries of the callbacks' `params`: `epochs`, `steps`.
 
     Attributes:
-        recorders: Those that have steps recorded.
-        counters: What counts the answers of each test.
+        recorders: The callbacks that record steps.
+        counters: The functions that count the answers of each test.
 
     Example:
 
@@ -42,34 +42,34 @@ class LoopCallbackList(keras.callbacks.CallbackList):
         self.counters = [callback.count_answers for callback in self._asked]
 
     def begin_at(self, batch: int) -> None:
-        """Says to all which batch training begins with."""
+        """Tells all callbacks the batch with which training begins."""
         for callback in self._asked:
             callback.begin_at(batch)
 
     @property
     def batches_ahead(self) -> float:
-        """How many batches may run before callbacks have to be called again."""
+        """Batches that may run before callbacks have to be called again."""
         return min(callback.batches_ahead for callback in [LoopCallback, *self._asked])
 
     @property
     def told_to_stop(self) -> bool:
-        """Whether one of them was told to end the training."""
+        """Request to end the training: whether any of the callbacks has received one."""
         return any(callback.told_to_stop for callback in self._asked)
 
     def stop(self) -> None:
-        """Ends the training by the callbacks that can."""
+        """Calls `stop` of all callbacks."""
         for callback in self._asked:
             callback.stop()
 
     def close(self) -> None:
-        """Closes all in their order, also when one of them raises."""
+        """Closes all callbacks in their order, also when one of them raises."""
         with contextlib.ExitStack() as stack:
             for callback in reversed(self._asked):
                 stack.callback(callback.close)
 
 
 class _Adapted(LoopCallback):
-    """A Keras callback of another class: its own members where it has them, or the defaults."""
+    """Adapter of another Keras callback, with defaults for the members that it lacks."""
 
     def __init__(self, callback: keras.callbacks.Callback):
         super().__init__()

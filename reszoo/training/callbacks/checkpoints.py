@@ -1,4 +1,4 @@
-"""Checkpoints of a run: saved now and then, restored when it goes on."""
+"""Checkpoints of a run: saved during training, restored when the run is resumed."""
 
 import errno
 import math
@@ -34,31 +34,31 @@ from reszoo.training.state import (
 
 
 class Checkpoints(LoopCallback):
-    """Saves the model, its optimizer and where the training is.
+    """Saves the model, its optimizer and the position of the training.
 
-    What is saved is enough to go on as if there had been no interruption, bit for bit. It is saved
+    A resumed run is bit for bit the same as one without an interruption. Checkpoints are saved
     before the first step, after every epoch, and every `every_steps` steps. A checkpoint is one
-    file that ends in the SHA-256 of what it holds; it appears under its name only when it is
-    complete and on the disk. `best.npz` is that of the epoch with the best watched figure.
+    file that ends in the SHA-256 of its content; it gets its name only when it is complete and on
+    the disk. `best.npz` is the checkpoint of the epoch with the best watched figure.
 
-    Nothing that may be of use is ever deleted: what is later than the place that the training goes
-    on from, and what is damaged, gets a name that ends in `.aside`, and a warning says so. Only
-    whole checkpoints count as kept.
+    Nothing that may be of use is ever deleted: checkpoints later than the one that the training
+    resumes from, and damaged ones, get a name that ends in `.aside`, and a warning says so. Only
+    complete checkpoints count towards `keep`.
 
     Attributes:
-        restored: The identity that the restored checkpoint has; `None` before one was, and of one
-            of an earlier version.
-        before_saving: Functions that are called before a checkpoint is written, so that what it
-            goes on from is in the logs.
+        restored: The identity in the restored checkpoint; `None` if none was restored, or one of an
+            earlier version.
+        before_saving: Functions that are called before a checkpoint is written, so that the logs
+            hold everything up to it.
 
     Args:
-        directory: Where the checkpoints are.
+        directory: Directory of the checkpoints.
         model: A compiled model whose optimizer is built.
-        state: Where the training is; restoring a checkpoint changes it.
+        state: Position of the training; restoring a checkpoint changes it.
         every_steps: Number of updates of the weights between two checkpoints of an epoch; 0: none.
-        keep: How many of the latest checkpoints are kept.
-        writes: Whether to write any; of several processes only the chief does.
-        identity: That of the run; a checkpoint of another is refused.
+        keep: Number of the latest checkpoints that are kept.
+        writes: Whether this process writes checkpoints; of several only the chief does.
+        identity: The identity of the run; a checkpoint of another run is refused.
 
     Raises:
         ValueError: If a number is out of range.
@@ -101,12 +101,12 @@ class Checkpoints(LoopCallback):
 
     @property
     def files(self) -> list[Path | StoredPath]:
-        """The checkpoints that are there, the earliest first."""
+        """Checkpoints in the directory, the earliest first."""
         return step_files(self.directory)
 
     @property
     def last_in_words(self) -> str:
-        """A sentence about the last one, for errors of losses and weights that are not finite."""
+        """Sentence about the last checkpoint, for errors of values that are not finite."""
         if not self.files:
             return (
                 "There is no checkpoint, for the first weights are not finite; see model.weights."
@@ -114,18 +114,18 @@ class Checkpoints(LoopCallback):
         return f"The last checkpoint, {self.files[-1]}, is good."
 
     def restore(self, path: str | os.PathLike | None = None) -> bool:
-        """Loads the last checkpoint that is whole, if there is one.
+        """Loads the last complete checkpoint, if there is one.
 
-        A damaged one is left out, and a warning says so.
+        A damaged one is skipped, and a warning says so.
 
         Args:
             path: A checkpoint to load instead of the last.
 
         Returns:
-            Whether there was one.
+            Whether a checkpoint was loaded.
 
         Raises:
-            ValueError: If all checkpoints are damaged, or one is that of another model or run.
+            ValueError: If all checkpoints are damaged, or one is of another model or run.
         """
         candidates = [as_path(path)] if path else self.files[::-1]
         for candidate in candidates:
@@ -142,10 +142,10 @@ class Checkpoints(LoopCallback):
         return False
 
     def put_in_order(self) -> None:
-        """Brings the files into agreement with the place that the training goes on from.
+        """Makes the files agree with the checkpoint that the training resumes from.
 
-        What is later is moved aside, what a kill has left half-written is deleted, and `best.npz`
-        is caught up with where a kill came before it. The callback does it itself when training
+        Later checkpoints are moved aside, incomplete files of a killed process are deleted, and
+        `best.npz` is written if a kill came before it. The callback does this when training
         begins.
         """
         if not self._writes:
@@ -167,14 +167,14 @@ class Checkpoints(LoopCallback):
         self._catch_up_best()
 
     def save(self) -> Path | StoredPath | None:
-        """Saves now.
+        """Saves a checkpoint now.
 
         Returns:
             The file; `None` if this process writes none.
 
         Raises:
             NonFiniteError: If a weight is not finite; nothing is written then.
-            RunError: If the file cannot be written; what was there before is intact.
+            RunError: If the file cannot be written; earlier checkpoints stay as they were.
         """
         variables = _variables(self._saved_model)
         arrays = {name: variable.value.numpy() for name, variable in variables.items()}
@@ -198,13 +198,13 @@ class Checkpoints(LoopCallback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.put_in_order()
-        # An early failure to write is better than a late one, and there is a way back from here.
+        # A failure to write shows before the first step, and a roll-back has a checkpoint to load.
         if self._writes and not self.files:
             self.save()
 
     @property
     def batches_ahead(self) -> float:
-        """How many batches may run before the next one is saved."""
+        """Batches that may run before the next checkpoint is saved."""
         every = self._every_batches()
         return every - self._state.batch % every if every else math.inf
 
@@ -219,11 +219,11 @@ class Checkpoints(LoopCallback):
             copy_whole(path, self.directory / BEST_FILE)
 
     def _every_batches(self) -> int:
-        # Only whole updates are saved, for a recorder sees an update as a whole.
+        # Saved only after whole updates, since a recorder records an update as a whole.
         return self._every_steps * accumulation_steps(self._saved_model.optimizer)
 
     def _delete_older_than(self, path: Path | StoredPath) -> None:
-        """Deletes what is not kept of the checkpoints before one that was just written."""
+        """Deletes the checkpoints before the newest one that exceed `keep`."""
         older = [file for file in self.files if place_of(file) < place_of(path)]
         if len(older) < self._keep:
             return
@@ -248,7 +248,7 @@ class Checkpoints(LoopCallback):
         return True
 
     def _catch_up_best(self) -> None:
-        """Copies the best epoch's checkpoint to `best.npz`, or says that it is gone."""
+        """Copies the best epoch's checkpoint to `best.npz`, or warns that it no longer exists."""
         best, epoch = self.directory / BEST_FILE, self._state.best_epoch
         found = _epoch_of(best) if best.exists() else None
         if found == (epoch or None):
@@ -294,7 +294,7 @@ class Checkpoints(LoopCallback):
                 "workdir, or delete this one to start afresh."
             )
         for name, variable in variables.items():
-            # NumPy keeps bfloat16 as bare bytes.
+            # NumPy saves bfloat16 as bytes without a type.
             dtype = variable.value.dtype.as_numpy_dtype
             array = arrays[name]
             variable.assign(array.view(dtype) if array.dtype.kind == "V" else array)
@@ -304,7 +304,7 @@ class Checkpoints(LoopCallback):
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    # Numbered rather than named: names differ between two processes.
+    # Numbered rather than named, since names differ between processes.
     return {
         f"{owner}/{index:05d}": variable
         for owner, variables in (
@@ -326,7 +326,7 @@ def _check_finite(
 
 
 def _stamp(path: Path | StoredPath) -> tuple[int, ...]:
-    """Returns what changes when a file does, as far as a look at its directory can tell."""
+    """Returns attributes of a file that change with its content; none on an object store."""
     if isinstance(path, StoredPath):
         return ()
     found = path.stat()
@@ -334,7 +334,7 @@ def _stamp(path: Path | StoredPath) -> tuple[int, ...]:
 
 
 def _epoch_of(path: Path | StoredPath) -> int:
-    """Returns the epochs done in a checkpoint; 0 if it cannot be read."""
+    """Returns the number of epochs done at a checkpoint; 0 if it cannot be read."""
     try:
         return state_from_json(str(read_arrays(path)["state"])).epoch
     except (KeyError, ValueError):

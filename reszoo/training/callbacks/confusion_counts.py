@@ -1,4 +1,4 @@
-"""Counts of which classes a model takes for which, in every test."""
+"""Confusion matrix of every test."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,19 +8,19 @@ from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 
 
 class ConfusionCounts(LoopCallback):
-    """Counts in every test how many examples of each class the model takes for each class.
+    """Counts the confusion matrix of every test.
 
-    The devices count while they test, so that it costs nothing beside: `fit` and `evaluate` call
-    `count_answers` in the step of each replica. Made in the scope of the strategy of `fit`, in
-    every process; for `evaluate`, outside of any.
+    The devices count as a part of the test step: `fit` and `evaluate` call `count_answers` in the
+    step of each replica. For `fit` the callback must be created in the scope of its strategy, in
+    every process; for `evaluate`, outside of any scope.
 
     Args:
         num_classes: Number of classes.
 
     Attributes:
-        counts: Those of the last test, `None` before the first: whole numbers of shape
-            `(classes, classes)`. Rows are what is true, columns what the model says; all of them
-            together are the test examples, those on the diagonal the right answers.
+        counts: Counts of the last test, `None` before the first: whole numbers of shape
+            `(classes, classes)`. Rows are true classes, columns the model's answers. Their sum is
+            the number of test examples; the diagonal has the right answers.
 
     Example:
 

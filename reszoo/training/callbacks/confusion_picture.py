@@ -10,13 +10,13 @@ from reszoo.training.tensorboard_images import show_confusion
 
 
 class ConfusionPicture(LoopCallback):
-    """Shows now and then which classes the model takes for which.
+    """Writes a picture of the confusion matrix after some epochs.
 
     Args:
-        files: Where to write; the run is `test`.
-        confusion: What counts them in every test.
-        class_names: Names of the classes.
-        every_epochs: After how many epochs.
+        files: Event files; the picture is written to the run `test`.
+        confusion: The counts of every test.
+        class_names: Names of the classes, in the order of the logits.
+        every_epochs: Number of epochs between two pictures.
     """
 
     def __init__(

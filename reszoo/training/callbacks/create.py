@@ -35,11 +35,11 @@ class RunCallbacks:
     """The callbacks of a run.
 
     Args:
-        in_order: All of them, in the order in which they are called.
-        state: Where the training is; the loop and they keep it up to date.
-        best: Notes the best epoch; one of them, as the next two are.
-        checkpoints: Saves the run.
-        confusion: Counts the answers of each test.
+        in_order: All callbacks, in the order in which they are called; the next ones included.
+        state: Position of the training; the loop and the callbacks keep it up to date.
+        best: The callback that keeps the best epoch.
+        checkpoints: The callback that saves the run.
+        confusion: The callback that counts the answers of each test.
     """
 
     in_order: list[keras.callbacks.Callback]
@@ -56,14 +56,14 @@ def create_callbacks(
     model: keras.Model,
     chief: bool,
 ) -> RunCallbacks:
-    """Returns the callbacks of a run, made in the scope of its strategy.
+    """Returns the callbacks of a run. Must be called in the scope of its strategy.
 
     Args:
         config: The configuration, complete.
-        workdir: The work directory.
-        pipeline: The batches.
+        workdir: The work directory, to which the callbacks write.
+        pipeline: The batches of the run.
         model: The compiled model.
-        chief: Whether this process is the one that shows and writes.
+        chief: Whether this process is the one that shows progress and writes files.
 
     Raises:
         ValueError: If an option is out of range.
@@ -94,7 +94,7 @@ def create_callbacks(
         *(shown if chief else []),
         *_profiler(config, workdir, pipeline, chief),
         *recorders,
-        checkpoints,  # after the logs: what is in a checkpoint is in them already
+        checkpoints,  # after the logs, which then hold everything up to a checkpoint
         StopOnSignal(checkpoints, state),
     ]
     return RunCallbacks(in_order, state, best, checkpoints, confusion)

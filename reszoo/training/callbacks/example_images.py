@@ -8,12 +8,12 @@ from reszoo.training.tensorboard_images import show_examples
 
 
 class ExampleImages(LoopCallback):
-    """Shows the first training images as the model sees them, when the training begins.
+    """Writes a picture of the first training images, as the model gets them.
 
     Args:
-        files: Where to write; the run is `train`.
-        pipeline: The batches.
-        state: Where the training is; one that goes on has shown them.
+        files: Event files; the picture is written to the run `train`.
+        pipeline: The batches of the run.
+        state: Position of the training; a resumed run has written them before.
     """
 
     def __init__(self, files: EventFiles, pipeline: Pipeline, state: TrainingState):

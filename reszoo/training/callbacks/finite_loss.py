@@ -10,7 +10,7 @@ class FiniteLoss(LoopCallback):
     """Ends the training by a `NonFiniteError` when the loss is not finite.
 
     Args:
-        state: Where the training is, for the error.
+        state: Position of the training, for the error.
     """
 
     def __init__(self, state: TrainingState):

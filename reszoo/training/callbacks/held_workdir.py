@@ -7,11 +7,10 @@ from reszoo.training.lock import LeasedLock, WorkdirLock
 class HeldWorkdir(LoopCallback):
     """Ends the training by `RunError` once another run has taken the work directory.
 
-    Not by a signal: where SIGINT is ignored, as of what a shell runs in the background, Python does
-    not hear it either.
+    A signal would not do: SIGINT is ignored in processes that a shell runs in the background.
 
     Args:
-        lock: What holds the work directory.
+        lock: The lock of the work directory.
     """
 
     def __init__(self, lock: WorkdirLock | LeasedLock):

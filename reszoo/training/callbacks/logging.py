@@ -20,16 +20,16 @@ _CURE = "Restore it, or delete it to send the figures from here on to new runs."
 class Logging(LoopCallback):
     """Sends the figures of each epoch, those of the metrics file, to one logger or several.
 
-    A run that is taken up again goes on in the same run there, and sends no step twice. A logger
-    that fails, or cannot start, is named in a warning and does not stop the training.
+    A resumed run continues the same run of the logger, and sends no step twice. A logger that fails
+    or cannot start is named in a warning and does not stop the training.
 
     Args:
         names: Names of loggers: `"wandb"`, `"mlflow"`.
-        workdir: The work directory; `loggers.json` in it holds what was sent.
+        workdir: The work directory; `loggers.json` in it records what was sent.
         config: The configuration of the run, with the fields' full names.
 
     Raises:
-        ValueError: If there is no such logger, or its package is missing.
+        ValueError: If a name is unknown, or the package of a logger is not installed.
     """
 
     def __init__(self, names: Sequence[str], workdir: str | os.PathLike, config: Mapping[str, Any]):
@@ -56,7 +56,7 @@ class Logging(LoopCallback):
                 self._send(name, self._log, name, step, figures)
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining figures and closes the loggers."""
         for name, logger in self._loggers.items():
             self._send(name, logger.close)
         self._loggers = {}
@@ -73,7 +73,7 @@ class Logging(LoopCallback):
     def _send(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
         try:
             call(*arguments)
-        except Exception as error:  # no logger is worth a training
+        except Exception as error:  # a failure of a logger must not end the training
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             logging.warning("The logger %r failed (%s). The training goes on.", name, reason)
 

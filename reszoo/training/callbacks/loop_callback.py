@@ -1,4 +1,4 @@
-"""Base class of the callbacks of the training loop, with all that the loop asks of one."""
+"""Base class of the callbacks of the training loop, with the members that the loop uses."""
 
 import math
 from collections.abc import Callable
@@ -7,32 +7,32 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Figures by their names, or `None`: a caller of Keras's methods need not give them.
+# Figures by name; Keras's methods may be called without any.
 Logs = Any
 
 
 class LoopCallback(keras.callbacks.Callback):
-    """A Keras callback that knows what `reszoo.training.fit` asks for beside Keras's own methods.
+    """A Keras callback with the members that `reszoo.training.fit` uses beside Keras's own methods.
 
-    It calls `begin_at` before `on_train_begin`. Where `records` is true it gives `recorded` the
-    step of one replica, and runs what comes back for the batches that are `due`, the plain step for
-    all others. It runs no more batches than `batches_ahead` before callbacks are called again. In
-    each step of a test it calls `count_answers`, on each replica. Where `told_to_stop` is true in
-    any process, it calls `stop` in all of them, after the same batch. At the end, also when
+    `fit` calls `begin_at` before `on_train_begin`. Where `records` is true, it passes the step of
+    one replica to `recorded`, and runs the returned step for the batches that are `due`, the plain
+    step for all others. It runs at most `batches_ahead` batches before callbacks are called again.
+    In each step of a test it calls `count_answers`, on each replica. Where `told_to_stop` is true
+    in any process, it calls `stop` in all of them, after the same batch. At the end, also when
     training raises, it calls `close`.
 
-    The defaults ask for nothing. Any other Keras callback may have some of these members too
-    (`GradientRecorder` does); the loop takes the defaults for those that it has not.
+    The defaults do nothing. Any other Keras callback may have some of these members too
+    (`GradientRecorder` does); the loop takes the defaults for those that it lacks.
 
     Attributes:
-        records: Whether it has steps recorded.
-        due: Whether the batch that comes next is to be recorded.
-        batches_ahead: How many batches may run before it has to be called again. All processes
-            have to agree.
+        records: Whether the callback records steps.
+        due: Whether the next batch is to be recorded.
+        batches_ahead: Number of batches that may run before the callback has to be called again;
+            the same in all processes.
         told_to_stop: Whether this process was told to end the training.
     """
 
-    # Keras has them set before it calls anything, but says that they may be missing.
+    # Keras sets them before any call, though its types allow `None`.
     model: Any
     params: Any
 
@@ -42,10 +42,10 @@ class LoopCallback(keras.callbacks.Callback):
     told_to_stop: bool = False
 
     def begin_at(self, batch: int) -> None:
-        """Says which batch training begins with.
+        """Receives the batch with which training begins.
 
         Args:
-            batch: How many batches were trained on before, in all runs.
+            batch: Number of batches trained on before, over all starts.
         """
 
     def recorded(self, step: Callable, asks: bool = True) -> Callable:
@@ -53,7 +53,7 @@ class LoopCallback(keras.callbacks.Callback):
 
         Args:
             step: The step of one replica, not traced yet.
-            asks: Whether it also runs batches that are not due, which other recorders want.
+            asks: Whether the step also runs batches that are due only for other recorders.
         """
         return step
 
@@ -67,7 +67,7 @@ class LoopCallback(keras.callbacks.Callback):
         """
 
     def stop(self) -> None:
-        """Ends the training, by an error, now or at a later call."""
+        """Ends the training by raising an error, now or at a later call."""
 
     def close(self) -> None:
-        """Lets go of files and the like."""
+        """Closes files and releases other resources."""

@@ -10,25 +10,25 @@ from reszoo.training.state import TrainingState
 
 
 class MetricsLog(LoopCallback):
-    """Appends one line of JSON an epoch to a file.
+    """Appends one line of JSON to a file after each epoch.
 
-    | key | what it is |
+    | key | meaning |
     |---|---|
     | `epoch` | epochs done |
     | `step` | optimizer steps done |
-    | `train_loss`, `train_accuracy` | means over the epoch's training images, as they were seen |
+    | `train_loss`, `train_accuracy` | means over the epoch's training images, during training |
     | `test_loss`, `test_accuracy` | means over all test images, after the epoch |
-    | `test_top5_accuracy` | share of them whose class is among the five best answers |
-    | `learning_rate` | that of the next step |
+    | `test_top5_accuracy` | share of the test images whose class is among the five best answers |
+    | `learning_rate` | learning rate of the next step |
     | `images_per_second` | training images, over the epoch's training time |
 
     A figure that is not a finite number is `null`.
 
     Args:
         path: The file.
-        state: Where the training is. A line of an epoch beyond is dropped when training begins: it
-            was written by a run that was interrupted before it saved its checkpoint, and will be
-            written again. Lines that are missing or broken are written again from its history.
+        state: Position of the training. Lines of later epochs are removed when training begins:
+            the run was interrupted before the checkpoint of that epoch, and writes them again.
+            Lines that are missing or broken are written again from the history.
     """
 
     def __init__(self, path: str | os.PathLike, state: TrainingState):

@@ -8,11 +8,11 @@ from reszoo.training.state import TrainingState
 
 
 class ModelGraph(LoopCallback):
-    """Shows the graph of the model, from images to logits, when the training begins.
+    """Writes the graph of the model, from images to logits, when the training begins.
 
     Args:
-        files: Where to write; the run is `train`.
-        state: Where the training is; one that goes on has shown it.
+        files: Event files; the graph is written to the run `train`.
+        state: Position of the training; a resumed run has written it before.
     """
 
     def __init__(self, files: EventFiles, state: TrainingState):

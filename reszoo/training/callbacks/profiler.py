@@ -14,17 +14,17 @@ class Profiler(LoopCallback):
     """Records a profile of some training steps, for TensorBoard's tab Profile.
 
     The tab comes with the package `xprof`. A step here is a batch of the whole run, counted from 0;
-    the first ones after a start are slow, for they are traced and compiled.
+    the first ones after a start are slow, since they are traced and compiled.
 
     Args:
-        directory: Where the profile is written, into `plugins/profile`.
+        directory: Directory of the event files; the profile is in its `plugins/profile`.
         steps: The first step of the profile, and the one after its last.
         steps_per_epoch: Number of batches in an epoch.
-        writes: Whether to write any; of several processes only the chief does, but all of them
-            come back to the host at the same steps.
+        writes: Whether this process writes the profile; of several only the chief does, but all
+            return to the host at the same steps.
 
     Raises:
-        ValueError: If these are not two steps, the second after the first.
+        ValueError: If `steps` is not two steps, the second after the first.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Profiler(LoopCallback):
 
     @property
     def batches_ahead(self) -> float:
-        """How many batches may run before the profile begins, or ends."""
+        """Batches that may run before the profile begins or ends."""
         ends = [end - self._next_step for end in (self._first, self._end)]
         return min([ahead for ahead in ends if ahead > 0], default=math.inf)
 

@@ -10,14 +10,14 @@ from reszoo.training.state import TrainingState
 
 
 class Progress(LoopCallback):
-    """Shows a progress bar on a terminal, and one plain line an epoch everywhere.
+    """Shows a progress bar on a terminal, and after each epoch one plain line on any output.
 
     The bar has the loss and accuracy of the epoch so far, images per second and the time left.
 
     Args:
         images_per_step: Number of images in a batch.
-        state: Where the training is.
-        stream: Where to write; standard output if `None`.
+        state: Position of the training.
+        stream: Stream to write to; standard output if `None`.
     """
 
     def __init__(self, images_per_step: int, state: TrainingState, stream: TextIO | None = None):
@@ -63,6 +63,6 @@ class Progress(LoopCallback):
         self._stream.flush()
 
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Ends the line of the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -13,11 +13,11 @@ from reszoo.training.state import NonFiniteError, RunError, TrainingState
 class StopOnSignal(LoopCallback):
     """Saves, and ends the training by `RunError`, at the first update after a SIGTERM.
 
-    Clusters send it before they take a machine away. It is enough that one process gets it.
+    Clusters send it before they reclaim a machine. One process that receives it is enough.
 
     Args:
-        checkpoints: What saves.
-        state: Where the training is.
+        checkpoints: The checkpoints, of which one is saved.
+        state: Position of the training.
 
     Attributes:
         told_to_stop: Whether this process has received the signal.
@@ -32,15 +32,15 @@ class StopOnSignal(LoopCallback):
         self._before = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        # Python allows it in the main thread only.
+        # Python allows handlers of signals in the main thread only.
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._receive)
 
     def stop(self) -> None:
-        """Ends the training, which the loop calls in all processes once one was told to stop.
+        """Ends the training. The loop calls it in all processes once one was told to stop.
 
         Raises:
-            RunError: If the training is at the end of an update; only whole ones are saved.
+            RunError: If the training is at the end of an update; within one nothing is saved.
         """
         if self._state.batch % accumulation_steps(self.model.optimizer) == 0:
             self._stopping = True
@@ -49,8 +49,8 @@ class StopOnSignal(LoopCallback):
             )
 
     def close(self) -> None:
-        """Saves if told to stop, and handles the signal as before."""
-        # Not within a test: there the model may have the averages of its weights.
+        """Saves if told to stop, and restores the earlier handler of the signal."""
+        # Not during a test, when the model may have the averages of its weights.
         try:
             if self._stopping:
                 self._checkpoints.save()

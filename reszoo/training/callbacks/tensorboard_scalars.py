@@ -12,12 +12,12 @@ from reszoo.training.metrics_file import steps_done
 class TensorBoardScalars(LoopCallback):
     """Writes the figures of each epoch for TensorBoard, at the optimizer's step.
 
-    They are `loss`, `accuracy` and `top5_accuracy`. The runs `train` and `test` have the same tags,
-    so that TensorBoard draws them in one plot; `train` has `learning_rate` and `images_per_second`
-    too.
+    The figures are `loss`, `accuracy` and `top5_accuracy`. The runs `train` and `test` have the
+    same tags, so that TensorBoard draws them in one plot; `train` also has `learning_rate` and
+    `images_per_second`.
 
     Args:
-        files: Where to write; they are closed at the end.
+        files: Event files, which are closed at the end.
     """
 
     def __init__(self, files: EventFiles):

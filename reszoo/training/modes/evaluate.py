@@ -20,15 +20,15 @@ from reszoo.training.workdir import CONFUSION_FILE
 def evaluate_run(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, float]:
     """Tests the model of a run, prints its figures, and returns them.
 
-    The confusion matrix goes to `confusion.csv` in the work directory, and up to five classes that
-    the model does worst on are printed.
+    The confusion matrix is written to `confusion.csv` in the work directory, and up to five classes
+    with the lowest accuracy are printed.
 
     Args:
         config: The configuration of the run.
         workdir: Its work directory.
 
     Raises:
-        ValueError: If the configuration is not one, there is no model, it does not fit the
+        ValueError: If the configuration is not valid, there is no model, the model does not fit the
             data, or a test image was trained on.
     """
     config = checked(config)

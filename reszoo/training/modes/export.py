@@ -25,7 +25,7 @@ from reszoo.training.modes.trained_model import check_fits, load_model
 from reszoo.training.pipeline import create_pipeline
 from reszoo.training.workdir import EXPORT_DIRECTORY
 
-# How far logits may be off, as a share of the largest: sums are taken in another order.
+# Largest difference of logits, as a share of the largest logit: sums have another order.
 TOLERANCE = 1e-4
 
 
@@ -34,11 +34,11 @@ class Format:
     """A format of exported models.
 
     Args:
-        file: What the exported model is called.
-        name_in_keras: What Keras calls the format.
-        answers: Loads an exported model and returns its logits of images.
-        packages: Modules that it needs beside TensorFlow.
-        float32_only: Whether the model has to compute in float32.
+        file: Name of the exported file or directory.
+        name_in_keras: Keras's name of the format.
+        answers: A function that loads an exported model and returns its logits of images.
+        packages: Modules that the format needs beside TensorFlow.
+        float32_only: Whether the model must compute in float32.
     """
 
     file: str
@@ -51,29 +51,29 @@ class Format:
 def export_run(
     config: ConfigDict, workdir: str | os.PathLike, formats: Sequence[str] = ("savedmodel",)
 ) -> dict[str, Path]:
-    """Exports the model of a run, and checks that what was exported answers as the model does.
+    """Exports the model of a run, and checks that the exported model gives the same logits.
 
-    | format | what is written to `export/` in the work directory | needs |
+    | format | file or directory in `export/` of the work directory | needs |
     |---|---|---|
     | `"savedmodel"` | `savedmodel/`, for TensorFlow and TensorFlow Serving | nothing more |
     | `"onnx"` | `model.onnx`, for ONNX Runtime | `reszoo[export]` |
     | `"tflite"` | `model.tflite`, for LiteRT (TensorFlow Lite) | `reszoo[export]` |
 
-    Every one takes float32 images in batches of any size. The check compares the logits of a batch
-    of test images; what fails it is not written. A model that was trained in mixed precision is
+    All formats take float32 images in batches of any size. The check compares the logits of a batch
+    of test images; a model that fails it is not written. A model trained in mixed precision is
     exported to ONNX and TFLite with float32 arithmetic, and compared with that.
 
     Args:
         config: The configuration of the run.
         workdir: Its work directory.
-        formats: Names of formats.
+        formats: Names of formats, from the table.
 
     Returns:
-        Where the exported model is, for each format.
+        The path of the exported model, for each format.
 
     Raises:
-        ValueError: If there is no model or no such format, a package is missing, or an exported
-            model answers differently.
+        ValueError: If there is no model, a format is unknown, a package is missing, or an exported
+            model gives other logits.
     """
     config = checked(config)
     _check(formats)
@@ -111,7 +111,7 @@ def _check(formats: Sequence[str]) -> None:
 def _export(
     model: keras.Model, name: str, images: np.ndarray, directory: Path
 ) -> tuple[Path, float]:
-    """Returns where the exported model is, and by how much its logits differ at most."""
+    """Returns the path of the exported model, and the largest difference of its logits."""
     form = FORMATS[name]
     model = _in_float32(model) if form.float32_only else model
     expected = model(images, training=False)
@@ -129,7 +129,7 @@ def _export(
 
 def _difference(name: str, expected: Any, found: Any) -> float:
     difference = float(np.max(np.abs(expected - found)))
-    # Written so that a NaN does not pass.
+    # A comparison that a NaN fails.
     if not difference <= TOLERANCE * max(1, np.max(np.abs(expected))):
         raise ValueError(
             f"The logits of the model exported to {name!r} differ by up to {difference}, so it was "
@@ -150,7 +150,7 @@ def _in_float32(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def _without_noise() -> Iterator[None]:
-    """Keeps back what the converters say of gradients, which an exported model has no use for."""
+    """Suppresses messages of the converters about gradients, which are not exported."""
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:

@@ -25,7 +25,7 @@ def predict_run(
     Args:
         config: The configuration of the run.
         workdir: Its work directory.
-        images: Files.
+        images: Paths of image files.
 
     Raises:
         ValueError: If there is no model, no image, or an image cannot be read.
@@ -34,7 +34,7 @@ def predict_run(
     if not images:
         raise ValueError("There is nothing to predict. Give --images=FILE,FILE.")
     model = load_model(workdir)
-    # The data set itself is not needed, unless an older version of this package trained the model.
+    # The data set is needed only for models that an older version of this package trained.
     description = read_data_description(as_path(workdir)) or describe_data(create_pipeline(config))
     check_fits(model, description, workdir)
     crop = create_crop(config)

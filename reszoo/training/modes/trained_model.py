@@ -18,7 +18,7 @@ def load_model(workdir: str | os.PathLike) -> keras.Model:
     """Returns the trained model of a run.
 
     Raises:
-        ValueError: If there is none, it cannot be loaded, or a weight is not finite.
+        ValueError: If there is no model, it cannot be loaded, or a weight is not finite.
     """
     path = as_path(workdir) / MODEL_FILE
     if not path.exists():
@@ -39,7 +39,7 @@ def load_model(workdir: str | os.PathLike) -> keras.Model:
 def check_fits(
     model: keras.Model, description: DataDescription, workdir: str | os.PathLike
 ) -> None:
-    """Checks that a model takes the images of a run and tells its classes apart.
+    """Checks that a model takes the images of a run and has a logit for each class.
 
     Raises:
         ValueError: If it does not.
