@@ -170,8 +170,8 @@ def read_once(files: Sequence[str]) -> Records:
     Raises:
         ValueError: If no record has an image and a label.
     """
-    stats = [tf.io.gfile.stat(file) for file in files]
-    identity = [[f, s.length, s.mtime_nsec] for f, s in zip(files, stats, strict=True)]
+    sizes, times = zip(*map(_size_and_time, files), strict=True)
+    identity = [list(of_file) for of_file in zip(files, sizes, times, strict=True)]
     digest = hashlib.sha256(to_json([_CACHE_VERSION, identity]).encode()).hexdigest()[:32]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reszoo"
     path = folder / f"tfrecord-{digest}.json"
@@ -180,9 +180,19 @@ def read_once(files: Sequence[str]) -> Records:
             return _cached(path, files)
         except ValueError as error:
             logging.warning("%s", error)
-    records = _read(files, [stat.length for stat in stats])
+    records = _read(files, sizes)
     _write_cache(path, records)
     return records
+
+
+def _size_and_time(file: str) -> tuple[int, int]:
+    """Returns the bytes of a file, and its time of modification in nanoseconds."""
+    if "://" in file:
+        stat = tf.io.gfile.stat(file)
+        return stat.length, stat.mtime_nsec
+    # TensorFlow knows the time of a local file in whole seconds only.
+    stat = os.stat(file)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _cached(path: Path, names: Sequence[str]) -> Records:
@@ -211,7 +221,7 @@ def _write_cache(path: Path, records: Records) -> None:
         )
 
 
-def _read(files: Sequence[str], sizes: list[int]) -> Records:
+def _read(files: Sequence[str], sizes: Sequence[int]) -> Records:
     compressions = [_compression(file) for file in files]
     keys = _keys(files, compressions)
     sets = zip(files, sizes, compressions, strict=True)

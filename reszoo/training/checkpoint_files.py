@@ -74,7 +74,8 @@ def write_arrays(path: Path | StoredPath, arrays: Mapping[str, Any]) -> None:
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).digest()
     with written_whole(path) as partial, partial.open("wb") as file:
-        file.write(data)
+        # An object store takes bytes only.
+        file.write(bytes(data) if is_stored(path) else data)
         file.write(digest)
 
 

@@ -1,5 +1,6 @@
 """Strategies: the devices of a run, and the agreement of its processes."""
 
+import functools
 import hashlib
 import json
 import os
@@ -76,10 +77,16 @@ def spread_over(devices: Sequence[str]) -> tf.distribute.Strategy:
             f"There is no device {', '.join(unknown)}. This machine has {', '.join(present)}."
         )
     if len(devices) > 1:
-        return tf.distribute.MirroredStrategy(list(devices))
+        return _mirrored(tuple(devices))
     if devices:
         return tf.distribute.OneDeviceStrategy(f"/{devices[0]}")
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """Returns one strategy for all runs of a process: TensorFlow mixes up the sums of two."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def check_same_place(strategy: tf.distribute.Strategy, place: Sequence[int]) -> None:

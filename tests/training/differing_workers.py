@@ -16,8 +16,6 @@ from reszoo.training import prepare
 from reszoo.training.config import complete
 from tests.training import tiny
 
-INDEX = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-
 
 def config_of(**changes):
     config = complete(tiny.get_config())
@@ -36,16 +34,17 @@ def photos(folder, others):
 
 
 def main(directory):
+    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
     strategy = run_module.create_strategy("multi_worker")
     run_module.create_strategy = lambda _: strategy  # there can be one in a process
-    own = directory / f"worker{INDEX}"
-    absolute = photos(own / "photos", others=INDEX == 1)
+    own = directory / f"worker{index}"
+    absolute = photos(own / "photos", others=index == 1)
     os.chdir(own)
     of_photos = {"data.image_size": 8, "batch_size": 2}
     starts = {
-        "another seed": {"seed": INDEX},
-        "several fields": {"epochs": 3 + INDEX, "dtype": ("float32", "mixed_bfloat16")[INDEX]},
-        "a field more": {"model.norm": "group"} if INDEX else {},
+        "another seed": {"seed": index},
+        "several fields": {"epochs": 3 + index, "dtype": ("float32", "mixed_bfloat16")[index]},
+        "a field more": {"model.norm": "group"} if index else {},
         "another path": {"data.name": absolute, **of_photos},
         "other data": {"data.name": "folder:photos", **of_photos},
     }
