@@ -1,8 +1,8 @@
 """Files on a disk and on an object store, `gs://`, by the names that `pathlib` has.
 
-`etils.epath` and `fsspec` were tried and not used. The first raises TensorFlow's errors instead of
-`OSError`, and asks Google's client for the zones of a bucket. The second adds a client with its own
-credentials and caches, while event files and records still go through TensorFlow's.
+`etils.epath` and `fsspec` were considered, and are not used. The first raises TensorFlow's errors
+instead of `OSError`, and asks Google's client for the zones of a bucket. The second adds a client
+with its own credentials and caches, while event files and records go through TensorFlow's.
 """
 
 import contextlib
