@@ -1,4 +1,4 @@
-"""What earlier versions wrote still loads, and says the same: models, a log, a run that goes on."""
+"""Files of earlier versions load, and hold the same: models, a log, a run that goes on."""
 
 import json
 import shutil

@@ -40,6 +40,7 @@ PLUGIN_NAME = "gradient_flow"
 TAG = "gradient_flow"
 VARIABLES_TAG = "gradient_flow_variables"
 HISTOGRAMS_TAG = "gradient_flow_histograms"
+GRADIENTS_DIRECTORY = "gradients"  # of the log, in the work directory of a training
 _TABLES_PLUGIN = "gradient_flow_tables"
 ALARMS_TAG = "gradient_flow/alarms"
 FINDINGS_TAG = "gradient_flow/findings"
@@ -506,9 +507,23 @@ def _values(tensor: Any, header: Mapping) -> np.ndarray | None:
     return values if values.shape == (len(rows), len(columns)) else None
 
 
+def log_directories(log_dir: str) -> tuple[str, str]:
+    """Returns the two directories that a log can be in: the given one, and that of a training.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or the work directory of a training.
+
+    Example:
+
+    >>> log_directories("runs/digits")
+    ('runs/digits', 'runs/digits/gradients')
+    """
+    return log_dir, os.path.join(log_dir, GRADIENTS_DIRECTORY)
+
+
 def _event_files(log_dir: str) -> list[str]:
     unreadable = []
-    for directory in (log_dir, os.path.join(log_dir, "gradients")):
+    for directory in log_directories(log_dir):
         files = [path for path in _files(directory, log_dir) if _is_log(path, unreadable)]
         if files:
             _warn_of(unreadable)

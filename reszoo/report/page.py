@@ -14,6 +14,7 @@ from typing import Any
 from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.alarm_log import Finding
+from reszoo.gradients.log import log_directories
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 
@@ -161,8 +162,7 @@ def _recording(log_dir: str) -> recordings.Recording:
 
 def _alarms(log_dir: str) -> list[dict[str, Any]]:
     """Returns the alarms of a run, by step."""
-    directories = (log_dir, os.path.join(log_dir, "gradients"))
-    found = [asdict(finding) for each in directories for finding in _findings(each)]
+    found = [asdict(finding) for each in log_directories(log_dir) for finding in _findings(each)]
     return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
 
 

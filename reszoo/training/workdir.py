@@ -13,7 +13,6 @@ CONFIG_FILE = "config.json"  # the configuration, complete
 DATA_FILE = "data.json"  # classes and contents of the data
 PROVENANCE_FILE = "provenance.jsonl"  # command, versions and devices, one line for each start
 CHECKPOINTS_DIRECTORY = "checkpoints"
-GRADIENTS_DIRECTORY = "gradients"  # the recorder's log
 METRICS_FILE = "metrics.jsonl"  # figures, one line for each epoch
 LOGGERS_FILE = "loggers.json"  # the last step sent to each logger
 TRACEBACK_FILE = "error.log"  # tracebacks of failures

@@ -23,7 +23,7 @@ def encoded(image, kind, **options):
 
 
 def by_pillow(contents, mode="RGB"):
-    """What Pillow makes of an image, upright."""
+    """The pixels of an image by Pillow, upright."""
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(contents))).convert(mode))
 
 

@@ -1,4 +1,4 @@
-"""What recorders put in a model's way works together, and with what others do there."""
+"""Recorders of one fit work together, and with callbacks that change the model's functions."""
 
 import keras
 import numpy as np

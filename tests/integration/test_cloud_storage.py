@@ -37,7 +37,7 @@ BUCKET = "bucket"
 
 @pytest.fixture(scope="module", autouse=True)
 def storage(tmp_path_factory):
-    """What this process and those that it starts have access to."""
+    """Access of this process, and of those that it starts, to the storage."""
     storage = CloudStorage(BUCKET)
     ca_file = str(tmp_path_factory.mktemp("authority") / "ca.pem")
     with serve(storage, ca_file) as environment, pytest.MonkeyPatch.context() as patch:

@@ -51,7 +51,7 @@ def without_speed(workdir):
 
 
 class TestIdentity:
-    """What a work directory has to hold, so that a run goes on from it."""
+    """Files that must be in a work directory, so that a run goes on from it."""
 
     def test_another_seed_is_found_in_the_checkpoints_where_there_is_no_configuration(
         self, workdir
@@ -130,7 +130,7 @@ class TestIdentity:
 
 
 class TestMetrics:
-    """What becomes of a metrics file that does not agree with the checkpoint."""
+    """A metrics file that does not agree with the checkpoint is completed from it."""
 
     @pytest.mark.parametrize("fault", ["gone", "a bad byte", "a line less", "another figure"])
     def test_lines_are_written_again_from_the_checkpoint(self, workdir, caplog, fault):
@@ -170,7 +170,7 @@ class TestMetrics:
 
 
 class TestEnd:
-    """What is made up for at the end of a run, and how it goes on from there."""
+    """The end of a run, made up for where it was interrupted, and the way on from there."""
 
     def test_the_model_of_an_earlier_end_is_not_taken_for_that_of_this_one(
         self, finished, workdir, capsys

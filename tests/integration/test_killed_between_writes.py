@@ -120,7 +120,7 @@ class Copies:
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory, _quick):
-    """What a kill at any moment leaves; `whole` beside it is the run that was not killed."""
+    """Work directories as a kill at any moment leaves them, beside `whole` without a kill."""
     directory = tmp_path_factory.mktemp("copies")
     taken = Copies(directory / "whole", directory)
     with pytest.MonkeyPatch.context() as patch:

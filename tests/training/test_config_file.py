@@ -242,7 +242,7 @@ def test_what_the_command_line_cannot_set(name, text, message, write):
 
 
 def flags(*arguments):
-    """What `train.py` makes of its arguments, without TensorFlow."""
+    """The fields that `train.py` finds in its arguments, without TensorFlow."""
     code = (
         "import json, runpy, sys\n"
         "train = runpy.run_path('reszoo/train.py')\n"

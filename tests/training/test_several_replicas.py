@@ -59,7 +59,7 @@ def check_end(workdir, epochs):
 
 @pytest.mark.usefixtures("_two_devices")
 class TestOnTwoDevices:
-    """What a run does on two devices once its steps are done."""
+    """The end of a run on two devices."""
 
     def test_a_run_comes_to_its_end(self, mirrored):
         check_end(mirrored, epochs=1)

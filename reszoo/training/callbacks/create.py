@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from reszoo.data import Pipeline
 from reszoo.files import StoredPath
 from reszoo.gradients import GradientRecorder
+from reszoo.gradients.log import GRADIENTS_DIRECTORY
 from reszoo.training.callbacks.best_epoch import BestEpoch
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.callbacks.confusion_counts import ConfusionCounts
@@ -27,7 +28,7 @@ from reszoo.training.config import flat
 from reszoo.training.event_files import EventFiles
 from reszoo.training.identity import identity_of
 from reszoo.training.state import TrainingState
-from reszoo.training.workdir import CHECKPOINTS_DIRECTORY, GRADIENTS_DIRECTORY, METRICS_FILE
+from reszoo.training.workdir import CHECKPOINTS_DIRECTORY, METRICS_FILE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,31 +1,12 @@
 import json
 import math
 
-import keras
 import pytest
 
 from reszoo.training.callbacks.metrics_log import MetricsLog
 from reszoo.training.metrics_file import FIGURES, read_metrics
 from reszoo.training.state import TrainingState
-
-LOGS = {
-    "loss": 1.0,
-    "accuracy": 0.5,
-    "top5_accuracy": 0.875,
-    "val_loss": 2.0,
-    "val_accuracy": 0.25,
-    "val_top5_accuracy": 0.75,
-    "learning_rate": 0.125,
-    "images_per_second": 100.0,
-}
-
-
-@pytest.fixture
-def model():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd")
-    model.optimizer.iterations.assign(22)
-    return model
+from tests.training.callbacks.epoch import LOGS
 
 
 def lines(path):

@@ -1,29 +1,9 @@
-import keras
-import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
 from reszoo.training.callbacks.tensorboard_scalars import TensorBoardScalars
 from reszoo.training.event_files import EventFiles
-
-LOGS = {
-    "loss": 1.0,
-    "accuracy": 0.5,
-    "top5_accuracy": 0.875,
-    "val_loss": 2.0,
-    "val_accuracy": 0.25,
-    "val_top5_accuracy": 0.75,
-    "learning_rate": 0.125,
-    "images_per_second": 100.0,
-}
-
-
-@pytest.fixture
-def model():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd")
-    model.optimizer.iterations.assign(22)
-    return model
+from tests.training.callbacks.epoch import LOGS
 
 
 def scalars(directory):
