@@ -20,6 +20,15 @@ gc.collect()
 gc.freeze()
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Names a case of bytes by its argument alone.
+
+    Compressed and serialized bytes differ from process to process (the time in gzip's header, the
+    order of a message's map), and processes that share the tests must agree on their names.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Gives every test the same seed, the float32 policy and names that count from zero."""
