@@ -4,7 +4,7 @@
 - `gradients`: the recorder, its log and its alarms
 - `data`, `training`, `train`: sources of images, runs, and the command line
 - `tensorboard`, `report`: the page Gradient Flow, and reports of finished runs
-- `files`, `json_files`, `log_header`: paths on disks and object stores, JSON, the header of a log
+- `files`, `json_files`: paths on disks and object stores, JSON
 - `ranges`: ranges of arguments and fields of a configuration
 - `names`, `figure_text`: names in terminals, tables and figures
 - `distribution`: the process that writes

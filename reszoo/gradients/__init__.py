@@ -36,7 +36,7 @@ From the callback down to a tensor:
 And on the host:
 
 - `statistics`: norms, cosines and shares, derived from the sums
-- `log`: the event file, written and read
+- `log`: the event file, written and read; its format imports no framework
 - `alarms`, `alarm_log`: conditions on the statistics; the steps at which they went off
 - `path_lengths`: the gradient by the length of its path, outside of training
 - `check`, `finite_differences`, `double_precision`: gradients compared with finite differences, in

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from reszoo.files import as_path, is_stored
 from reszoo.gradients.alarms import Alarm, RecordedStep
-from reszoo.gradients.log import naming_what_fails
+from reszoo.gradients.log.writer import naming_what_fails
 from reszoo.json_files import OptionalField, read_json_lines, to_json
 
 ALARMS_FILE = "alarms.jsonl"

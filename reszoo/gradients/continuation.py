@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
-from reszoo.gradients.log import recorded_steps
+from reszoo.gradients.log.reader import recorded_steps
 from reszoo.gradients.positions import absolute_path
 
 if TYPE_CHECKING:

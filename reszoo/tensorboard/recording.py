@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from reszoo.gradients.log.format import is_tag_of as is_tag_of
+from reszoo.gradients.log.format import parse_header as parse_header
 from reszoo.json_files import parse_json, to_json
-from reszoo.log_header import is_tag_of as is_tag_of
-from reszoo.log_header import parse_header as parse_header
 
 PLUGIN_NAME = "gradient_flow"
 TAG = "gradient_flow"

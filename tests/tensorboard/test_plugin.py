@@ -207,7 +207,7 @@ def test_steps_undone_by_a_restart_with_another_header_are_gone(server, tmp_path
 def test_steps_of_another_shape_under_one_header_are_left_out_and_counted(server, tmp_path):
     # As earlier versions wrote them: TensorBoard knows the first header alone.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reszoo.gradients.log._tag_of", lambda header, log_dir: TAG)
+        patch.setattr("reszoo.gradients.log.writer.tag_of", lambda header, others: TAG)
         write_run(tmp_path / "plain", [50], blocks=BLOCKS[:1])
     server.reload()
     header, steps, _, _ = unpack(server.get("/data", run="plain").data)
@@ -216,7 +216,7 @@ def test_steps_of_another_shape_under_one_header_are_left_out_and_counted(server
 
 
 def test_a_run_that_cannot_be_read_says_why(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("reszoo.gradients.log.FORMAT_VERSION", 2)
+    monkeypatch.setattr("reszoo.gradients.log.writer.FORMAT_VERSION", 2)
     write_run(tmp_path / "newer", [0])
     server.reload()
     newer = next(run for run in server.get("/runs").json["runs"] if run["run"] == "newer")

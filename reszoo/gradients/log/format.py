@@ -1,11 +1,23 @@
-"""Header of a gradient log: names of blocks and statistics. Imports no framework."""
+"""Format of a gradient log: tags, version, headers and directories. Imports no framework."""
 
+import hashlib
 import json
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reszoo.json_files import OptionalField, parse_json, to_json
 
-READABLE_VERSION = 1
+PLUGIN_NAME = "gradient_flow"
+TAG = "gradient_flow"
+VARIABLES_TAG = "gradient_flow_variables"
+HISTOGRAMS_TAG = "gradient_flow_histograms"
+ALARMS_TAG = "gradient_flow/alarms"
+FINDINGS_TAG = "gradient_flow/findings"
+TABLES_PLUGIN = "gradient_flow_tables"
+GRADIENTS_DIRECTORY = "gradients"  # of the log, in the work directory of a training
+FILE_PREFIX = "events.out.tfevents."
+FORMAT_VERSION = 1
 
 _HEADER = {
     "version": int,
@@ -39,6 +51,24 @@ def is_tag_of(found: str, tag: str) -> bool:
     return found == tag or found.startswith(f"{tag}@")
 
 
+def tag_of(header: Mapping, others: Iterable[str]) -> str:
+    """Returns the tag that only files with this header have in a directory.
+
+    Args:
+        header: The header of a new file.
+        others: The texts of the headers under the plain tag in the directory.
+
+    Example:
+
+    >>> tag_of({"version": 1}, [])
+    'gradient_flow'
+    """
+    content = to_json(header)
+    if next(iter(others), content) == content:
+        return TAG
+    return f"{TAG}@{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
 def parse_header(content: bytes | str) -> dict:
     """Reads the header of a log.
 
@@ -58,10 +88,10 @@ def parse_header(content: bytes | str) -> dict:
     [{'name': 'a'}]
     """
     version = parse_json(content, {"version": int}, _SOURCE, _CURE)["version"]
-    if version != READABLE_VERSION:
+    if version != FORMAT_VERSION:
         raise ValueError(
             f"The log is of format {version}, and this version of reszoo reads format "
-            f"{READABLE_VERSION}. Install the version of reszoo that recorded it."
+            f"{FORMAT_VERSION}. Install the version of reszoo that recorded it."
         )
     header = parse_json(content, _HEADER, _SOURCE, _CURE)
     _check_names("block", [block["name"] for block in header["blocks"]])
@@ -79,6 +109,20 @@ def parse_table_header(content: bytes | str) -> dict[str, Any]:
         ValueError: If the text is not a header of a table.
     """
     return parse_json(content, {"rows": [str], "columns": [str]}, _SOURCE, _CURE)
+
+
+def log_directories(log_dir: str) -> tuple[str, str]:
+    """Returns the two directories that a log can be in: the given one, and that of a training.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or the work directory of a training.
+
+    Example:
+
+    >>> log_directories("runs/digits")
+    ('runs/digits', 'runs/digits/gradients')
+    """
+    return log_dir, os.path.join(log_dir, GRADIENTS_DIRECTORY)
 
 
 def _check_names(kind: str, names: list[str]) -> None:

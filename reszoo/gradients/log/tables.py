@@ -1,0 +1,141 @@
+"""Tables of a gradient log."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reszoo.gradients.log.format import HISTOGRAMS_TAG, VARIABLES_TAG
+from reszoo.gradients.log.reader import records, tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load(log_dir: str) -> "pd.DataFrame":
+    """Reads a log as a table with one number per row.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step` (int64), `block` and `statistic` (categorical,
+        in the order of the network and of the table of statistics) and `value` (float32; float64
+        if float32 cannot hold one of them), sorted by step. A value that is not defined, such as a
+        cosine with a zero gradient, is NaN.
+
+    Raises:
+        ValueError: If there is no log.
+
+    Example:
+
+    >>> import tempfile
+    >>> from reszoo.gradients.log import LogWriter
+    >>> log_dir = tempfile.mkdtemp()
+    >>> writer = LogWriter(log_dir, [{"name": "block1"}], ["skip_share"], first_step=0)
+    >>> writer.write(0, [[0.5]], scalars={})
+    >>> load(log_dir)
+       step   block   statistic  value
+    0     0  block1  skip_share    0.5
+    """
+    return _long_table(
+        [
+            (
+                record.step,
+                [block["name"] for block in record.blocks],
+                record.statistics,
+                record.values,
+            )
+            for record in records(log_dir)
+        ],
+        ("block", "statistic", "value"),
+    )
+
+
+def load_variables(log_dir: str) -> "pd.DataFrame":
+    """Reads the statistics of each trainable variable, recorded with the set `"variables"`.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step`, `variable`, `statistic` (those of the set
+        `"weights"`) and `value`, sorted by step; empty if none were recorded.
+
+    Raises:
+        ValueError: If there is no log.
+    """
+    return _long_table(
+        [
+            (event.step, header["rows"], header["columns"], values)
+            for event, header, values in tensors(log_dir, VARIABLES_TAG)
+        ],
+        ("variable", "statistic", "value"),
+    )
+
+
+def load_histograms(log_dir: str) -> "pd.DataFrame":
+    """Reads the histograms of the magnitudes of gradients, recorded with the set `"histograms"`.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step`, `block`, `path` (`"skip"` or `"branch"`),
+        `magnitude` and `count`: the number of values in `[magnitude, 2 * magnitude)`; those of
+        magnitude 0 are exactly zero. The lowest and the highest bin also count the values beyond
+        them. Empty if none were recorded.
+
+    Raises:
+        ValueError: If there is no log.
+    """
+    table = _long_table(
+        [
+            (event.step, header["rows"], header["columns"], values)
+            for event, header, values in tensors(log_dir, HISTOGRAMS_TAG)
+        ],
+        ("block", "column", "count"),
+    )
+    columns = list(table.column.cat.categories)
+    codes = table.column.cat.codes.to_numpy()
+    table.insert(2, "path", np.array([name.split(" ")[0] for name in columns], object)[codes])
+    edges = np.array([float(name.split(" ")[1]) for name in columns])
+    table.insert(3, "magnitude", edges[codes])
+    return table.drop(columns="column")
+
+
+def _long_table(
+    recorded: Sequence[tuple[int, Sequence[str], Sequence[str], np.ndarray]],
+    names: tuple[str, str, str],
+) -> "pd.DataFrame":
+    """Returns one number per row, given `(step, row names, column names, values)` of each step."""
+    import pandas as pd  # Here, since importing the layers must stay quick.
+
+    row_name, column_name, value_name = names
+    rows = _positions(name for _, of_step, _, _ in recorded for name in of_step)
+    columns = _positions(name for _, _, of_step, _ in recorded for name in of_step)
+    steps, row_codes, column_codes, numbers = [], [], [], []
+    for step, of_rows, of_columns, values in recorded:
+        steps.append(np.full(values.size, step))
+        codes = np.array([rows[name] for name in of_rows], np.int32)
+        row_codes.append(np.repeat(codes, len(of_columns)))
+        codes = np.array([columns[name] for name in of_columns], np.int32)
+        column_codes.append(np.tile(codes, len(of_rows)))
+        numbers.append(values.ravel())
+    categorical = pd.Categorical.from_codes
+    return pd.DataFrame(
+        {
+            "step": _joined(steps, np.int64),
+            row_name: categorical(_joined(row_codes, np.int32), list(rows)),
+            column_name: categorical(_joined(column_codes, np.int32), list(columns)),
+            value_name: _joined(numbers, np.result_type(np.float32, *numbers)),
+        }
+    )
+
+
+def _positions(names: Iterable[str]) -> dict[str, int]:
+    return {name: position for position, name in enumerate(dict.fromkeys(names))}
+
+
+def _joined(arrays: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *arrays], dtype=dtype)

@@ -1,0 +1,201 @@
+"""Writer of a gradient log."""
+
+import contextlib
+import itertools
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from reszoo.files import is_stored, message_of
+from reszoo.gradients.log.event_files import Event, SessionLog, Summary, headers_in
+from reszoo.gradients.log.format import (
+    ALARMS_TAG,
+    FILE_PREFIX,
+    FINDINGS_TAG,
+    FORMAT_VERSION,
+    PLUGIN_NAME,
+    TABLES_PLUGIN,
+    TAG,
+    tag_of,
+)
+from reszoo.json_files import to_json
+
+# DataClass of TensorFlow's summary.proto.
+_SCALAR, _TENSOR = 1, 2
+# Nothing can be appended to a file on Google Cloud Storage: a flush sends the whole file again, and
+# no Python thread runs meanwhile. The service accepts one version of a file per second.
+SECONDS_BETWEEN_UPLOADS = 30
+_files_opened = itertools.count()
+
+
+class LogWriter:
+    """Writes records to a new event file.
+
+    Every record is on disk when `write` returns, so that a killed run loses nothing. To `gs://` the
+    log is sent every 30 seconds, and by `flush` and `close`.
+
+    Args:
+        log_dir: The directory, local or `gs://`; created if it does not exist.
+        blocks: A description of each block, as `reszoo.gradients.blocks` gives it.
+        statistics: Names of the statistics.
+        first_step: The training step at which this training begins.
+
+    Raises:
+        ValueError: If the directory cannot be written.
+        OSError: Raised by the methods, if it can no longer be written.
+    """
+
+    def __init__(
+        self, log_dir: str, blocks: Sequence[Mapping], statistics: Sequence[str], first_step: int
+    ):
+        self._header = {
+            "version": FORMAT_VERSION,
+            "blocks": list(blocks),
+            "statistics": list(statistics),
+        }
+        self._described = {}
+        self._log_dir = str(log_dir)
+        self._flushed_at = -np.inf
+        try:
+            tf.io.gfile.makedirs(log_dir)
+            self._tag = tag_of(self._header, headers_in(log_dir))
+            self._file = tf.io.TFRecordWriter(os.path.join(log_dir, _new_file_name()))
+            self._begin(first_step)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"The gradient log cannot be written to {str(log_dir)!r}: {message_of(error)}. "
+                "Give GradientRecorder a directory that can be made and written."
+            ) from error
+
+    def _begin(self, first_step: int) -> None:
+        self._add_event(Event(file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._add_event(Event(step=first_step, session_log=start))
+        self._file.flush()
+
+    def write(self, step: int, values: np.ndarray, scalars: Mapping[str, float]) -> None:
+        """Writes one recorded step.
+
+        Args:
+            step: The training step, counted from 0.
+            values: Shape `(blocks, statistics)`.
+            scalars: Numbers about the whole model, by name.
+        """
+        summary = Summary()
+        header = to_json(self._header)
+        self._add(summary, self._tag, values, PLUGIN_NAME, _TENSOR, header)
+        for name, value in scalars.items():
+            self._add(summary, f"{TAG}/{name}", value, "scalars", _SCALAR, "")
+        self._write_event(Event(step=step, summary=summary))
+
+    def write_table(self, step: int, tag: str, values: np.ndarray, header: Mapping) -> None:
+        """Writes another table of a recorded step.
+
+        Args:
+            step: The training step, counted from 0.
+            tag: `VARIABLES_TAG` or `HISTOGRAMS_TAG`.
+            values: Shape `(rows, columns)`.
+            header: JSON values: the names of the `rows` and the `columns`.
+        """
+        summary = Summary()
+        self._add(summary, tag, values, TABLES_PLUGIN, _TENSOR, to_json(header))
+        self._write_event(Event(step=step, summary=summary))
+
+    def write_text(self, step: int, text: str) -> None:
+        """Writes the findings of alarms for TensorBoard's page of texts.
+
+        Args:
+            step: The training step, counted from 0.
+            text: Markdown.
+        """
+        summary = Summary()
+        self._add(summary, ALARMS_TAG, np.array([text], object), "text", _TENSOR, "")
+        self._write_event(Event(step=step, summary=summary))
+
+    def write_findings(self, step: int, findings: Sequence[str]) -> None:
+        """Writes the findings of alarms for the plugin's marks on the time axis.
+
+        Args:
+            step: The training step, counted from 0.
+            findings: JSON objects, as in the lines of `alarms.jsonl`.
+        """
+        summary = Summary()
+        self._add(summary, FINDINGS_TAG, np.array(findings, object), PLUGIN_NAME, _TENSOR, "")
+        self._write_event(Event(step=step, summary=summary))
+
+    def flush(self) -> None:
+        """Writes the records that are buffered."""
+        with naming_what_fails(self._log_dir):
+            self._file.flush()
+        self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Closes the file."""
+        with naming_what_fails(self._log_dir):
+            self._file.close()
+
+    def _add(
+        self, summary: Any, tag: str, values: Any, plugin: str, data_class: int, content: str
+    ) -> None:
+        values = np.asarray(values)
+        tensor = tf.make_tensor_proto(values if values.dtype == object else _as_stored(values))
+        value = summary.value.add(tag=tag, tensor=tensor)
+        # TensorBoard keeps the metadata of a tag's first event, our reader that of the latest.
+        if self._described.get(tag) != content:
+            self._described[tag] = content
+            value.metadata.plugin_data.plugin_name = plugin
+            value.metadata.plugin_data.content = content.encode()
+            value.metadata.data_class = data_class
+
+    def _write_event(self, event: Any) -> None:
+        with naming_what_fails(self._log_dir):
+            self._add_event(event)
+        due = self._flushed_at + SECONDS_BETWEEN_UPLOADS
+        if time.monotonic() >= due or not is_stored(self._log_dir):
+            self.flush()
+
+    def _add_event(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._file.write(event.SerializeToString())
+
+
+@contextlib.contextmanager
+def naming_what_fails(log_dir: str) -> Iterator[None]:
+    """Context in which an error of TensorFlow becomes one that names the log.
+
+    Args:
+        log_dir: The directory of the log.
+
+    Raises:
+        OSError: If TensorFlow raised an error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"The gradient log in {log_dir!r} cannot be written: {message_of(error)}"
+        ) from error
+
+
+def _new_file_name() -> str:
+    # Files sorted by name are in the order in which they were opened.
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return (
+        f"{FILE_PREFIX}{seconds:010d}.{nanoseconds:09d}.{socket.gethostname()}.{os.getpid()}."
+        f"{next(_files_opened)}"
+    )
+
+
+def _as_stored(values: np.ndarray) -> np.ndarray:
+    """Returns numbers in float32, or in float64 if one of them is not a normal float32 number."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = values.astype(np.float32)
+    magnitudes = np.abs(single)
+    is_held = np.where(np.isfinite(values), magnitudes < np.inf, True)
+    is_held &= (values == 0) | ~(magnitudes < np.finfo(np.float32).tiny)
+    return single if is_held.all() else values.astype(np.float64)
