@@ -7,7 +7,8 @@
 - `files`, `json_files`: paths on disks and object stores, JSON
 - `ranges`: ranges of arguments and fields of a configuration
 - `names`, `figure_text`: names in terminals, tables and figures
-- `distribution`: the process that writes
+- `distribution`, `accumulator`: the process that writes; sums over replicas
+- `updates`: the loss scale of an optimizer, the batches of an update, and those applied
 - `keras_internals`: private names of Keras and TensorFlow
 """
 

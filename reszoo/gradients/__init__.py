@@ -29,7 +29,7 @@ From the callback down to a tensor:
 - `blocks`, `instrument`, `graph`: residual blocks, as layers or as additions in a functional model
 - `model_taps`: the taps of a whole model, installed for a step and read in one transfer
 - `taps`, `update_tap`: tensors at a block's fork and merge; an optimizer's weights and updates
-- `passes`, `scale`: the backward pass that is recorded; the divisor of its gradients
+- `passes`: the backward pass that is recorded
 - `measures`, `sums`, `reductions`: the sums at each place; their names; their computation
 - `patching`: attributes that are replaced temporarily
 

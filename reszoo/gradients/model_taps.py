@@ -12,17 +12,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from reszoo.accumulator import Accumulator
 from reszoo.gradients.blocks import find_blocks, graphs_of
 from reszoo.gradients.first_batch import has_all_weights, is_built
 from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.measures import measures_of
 from reszoo.gradients.passes import PLACES, Passes, Turns
 from reszoo.gradients.patching import replace
-from reszoo.gradients.scale import accumulation_steps, loss_scale
-from reszoo.gradients.taps import Accumulator, BlockTaps, Switch
+from reszoo.gradients.taps import BlockTaps, Switch
 from reszoo.gradients.update_tap import NOISE_SUMS, WEIGHT_SUMS, UpdateTap
 from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
+from reszoo.updates import accumulation_steps, loss_scale
 
 
 class ModelTaps:

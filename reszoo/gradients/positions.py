@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import keras
 
 from reszoo.gradients.cadence import Cadence
-from reszoo.gradients.scale import accumulation_steps, batches_applied
+from reszoo.updates import accumulation_steps, batches_applied
 
 _positions = weakref.WeakKeyDictionary()
 

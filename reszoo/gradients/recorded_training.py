@@ -17,10 +17,10 @@ from reszoo.gradients.cadence import Cadence
 from reszoo.gradients.continuation import Origin, check_alone, check_continuation
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.model_taps import ModelTaps
-from reszoo.gradients.scale import accumulation_steps, batches_applied
 from reszoo.gradients.statistics import derive, ratio, statistics_of
 from reszoo.gradients.sums import HISTOGRAM_COUNTS
 from reszoo.names import escaped_markdown, printable
+from reszoo.updates import accumulation_steps, batches_applied
 
 if TYPE_CHECKING:
     from reszoo.gradients.recorder import GradientRecorder

@@ -10,9 +10,9 @@ from reszoo.gradients.alarms import Alarm, check_alarms
 from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.recorded_fit import recorded_fit
 from reszoo.gradients.recorded_training import RecordedTraining
-from reszoo.gradients.scale import batches_applied
 from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
 from reszoo.layers import ResidualBlock
+from reszoo.updates import batches_applied
 
 
 class GradientRecorder(keras.callbacks.Callback):

@@ -4,75 +4,22 @@ In the forward pass a tap is the identity; in the backward pass it adds sums of 
 accumulator, and returns the gradients unchanged, on a CPU after the sums are computed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from reszoo.accumulator import Accumulator
 from reszoo.gradients.measures import Measure
 from reszoo.gradients.passes import PLACES, Turns
 from reszoo.gradients.reductions import has_gpu
-from reszoo.gradients.scale import (
+from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
+from reszoo.updates import (
     accumulation_steps,
     applied_variable,
     batches_applied,
-    unscaled,
 )
-from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
-
-
-class Accumulator:
-    """Sums that are added up on the device, over replicas and calls of a block, in float64.
-
-    It must be created in the scope of the model's strategy. Like a metric's variables, its variable
-    is local to each replica, so that adding to it needs no communication, and is not a weight of
-    the model.
-
-    Args:
-        shape: The shape of the sums.
-        maximum: Whether to keep the largest value instead of the sum. Each replica then has its own
-            row, since replicas can only be summed.
-    """
-
-    def __init__(self, shape: Sequence[int], maximum: bool = False):
-        self.maximum = maximum
-        if maximum:
-            shape = [tf.distribute.get_strategy().num_replicas_in_sync, *shape]
-        self.variable = tf.Variable(
-            tf.zeros(shape, tf.float64),
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.SUM,
-            name="gradient_sums",
-        )
-
-    def add(self, sums: tf.Tensor, turn: tuple[tf.Tensor, tf.Tensor] | None = None) -> None:
-        """Adds sums. Called on each replica.
-
-        Args:
-            sums: Numbers of the accumulator's shape.
-            turn: Whether they are used at all, and whether they replace the previous sums; if it is
-                `None` they are added.
-        """
-        before, is_maximum = self.variable.value(), self.maximum
-        if is_maximum:
-            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            sums = tf.one_hot(replica, self.variable.shape[0], dtype=sums.dtype)[:, None] * sums
-        total = tf.maximum(before, sums) if is_maximum else before + sums
-        if turn is not None:
-            is_taken, is_new = turn
-            total = tf.where(is_taken, tf.where(is_new, sums, total), before)
-        self.variable.assign(total)
-
-    def put(self, rows: Sequence[Sequence[int]], sums: tf.Tensor) -> None:
-        """Replaces some rows by sums. Called on each replica.
-
-        Args:
-            rows: Positions of the rows, of shape `(rows, 1)`.
-            sums: The new rows, in the order of `rows`.
-        """
-        self.variable.assign(tf.tensor_scatter_nd_update(self.variable.value(), rows, sums))
 
 
 class Switch:
@@ -302,6 +249,24 @@ class BlockTaps:
 def _seen_at_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns the arguments of `input_sums`."""
     return (skip, branch) if is_traced_for_xla() else (total,)
+
+
+def unscaled(sums: tf.Tensor, powers: Iterable[int], scale: tf.Tensor | float) -> tf.Tensor:
+    """Returns sums of the gradients of the mean loss, given sums of the gradients on the tape.
+
+    The batches of one update count as one large batch, whose mean loss is the mean of theirs.
+
+    Args:
+        sums: Shape `(..., sums)`, float64.
+        powers: The power of the gradient's unit in each of the sums.
+        scale: The factor of the loss, times the number of batches of an update.
+
+    Returns:
+        The same shape.
+    """
+    if isinstance(scale, int | float) and scale == 1:
+        return sums
+    return sums * (1 / tf.cast(scale, tf.float64)) ** tf.constant(list(powers), tf.float64)
 
 
 def when(condition: tf.Tensor | bool, action: Callable[[], Sequence[tf.Tensor]]) -> tf.Tensor:

@@ -6,18 +6,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from reszoo.gradients.scale import (
-    accumulation_steps,
-    loss_scale,
-    unscaled,
-    updating_optimizer,
-)
+from reszoo.accumulator import Accumulator
 from reszoo.gradients.sums import gradient_sums, update_sums
-from reszoo.gradients.taps import Accumulator, Switch, choose, when
+from reszoo.gradients.taps import Switch, choose, unscaled, when
 from reszoo.keras_internals import (
     accumulated_gradient,
     can_communicate_in_replicas,
     optimized_variables,
+)
+from reszoo.updates import (
+    accumulation_steps,
+    loss_scale,
+    updating_optimizer,
 )
 
 # The sums in their order in an accumulator, each with its power of the gradient's unit.

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import keras
 
-from reszoo.gradients.scale import updating_optimizer
 from reszoo.keras_internals import average_of_each_weight
+from reszoo.updates import updating_optimizer
 
 
 @contextlib.contextmanager

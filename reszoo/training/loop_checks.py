@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.data import Pipeline
-from reszoo.gradients.scale import accumulation_steps
+from reszoo.updates import accumulation_steps
 
 
 def check_ready(

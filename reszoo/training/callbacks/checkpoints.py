@@ -11,7 +11,6 @@ import numpy as np
 from absl import logging
 
 from reszoo.files import StoredPath, as_path, copy_whole
-from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.checkpoint_files import (
     BEST_FILE,
@@ -31,6 +30,7 @@ from reszoo.training.state import (
     state_from_json,
     state_to_json,
 )
+from reszoo.updates import accumulation_steps
 
 
 class Checkpoints(LoopCallback):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from reszoo.gradients.taps import Accumulator
+from reszoo.accumulator import Accumulator
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 
 

@@ -4,10 +4,10 @@ import signal
 import threading
 from types import FrameType
 
-from reszoo.gradients.scale import accumulation_steps
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
+from reszoo.updates import accumulation_steps
 
 
 class StopOnSignal(LoopCallback):

@@ -1,15 +1,13 @@
-"""Scale of the gradients on a tape: loss scaling and accumulation."""
+"""Updates of an optimizer: its loss scale, the batches of an update, and those applied."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from reszoo.keras_internals import batch_counter
 
 
-def loss_scale(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | float:
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> Any:
     """Returns the factor by which the optimizer multiplied the loss.
 
     Args:
@@ -65,21 +63,3 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
     """
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     return inner
-
-
-def unscaled(sums: tf.Tensor, powers: Iterable[int], scale: tf.Tensor | float) -> tf.Tensor:
-    """Returns sums of the gradients of the mean loss, given sums of the gradients on the tape.
-
-    The batches of one update count as one large batch, whose mean loss is the mean of theirs.
-
-    Args:
-        sums: Shape `(..., sums)`, float64.
-        powers: The power of the gradient's unit in each of the sums.
-        scale: The factor of the loss, times the number of batches of an update.
-
-    Returns:
-        The same shape.
-    """
-    if isinstance(scale, int | float) and scale == 1:
-        return sums
-    return sums * (1 / tf.cast(scale, tf.float64)) ** tf.constant(list(powers), tf.float64)
