@@ -21,7 +21,7 @@ setup(
     # The recipes go along, so that who has only the wheel can train by their names.
     packages=[*find_packages(include=["reszoo", "reszoo.*"]), "reszoo.configs"],
     package_dir={"reszoo.configs": "configs"},
-    package_data={"reszoo.tensorboard": ["static/*"]},
+    package_data={"reszoo.tensorboard": ["static/*"], "reszoo.studies": ["texts/*.md"]},
     entry_points={
         "tensorboard_plugins": [
             "gradient_flow = reszoo.tensorboard.plugin:GradientFlowLoader",
@@ -40,6 +40,7 @@ setup(
         "pandas>=2.2",
         "pillow>=10",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "tensorboard>=2.20",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.9",

@@ -1,0 +1,15 @@
+"""Answers to questions about gradients in residual networks: `python -m reszoo.studies`.
+
+Each study varies something, measures it, and draws it. Its cells, one for each point of what it
+varies, are measured in processes of their own; `docs/answers.md` is written from the tables.
+
+- `study`: the parts of a study; `catalog`: all studies by name
+- `driver`: measures cells, resumes after a kill, writes tables and figures; `cell_files`: results
+- `answers`: writes the document from tables and `texts/`, one file a question
+- `intervals`, `drawing`: means over seeds; colours and what several figures draw
+- `trained_cell`: training by a configuration, as `train.py` does it, and what is read from its log
+
+The studies, by question:
+
+- 6 `derivatives`: gradients are added, not averaged, and come from reverse mode
+"""

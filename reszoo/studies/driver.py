@@ -1,0 +1,232 @@
+"""Measuring of cells: in several processes, resumed after a kill, with the time left on show."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import matplotlib
+import matplotlib.figure
+import pandas as pd
+from tqdm import tqdm
+
+from reszoo.files import write_whole, written_whole
+from reszoo.studies.catalog import STUDIES
+from reszoo.studies.cell_files import CellFiles
+from reszoo.studies.drawing import STYLE
+from reszoo.studies.study import Cell, Study
+
+# A process is replaced after so many cells, for what TensorFlow keeps of each network.
+_CELLS_OF_A_PROCESS = 25
+_BAR = "{desc}{percentage:3.0f}% |{bar}| {elapsed} so far, {remaining} left"
+# "%.7g" of a float32 is exact enough to be drawn and compared, and equal on every machine.
+_FLOATS = "%.7g"
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A cell that could not be measured.
+
+    Args:
+        study: Name of the study.
+        cell: Name of the cell.
+        reason: The error, as one line.
+    """
+
+    study: str
+    cell: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Driver:
+    """Runs studies in a work directory.
+
+    Args:
+        workdir: The work directory; each scale has a directory of its own in it.
+        scale: The scale.
+        processes: Number of cells that are measured at a time.
+    """
+
+    workdir: Path
+    scale: str
+    processes: int
+
+    def run(self, studies: Sequence[Study]) -> list[Failure]:
+        """Measures all cells that were not measured yet, and writes tables and figures.
+
+        Args:
+            studies: The studies.
+
+        Returns:
+            The cells that failed. All others are measured all the same.
+        """
+        tasks = [(study, cell) for study in studies for cell in study.cells(self.scale)]
+        left = [(study, cell) for study, cell in tasks if self.files(study).read(cell) is None]
+        if len(left) < len(tasks):
+            print(f"{len(tasks) - len(left)} of {len(tasks)} cells were measured before.")
+        failures = self._measure(left)
+        for study in studies:
+            self.write_results(study)
+        return failures
+
+    def directory(self, study: Study) -> Path:
+        """Directory of a study."""
+        return self.workdir / self.scale / study.name
+
+    def files(self, study: Study) -> CellFiles:
+        """Files of a study's cells."""
+        return CellFiles(self.directory(study))
+
+    def write_results(self, study: Study) -> None:
+        """Writes the table (CSV) and the figure (PNG and SVG) of what a study has measured.
+
+        Args:
+            study: The study.
+        """
+        table = self.files(study).table(study, self.scale)
+        if table.empty:
+            return
+        base = self.workdir / self.scale / study.name
+        write_whole(base.with_suffix(".csv"), table.to_csv(index=False, float_format=_FLOATS))
+        # From the file, as `write-docs` draws it.
+        save_figure(study, pd.read_csv(base.with_suffix(".csv")), base)
+
+    def _measure(self, tasks: list[tuple[Study, Cell]]) -> list[Failure]:
+        if not tasks:
+            return []
+        failures = []
+        costs = {(study.name, cell.name): cell.cost for study, cell in tasks}
+        with self._bar(sum(costs.values())) as bar:
+            for alone in (False, True):
+                some = [task for task in tasks if task[1].alone == alone]
+                processes = 1 if alone else self.processes
+                for study, cell, reason in self._results(some, processes):
+                    if reason:
+                        failures.append(Failure(study, cell, reason))
+                        bar.write(f"{study}, {cell}: {reason}")
+                    bar.set_description(f"{self.scale}, {study}", refresh=False)
+                    bar.update(costs[study, cell])
+        return failures
+
+    @contextlib.contextmanager
+    def _bar(self, total: float) -> Iterator[tqdm]:
+        """Shows progress, and writes the messages of TensorFlow's start to a file instead."""
+        directory = self.workdir / self.scale
+        directory.mkdir(parents=True, exist_ok=True)
+        with (
+            _messages_to(directory / "messages.txt") as screen,
+            tqdm(total=total, bar_format=_BAR, desc=self.scale, file=screen, smoothing=0) as bar,
+        ):
+            yield bar
+
+    def _results(
+        self, tasks: list[tuple[Study, Cell]], processes: int
+    ) -> Iterator[tuple[str, str, str | None]]:
+        """Measures in processes of their own, and yields study, cell and what went wrong."""
+        if not tasks:
+            return
+        with _threads_for(processes), _pool(min(processes, len(tasks))) as pool:
+            pending = [
+                pool.submit(measure_cell, study.name, cell, self.directory(study))
+                for study, cell in tasks
+            ]
+            for done in concurrent.futures.as_completed(pending):
+                yield done.result()
+
+
+def measure_cell(study_name: str, cell: Cell, directory: Path) -> tuple[str, str, str | None]:
+    """Measures a cell and writes its result.
+
+    Args:
+        study_name: Name of the study.
+        cell: The cell.
+        directory: Directory of the study.
+
+    Returns:
+        The names of study and cell, and the error as one line, `None` if there was none.
+    """
+    study, files = STUDIES[study_name], CellFiles(directory)
+    start = time.perf_counter()
+    try:
+        rows = study.measure(dict(cell.parameters), files.folder(cell))
+        files.write(cell, rows, time.perf_counter() - start)
+    except Exception as error:  # whatever it is: the other cells are measured all the same
+        reason = " ".join(str(error).split()) or "no message"
+        return study_name, cell.name, f"{type(error).__name__}: {reason}"
+    finally:
+        _forget_networks()
+    return study_name, cell.name, None
+
+
+def save_figure(study: Study, table: pd.DataFrame, base: Path) -> None:
+    """Draws a study and saves the figure as PNG and SVG.
+
+    Args:
+        study: The study.
+        table: Its table.
+        base: Path of the files, without the suffix.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure: matplotlib.figure.Figure = study.draw(table)
+        for suffix, options in ((".png", {"dpi": 200}), (".svg", {"metadata": {"Date": None}})):
+            with written_whole(base.with_suffix(suffix)) as partial:
+                figure.savefig(partial, format=suffix[1:], bbox_inches="tight", **options)
+
+
+def _forget_networks() -> None:
+    import keras
+
+    keras.utils.clear_session()
+
+
+def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
+    # Spawned: a fork of a process in which TensorFlow runs would hang.
+    return concurrent.futures.ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=_CELLS_OF_A_PROCESS,
+    )
+
+
+@contextlib.contextmanager
+def _messages_to(path: Path) -> Iterator[TextIO]:
+    """Sends what libraries write to the standard error to a file; yields the screen."""
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w") as screen, open(path, "a") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield screen
+        finally:
+            os.dup2(screen.fileno(), 2)
+
+
+@contextlib.contextmanager
+def _threads_for(processes: int) -> Iterator[None]:
+    """Has each process take its share of the cores."""
+    threads = max(1, available_cores() // processes)
+    wanted = {
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
