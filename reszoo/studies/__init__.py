@@ -4,7 +4,8 @@ Each study varies something, measures it, and draws it. Its cells, one for each 
 varies, are measured in processes of their own; `docs/answers.md` is written from the tables.
 
 - `study`: the parts of a study; `catalog`: all studies by name
-- `driver`: measures cells, resumes after a kill, writes tables and figures; `cell_files`: results
+- `driver`: measures cells and resumes after a kill; `cell_files`: the result of each
+- `results`: tables, figures and the summary
 - `answers`: writes the document from tables and `texts/`, one file a question
 - `intervals`, `drawing`: means over seeds; colours and what several figures draw
 - `trained_cell`: training by a configuration, as `train.py` does it, and what is read from its log

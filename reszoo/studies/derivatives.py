@@ -38,7 +38,7 @@ def measure(parameters: Parameters, folder: Path) -> list[Row]:
     inputs = np.random.default_rng(seed).normal(size=shape)
     table = check(block, inputs, seed=seed)
     columns = ["candidate", "finite_differences_error", "reverse_mode_error", "doubt"]
-    return table[columns].to_dict("records")
+    return [dict(zip(columns, row, strict=True)) for row in table[columns].to_numpy().tolist()]
 
 
 def _block(layers: str) -> ResidualBlock:

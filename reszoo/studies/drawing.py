@@ -14,7 +14,7 @@ SKIP, BRANCH, TRUNK = "#2a6fdb", "#e07b1a", "#6b7280"
 KINDS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = "osD^vPX"
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,

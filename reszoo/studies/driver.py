@@ -11,22 +11,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-import matplotlib
-import matplotlib.figure
 import pandas as pd
 from tqdm import tqdm
 
-from reszoo.files import write_whole, written_whole
 from reszoo.studies.catalog import STUDIES
 from reszoo.studies.cell_files import CellFiles
-from reszoo.studies.drawing import STYLE
+from reszoo.studies.results import write_results
 from reszoo.studies.study import Cell, Study
 
 # A process is replaced after so many cells, for what TensorFlow keeps of each network.
 _CELLS_OF_A_PROCESS = 25
 _BAR = "{desc}{percentage:3.0f}% |{bar}| {elapsed} so far, {remaining} left"
-# "%.7g" of a float32 is exact enough to be drawn and compared, and equal on every machine.
-_FLOATS = "%.7g"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +67,11 @@ class Driver:
         if len(left) < len(tasks):
             print(f"{len(tasks) - len(left)} of {len(tasks)} cells were measured before.")
         failures = self._measure(left)
-        for study in studies:
-            self.write_results(study)
+        write_results(self.workdir / self.scale, [(study, self._table(study)) for study in studies])
         return failures
+
+    def _table(self, study: Study) -> pd.DataFrame:
+        return self.files(study).table(study, self.scale)
 
     def directory(self, study: Study) -> Path:
         """Directory of a study."""
@@ -83,20 +80,6 @@ class Driver:
     def files(self, study: Study) -> CellFiles:
         """Files of a study's cells."""
         return CellFiles(self.directory(study))
-
-    def write_results(self, study: Study) -> None:
-        """Writes the table (CSV) and the figure (PNG and SVG) of what a study has measured.
-
-        Args:
-            study: The study.
-        """
-        table = self.files(study).table(study, self.scale)
-        if table.empty:
-            return
-        base = self.workdir / self.scale / study.name
-        write_whole(base.with_suffix(".csv"), table.to_csv(index=False, float_format=_FLOATS))
-        # From the file, as `write-docs` draws it.
-        save_figure(study, pd.read_csv(base.with_suffix(".csv")), base)
 
     def _measure(self, tasks: list[tuple[Study, Cell]]) -> list[Failure]:
         if not tasks:
@@ -163,21 +146,6 @@ def measure_cell(study_name: str, cell: Cell, directory: Path) -> tuple[str, str
     finally:
         _forget_networks()
     return study_name, cell.name, None
-
-
-def save_figure(study: Study, table: pd.DataFrame, base: Path) -> None:
-    """Draws a study and saves the figure as PNG and SVG.
-
-    Args:
-        study: The study.
-        table: Its table.
-        base: Path of the files, without the suffix.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure: matplotlib.figure.Figure = study.draw(table)
-        for suffix, options in ((".png", {"dpi": 200}), (".svg", {"metadata": {"Date": None}})):
-            with written_whole(base.with_suffix(suffix)) as partial:
-                figure.savefig(partial, format=suffix[1:], bbox_inches="tight", **options)
 
 
 def _forget_networks() -> None:

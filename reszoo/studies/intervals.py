@@ -1,6 +1,7 @@
 """Means over seeds, with their intervals."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
     [{'kind': 'a', 'mean': 2.0, 'low': -0.48, 'high': 4.48, 'seeds': 3, 'left_out': 0}]
     """
     rows = []
+    key: Any
     for key, group in table.groupby(list(by), sort=False, dropna=False):
         values = group[value].to_numpy(float)
         rows.append([*key, *interval(values), np.isfinite(values).sum(), np.isnan(values).sum()])

@@ -102,7 +102,7 @@ def configuration(fields: Mapping[str, Any]) -> ConfigDict:
     config = ConfigDict()
     for name, value in fields.items():
         *groups, last = name.split(".")
-        part = config
+        part: Any = config
         for group in groups:
             if group not in part:
                 part[group] = ConfigDict()

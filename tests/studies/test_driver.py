@@ -8,12 +8,12 @@ import sys
 import pandas as pd
 import pytest
 
-from reszoo.studies import driver
+from reszoo.studies import results
 from reszoo.studies.__main__ import main
 from reszoo.studies.catalog import STUDIES
 from reszoo.studies.cell_files import CellFiles
 from reszoo.studies.driver import Driver, measure_cell
-from reszoo.studies.study import Cell, Study
+from reszoo.studies.study import Answer, Cell, Study
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def study(monkeypatch):
         cells=lambda scale: [Cell({"number": number}) for number in range(1, 5)],
         measure=measure,
         draw=STUDIES["derivatives"].draw,
-        answer=STUDIES["derivatives"].answer,
+        answer=lambda table: Answer({}, table),
     )
     monkeypatch.setitem(STUDIES, "squares", made)
     made.measure.__dict__["measured"] = measured
@@ -45,12 +45,12 @@ def study(monkeypatch):
 def in_this_process(monkeypatch):
     """Measures without other processes, which would not know the study of these tests."""
 
-    def results(self, tasks, processes):
+    def measured(self, tasks, processes):
         for study, cell in tasks:
             yield measure_cell(study.name, cell, self.directory(study))
 
-    monkeypatch.setattr(Driver, "_results", results)
-    monkeypatch.setattr(driver, "save_figure", lambda study, table, base: None)
+    monkeypatch.setattr(Driver, "_results", measured)
+    monkeypatch.setattr(results, "save_figure", lambda study, table, base: None)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -63,6 +63,10 @@ def test_a_cell_that_fails_is_named_and_the_others_are_measured_once(study, tmp_
     assert table.to_numpy().tolist() == [
         [1, 1, 1], [1, 2, 1], [2, 1, 2], [2, 2, 4], [4, 1, 4], [4, 2, 16]
     ]  # fmt: skip
+    assert (
+        "## squares: squares\n\n| number | power | value |"
+        in (tmp_path / "small/summary.md").read_text()
+    )
     run.run([study])
     assert study.measure.measured == [1, 2, 3, 4, 3]
 
