@@ -51,6 +51,7 @@ setup(
         "test": [
             "ai-edge-litert>=2.1",
             "huggingface_hub>=0.34",
+            "math-core>=0.9,<0.10",
             "mkdocstrings-python>=2",
             "mlflow>=3",
             "mlxtend>=0.23",
@@ -68,7 +69,7 @@ setup(
         ],
         # The site: zensical build --strict. Material for MkDocs, which reads the same file, is no
         # longer developed; its authors go on with this one.
-        "docs": ["mkdocstrings-python>=2", "zensical>=0.0.70,<0.2"],
+        "docs": ["math-core>=0.9,<0.10", "mkdocstrings-python>=2", "zensical>=0.0.70,<0.2"],
         # --mode=export to ONNX and TFLite; each is checked in its own runtime.
         "export": ["ai-edge-litert>=2.1", "onnxruntime>=1.23", "tf2onnx>=1.16"],
         # load_weights and save_weights: safetensors files, and hf:// sources.

@@ -1,4 +1,4 @@
-"""What the documents show is up to date: tables, Python, commands, and the site made of them."""
+"""What the documents show is up to date: tables, Python and commands."""
 
 import importlib
 import json
@@ -116,21 +116,3 @@ def test_the_reference_has_all_that_a_package_offers(package):
     # Each model by its name has the arguments of `ResNet`.
     offered -= {name for name in offered if re.search(r"(ResNet|Plain|ResNeXt)\d", name)}
     assert described == offered
-
-
-def test_the_site_builds_without_a_warning():
-    pytest.importorskip("zensical")
-    pytest.importorskip("mkdocstrings_handlers.python")
-    done = subprocess.run(
-        [sys.executable, "-m", "zensical", "build", "--strict", "--clean"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    pages = [path.read_text() for path in (ROOT / "build" / "site" / "api").glob("*.html")]
-    assert len(pages) == 6
-    assert any("Adds a shortcut to a branch" in page for page in pages)
-    # A function of the name of its module would give the module.
-    assert not any("doc-module-name" in page for page in pages)
