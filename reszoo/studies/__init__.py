@@ -12,5 +12,8 @@ varies, are measured in processes of their own; `docs/answers.md` is written fro
 
 The studies, by question:
 
+- 2 `addition`: an addition hands its gradient to both inputs, and a branch's weights are updated
 - 6 `derivatives`: gradients are added, not averaged, and come from reverse mode
+- 9 `constant_skip`: the skip's derivative is not zero; as a constant it is a stopped gradient
+- 10 `projections`: projections are transposed, zero padding is cropped
 """

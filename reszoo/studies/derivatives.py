@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reszoo.layers import BasicBranch, ProjectionShortcut, ResidualBlock, ZeroPadShortcut
-from reszoo.studies.drawing import BRANCH, SKIP, TRUNK, panels
+from reszoo.studies.drawing import BRANCH, TRUNK, name_point, panels
+from reszoo.studies.rows import rows_where
 from reszoo.studies.study import Answer, Cell, Parameters, Row, Study
 
 BLOCKS = ("dense", "convolution", "projection", "zero padding")
@@ -55,16 +56,22 @@ def draw(table: pd.DataFrame) -> Figure:
     """Draws the error of each candidate against finite differences."""
     figure, [axis] = panels(1)
     blocks = list(table.layers.unique())
-    colours = dict(zip(CANDIDATES, (TRUNK, BRANCH, SKIP), strict=True))
+    colours = dict(zip(map(str, CANDIDATES), (TRUNK, "black", BRANCH), strict=True))
     for number, (candidate, colour) in enumerate(colours.items()):
-        rows = table[table.candidate == candidate]
+        rows = rows_where(table, candidate=candidate)
         places = rows.layers.map(blocks.index) + 0.2 * (number - 1)
-        axis.scatter(places, rows.finite_differences_error, color=colour, s=18, label=candidate)
+        axis.scatter(places, rows.finite_differences_error, color=colour, s=18)
     axis.set_yscale("log")
+    axis.set_ylim(1e-13, 1e3)
+    for candidate, height, name in (
+        ("sum", 1e-8, "the sum: error of the finite differences themselves"),
+        ("average", 1e-2, "the average"),
+        ("skip as a constant", 2e1, "the branch alone, the skip as a constant"),
+    ):
+        name_point(axis, (-0.2, height), name, colours[candidate], xytext=(0, 0))
     axis.set_xticks(range(len(blocks)), blocks)
-    axis.set_ylabel("error relative to finite differences")
-    axis.set_title("Only the sum is the gradient at the fork")
-    figure.legend(loc="outside right center")
+    axis.set_ylabel("relative error")
+    axis.set_title("Distance from the finite differences at the fork")
     return figure
 
 

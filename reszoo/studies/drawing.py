@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 # The page's colours, told apart with the three common kinds of colour blindness.
 SKIP, BRANCH, TRUNK = "#2a6fdb", "#e07b1a", "#6b7280"
 # For kinds of networks: Okabe and Ito's palette without its yellow, which is too light for lines.
 KINDS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 MARKERS = "osD^vPX"
+# For values of both signs: the branch's orange is negative, white zero, the skip's blue positive.
+SIGNED = LinearSegmentedColormap.from_list("signed", (BRANCH, "white", SKIP))
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -71,3 +75,55 @@ def bars_with_intervals(axis: Axes, labels: Sequence[str], intervals: pd.DataFra
     axis.errorbar(means, places, xerr=spread, fmt="none", ecolor="black", capsize=3)
     axis.set_yticks(places, labels)
     axis.invert_yaxis()
+
+
+def draw_seeds(axis: Axes, x: pd.Series, y: pd.Series, colour: str) -> tuple[float, float]:
+    """Draws each seed's value as a dot, and a line through the geometric means.
+
+    Args:
+        axis: The axis, whose vertical scale becomes logarithmic.
+        x: Horizontal places.
+        y: Values above zero.
+        colour: The colour.
+
+    Returns:
+        The last point of the line.
+    """
+    axis.set_yscale("log")
+    axis.scatter(x, y, color=colour, s=12, alpha=0.45, linewidth=0)
+    logarithms: Any = pd.Series(np.log(y)).groupby(x).mean()
+    means = np.exp(logarithms)
+    axis.plot(means.index, means, color=colour)
+    return float(means.index[-1]), float(means.iloc[-1])
+
+
+def name_point(
+    axis: Axes, point: tuple[float, float], name: str, colour: str, **place: Any
+) -> None:
+    """Writes a name beside a point, in its colour.
+
+    Args:
+        axis: The axis.
+        point: The point.
+        name: The name.
+        colour: The colour.
+        **place: `xytext`, the distance in points, `ha` and `va`, as `Axes.annotate` takes them.
+    """
+    axis.annotate(name, point, color=colour, textcoords="offset points", **place)
+
+
+def matrix(axis: Axes, values: np.ndarray, largest: float, side: int) -> None:
+    """Draws a matrix as an image: blue is positive, orange negative, white zero.
+
+    Args:
+        axis: The axis, which shows the image alone.
+        values: The matrix.
+        largest: Magnitude of the darkest colours.
+        side: Rows and columns that there is room for, so that elements of several matrices have
+            the same size.
+    """
+    rows, columns = values.shape
+    axis.pcolormesh(values, cmap=SIGNED, vmin=-largest, vmax=largest)
+    axis.add_patch(Rectangle((0, 0), columns, rows, fill=False, edgecolor=TRUNK, clip_on=False))
+    axis.set(xlim=((columns - side) / 2, (columns + side) / 2), ylim=(side, 0), aspect="equal")
+    axis.set_axis_off()

@@ -67,3 +67,17 @@ def in_words(mean: float, low: float, high: float, form: str = ".1f", unit: str 
     """
     ends = "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
     return f"{mean:{form}}{unit}{ends}"
+
+
+def size_of_error(error: float) -> str:
+    """Returns the size of an error as text: one digit and a power of ten, or 0.
+
+    Args:
+        error: The error.
+
+    Example:
+
+    >>> size_of_error(3.2e-16), size_of_error(0.0)
+    ('3e-16', '0')
+    """
+    return f"{error:.0e}" if error else "0"
