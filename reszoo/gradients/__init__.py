@@ -21,20 +21,18 @@ A block takes `x` to `y = activation(s(x) + f(x))`. Its fork and its merge see a
 From the callback down to a tensor:
 
 - `recorder`: the callback `GradientRecorder`, glue only
-- `recorded_fit`: the train function of `fit` while recorders observe a model
 - `recorded_training`: one recorded training, from its first batch to its end
 - `cadence`, `positions`, `continuation`: the step that is due, the batches before it, and the
   training whose log is in a directory
 - `first_batch`: models that are built by their first batch
 - `blocks`, `instrument`, `graph`: residual blocks, as layers or as additions in a functional model
-- `model_taps`: the taps of a whole model, installed for a step and read in one transfer
-- `taps`, `update_tap`: tensors at a block's fork and merge; an optimizer's weights and updates
-- `passes`: the backward pass that is recorded
-- `measures`, `sums`, `reductions`: the sums at each place; their names; their computation
+- `measures`: the sums at each place of a block: formulas, names, and the sets that need them
+- `backend`: taps, sums over tensors and the patches of `fit`, a package for each Keras backend
 - `patching`: attributes that are replaced temporarily
 
-And on the host:
+And on the host, without a backend of Keras:
 
+- `left_out`: sums that a recorded step does not have
 - `statistics`: norms, cosines and shares, derived from the sums
 - `log`: the event file, written and read; its format imports no framework
 - `alarms`, `alarm_log`: conditions on the statistics; the steps at which they went off

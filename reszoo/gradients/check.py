@@ -1,21 +1,19 @@
 """Gradients of a block's paths in reverse mode, compared with finite differences."""
 
-import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from reszoo.gradients import backend
 from reszoo.gradients.blocks import find_blocks, graphs_of
 from reszoo.gradients.double_precision import clone, double_precision, in_double_precision
 from reszoo.gradients.finite_differences import Derivative, derivative, directions
 from reszoo.gradients.graph import Graph, GraphBlock
-from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH, hand_on_mask, sublayers
+from reszoo.keras_internals import sublayers
 from reszoo.layers import ResidualBlock
 
 if TYPE_CHECKING:
@@ -38,8 +36,8 @@ CANDIDATES: dict[str, Callable] = {
     "skip as a constant": lambda skip, branch: branch,
 }
 
-# Factors of a step at the fork for each derivative: on the skip and on the branch.
-_STEPS_TO = {"both": (1.0, 1.0), "skip": (1.0, 0.0), "branch": (0.0, 1.0)}
+# The paths to which a step at the fork is added.
+PATHS = ("both", "skip", "branch")
 
 
 def check(
@@ -105,7 +103,7 @@ def check(
           is compared the errors are NaN and nothing agrees.
 
     Raises:
-        ValueError: If the backend is not TensorFlow, there is no block or no direction, a block
+        ValueError: If the Keras backend has no recorder, there is no block or no direction, a block
             does not run or runs on inputs of several shapes, the model cannot be copied in float64,
             or two runs give different losses.
 
@@ -128,7 +126,7 @@ def check(
         inputs = in_double_precision(inputs)
         copy, copies = clone(block_or_model, inputs)
         copied = _copied(blocks, copies)
-        perturbed = _Perturbed(copy, inputs, copied, training, _Loss(loss, seed))
+        perturbed = backend.Perturbed(copy, inputs, copied, training, loss, seed)
         with perturbed.in_place():
             gradients = perturbed.gradients()
             tables = [
@@ -141,11 +139,7 @@ def check(
 
 
 def _check_arguments(layer: Any, number: Any) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "reszoo.gradients.check runs on the TensorFlow backend of Keras, but this is "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before Keras is imported."
-        )
+    backend.running()  # raises an error if it cannot run the check
     if not isinstance(layer, keras.layers.Layer):
         raise ValueError(
             "reszoo.gradients.check takes a ResidualBlock or a Keras model, but got "
@@ -205,191 +199,16 @@ def _same_node(block: GraphBlock, graph: Graph, graph_of_copy: Graph) -> GraphBl
     return alike(graph_of_copy.blocks)[position]
 
 
-class _Loss:
-    """The scalar that is differentiated.
-
-    Args:
-        loss: Takes the model's output; `None` for a random projection.
-        seed: Seed of the projection.
-    """
-
-    def __init__(self, loss: Callable | None, seed: int):
-        self._loss = loss
-        self._seed = seed
-
-    def __call__(self, outputs: Any) -> tf.Tensor:
-        for output in keras.tree.flatten(outputs):
-            self._check_dtype("The output", output)
-        if self._loss is None:
-            return self._projection(outputs)
-        value = tf.convert_to_tensor(self._loss(outputs))
-        self._check_dtype("The loss", value)
-        return tf.reduce_mean(value)
-
-    def _projection(self, outputs: Any) -> tf.Tensor:
-        random = np.random.default_rng([self._seed, 2])
-        outputs = keras.tree.flatten(outputs)
-        weights = [random.normal(size=output.shape) for output in outputs]
-        total = sum(tf.reduce_sum(w * y) for w, y in zip(weights, outputs, strict=True))
-        return total / np.sqrt(max(1, sum(w.size for w in weights)))
-
-    def _check_dtype(self, what: str, x: tf.Tensor) -> None:
-        if x.dtype != tf.float64:
-            raise ValueError(
-                f"{what} must be float64, but is {x.dtype.name}: finite differences are too rough "
-                "in anything less. Casts must not name a dtype; a loss of Keras takes "
-                "dtype='float64'."
-            )
-
-
-class _Perturbed:
-    """A model with steps added to the inputs of its blocks.
-
-    Args:
-        model: A model in float64.
-        inputs: Its inputs, any structure of tensors in float64.
-        blocks: Its blocks by name.
-        training: Whether it is run as in training.
-        loss: Takes the model's output and returns a scalar.
-
-    Attributes:
-        at_zero: The loss without any step, set by `gradients`.
-        inputs_of_blocks: The input of each block in that run, by name.
-    """
-
-    def __init__(
-        self,
-        model: keras.layers.Layer,
-        inputs: Any,
-        blocks: Blocks,
-        training: bool,
-        loss: Callable,
-    ):
-        self._model = model
-        self._inputs = inputs
-        self._blocks = blocks
-        self._training = training
-        self._loss = loss
-        self._state = [(v, tf.identity(v.value)) for v in model.non_trainable_variables]
-        self._at_fork: Any = None
-        self._behind_fork: Any = None
-        self._traced = tf.function(self._loss_with, autograph=False)
-        self.at_zero = 0.0
-        self.inputs_of_blocks = {}
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Context in which the forks of the blocks are replaced by those of this object."""
-        graphs = {id(b.graph): b.graph for b in self._blocks.values() if _is_of_graph(b)}
-        with contextlib.ExitStack() as stack:
-            for name, block in self._blocks.items():
-                stack.callback(replace(block, "fork", self._fork(name, block.fork)))
-            for graph in graphs.values():
-                stack.callback(replace(graph.function, RUN_THROUGH_GRAPH, graph.run))
-            yield
-
-    def gradients(self) -> dict[str, dict[str, np.ndarray]]:
-        """Returns the gradients in reverse mode of each block: at `x`, and of each path."""
-        seen = {name: [] for name in self._blocks}
-
-        def at_fork(name: str, x: tf.Tensor) -> tf.Tensor:
-            x = tf.identity(x)
-            tape.watch(x)
-            seen[name].append({"both": x})
-            return x
-
-        def behind_fork(name: str, *paths: tf.Tensor) -> tuple:
-            paths = tuple(map(tf.identity, paths))
-            seen[name][-1] |= dict(zip(("skip", "branch"), paths, strict=True))
-            return paths
-
-        with tf.GradientTape() as tape:
-            total = self._run(at_fork, behind_fork)
-        _check_calls(seen)
-        self.inputs_of_blocks = {name: calls[0]["both"].numpy() for name, calls in seen.items()}
-        self._no_steps = {
-            name: (tf.zeros(x.shape, tf.float64),) * 2 for name, x in self.inputs_of_blocks.items()
-        }
-        self.at_zero = float(self._traced(self._no_steps))
-        _check_repeats(float(total), self.at_zero)
-        found: Any = tape.gradient(total, seen, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        sums: dict[str, dict[str, Any]] = {
-            # Gradients of several calls add up, since the same step is added in each.
-            name: {path: sum(_as_array(call[path]) for call in calls) for path in _STEPS_TO}
-            for name, calls in found.items()
-        }
-        return sums
-
-    def loss_along(self, name: str, direction: np.ndarray, path: str) -> Callable[[float], float]:
-        """Returns the loss as a function of the length of a step.
-
-        Args:
-            name: The block to whose input the step is added.
-            direction: The step's direction, a vector of length 1 in the shape of the input.
-            path: `"skip"`, `"branch"` or `"both"`, to which it is added.
-        """
-
-        def loss(length: float) -> float:
-            step = tuple(tf.constant(length * to * direction) for to in _STEPS_TO[path])
-            return float(self._traced({**self._no_steps, name: step}))
-
-        return loss
-
-    def _loss_with(self, steps: dict[str, tuple]) -> tf.Tensor:
-        def behind_fork(name: str, *paths: tf.Tensor) -> tuple:
-            return tuple(x + step for x, step in zip(paths, steps[name], strict=True))
-
-        return self._run(lambda name, x: x, behind_fork)
-
-    def _run(self, at_fork: Callable, behind_fork: Callable) -> tf.Tensor:
-        for variable, value in self._state:
-            variable.assign(value)
-        self._at_fork, self._behind_fork = at_fork, behind_fork
-        return self._loss(self._model(self._inputs, training=self._training))
-
-    def _fork(self, name: str, own: Callable) -> Callable:
-        def fork(x: tf.Tensor) -> tuple:
-            paths = self._behind_fork(name, *own(hand_on_mask(x, self._at_fork(name, x))))
-            return tuple(hand_on_mask(x, path) for path in paths)
-
-        return fork
-
-
-def _check_calls(seen: dict[str, list[dict]]) -> None:
-    for name, calls in seen.items():
-        shapes = {tuple(call["both"].shape) for call in calls}
-        if len(shapes) != 1:
-            how = f"runs on inputs of the shapes {sorted(shapes)}" if shapes else "does not run"
-            raise ValueError(
-                f"The block {name!r} {how}, so there is no one derivative to take. Give the others "
-                "as blocks={name: block}."
-            )
-
-
-def _check_repeats(first: float, second: float) -> None:
-    if not np.isfinite([first, second]).all():
-        raise ValueError(f"The loss is {first}, so it has no derivative. Give other inputs.")
-    if abs(first - second) > 1e-9 * max(abs(first), abs(second), 1e-3):
-        raise ValueError(
-            f"Two runs on the same inputs give the losses {first} and {second}, so differences say "
-            "nothing. Random numbers must come from a keras.random.SeedGenerator of their layer."
-        )
-
-
-def _as_array(gradient: Any) -> np.ndarray:
-    return tf.convert_to_tensor(gradient).numpy()
-
-
 def _rows(
-    perturbed: _Perturbed, name: str, gradients: dict[str, np.ndarray], number: int, seed: int
+    perturbed: Any, name: str, gradients: dict[str, np.ndarray], number: int, seed: int
 ) -> list[dict]:
     """Returns a dictionary for each candidate of a block."""
     settled, left_out = _differentiated(perturbed, name, number, seed)
-    values = {path: np.array([of_path[path].value for _, of_path in settled]) for path in _STEPS_TO}
-    doubts = {path: np.array([of_path[path].error for _, of_path in settled]) for path in _STEPS_TO}
+    values = {path: np.array([of_path[path].value for _, of_path in settled]) for path in PATHS}
+    doubts = {path: np.array([of_path[path].error for _, of_path in settled]) for path in PATHS}
     reverse = {
         path: np.array([np.vdot(gradients[path], direction) for direction, _ in settled])
-        for path in _STEPS_TO
+        for path in PATHS
     }
     largest = max(np.linalg.norm(of_path) for of_path in values.values())
     noise = float(np.linalg.norm(list(doubts.values())) + ROUNDING * largest)
@@ -434,9 +253,7 @@ def _error(made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: 
     return float(distance / size) if size else np.inf
 
 
-def _differentiated(
-    perturbed: _Perturbed, name: str, number: int, seed: int
-) -> tuple[list[Along], int]:
+def _differentiated(perturbed: Any, name: str, number: int, seed: int) -> tuple[list[Along], int]:
     """Returns directions with the derivatives along them, and the number of those left out."""
     x = perturbed.inputs_of_blocks[name]
     length = float(np.linalg.norm(x)) or 1.0
@@ -444,7 +261,7 @@ def _differentiated(
     def along(direction: np.ndarray) -> Along:
         return direction, {
             path: derivative(perturbed.loss_along(name, direction, path), length, perturbed.at_zero)
-            for path in _STEPS_TO
+            for path in PATHS
         }
 
     tried, settled, missing = [], [], None

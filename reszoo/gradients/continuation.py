@@ -3,17 +3,24 @@
 import enum
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+import keras
 from absl import logging
 
 from reszoo.gradients.log.reader import recorded_steps
 from reszoo.gradients.positions import absolute_path
 
-if TYPE_CHECKING:
-    from reszoo.gradients.recorded_training import RecordedTraining
-
 _trainings = weakref.WeakKeyDictionary()  # by the model, then by the directory
+
+
+class LogOwner(Protocol):
+    """A training that writes a log."""
+
+    @property
+    def is_open(self) -> bool:
+        """State of the log: true while it is written."""
+        ...
 
 
 class Origin(enum.Enum):
@@ -65,21 +72,22 @@ def check_continuation(
         )
 
 
-def check_alone(training: "RecordedTraining", log_dir: str) -> None:
+def check_alone(model: keras.Model, log_dir: str, training: LogOwner) -> None:
     """Refuses a second recorder that writes to the same directory for the same model.
 
     Args:
+        model: The model that is trained.
+        log_dir: The directory of the log.
         training: The training that is about to be recorded.
-        log_dir: The directory of its log.
 
     Raises:
         ValueError: If another recorder of the model writes there.
     """
-    of_model = _trainings.setdefault(training.model, weakref.WeakValueDictionary())
+    of_model = _trainings.setdefault(model, weakref.WeakValueDictionary())
     other = of_model.setdefault(absolute_path(log_dir), training)
     if other is not training and other.is_open:
         raise ValueError(
-            f"Two recorders of the model {training.model.name!r} write to {log_dir!r}, where the "
+            f"Two recorders of the model {model.name!r} write to {log_dir!r}, where the "
             "second would hide what the first records. Give each a log_dir of its own; or call "
             "close() of the first, if its training is over."
         )

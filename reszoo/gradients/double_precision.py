@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import sublayers
@@ -36,9 +35,10 @@ def in_double_precision(inputs: Any) -> Any:
         inputs: Any structure of arrays or tensors.
     """
 
-    def cast(x: Any) -> tf.Tensor:
-        x = tf.convert_to_tensor(x)
-        return tf.cast(x, tf.float64) if x.dtype.is_floating else x
+    def cast(x: Any) -> Any:
+        x = keras.ops.convert_to_tensor(x)
+        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
+        return keras.ops.cast(x, "float64") if is_float else x
 
     if all(isinstance(x, int | float) for x in keras.tree.flatten(inputs)):
         return cast(np.asarray(inputs))  # a list of numbers is an array, not a structure
@@ -148,7 +148,7 @@ def _take_over_variables(layer: keras.layers.Layer, copy: keras.layers.Layer) ->
     _check_same(layer, "variables", len(layer.variables), len(copy.variables))
     for original, variable in zip(layer.variables, copy.variables, strict=True):
         _check_same(layer, f"{original.path!r} of shape", original.shape, variable.shape)
-        variable.assign(tf.cast(original.value, variable.dtype))
+        variable.assign(keras.ops.cast(original.value, variable.dtype))
 
 
 def _check_same(layer: keras.layers.Layer, what: str, had: Any, has: Any) -> None:

@@ -1,23 +1,23 @@
 """Models that are built by their first batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from reszoo.keras_internals import sublayers
 from reszoo.layers import ResidualBlock
 from reszoo.layers.symbolic import symbolic_call
 
 
-def build_for(model: keras.Model, iterator: Any) -> bool:
-    """Builds a model for the batches of an iterator, as `fit` would with the first of them.
+def build_from(model: keras.Model, batch: Callable[[], Any]) -> bool:
+    """Builds a model for batches of a kind, as `fit` would with the first of them.
 
     It is called symbolically, so no batch is consumed, no seed is used and no average is updated.
 
     Args:
         model: The model, built or not.
-        iterator: The iterator that `fit` gives its train function.
+        batch: Returns a batch as `fit` takes it, of `keras.KerasTensor`.
 
     Returns:
         Whether the model is built now. It is not if it cannot be called symbolically, such as a
@@ -26,10 +26,8 @@ def build_for(model: keras.Model, iterator: Any) -> bool:
     if model.built and has_all_weights(model):
         return True
     try:
-        batch = tf.nest.map_structure(_symbolic, iterator.element_spec)
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        with model.distribute_strategy.scope():
-            symbolic_call(model, x)
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch())
+        symbolic_call(model, x)
     except Exception:  # a call that a user wrote for other tensors may raise any error
         pass
     return is_built(model)
@@ -56,7 +54,3 @@ def has_all_weights(model: keras.Model) -> bool:
     """
     parts = sublayers(model)
     return bool(parts) and all(part.built for part in parts)
-
-
-def _symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
-    return keras.KerasTensor(spec.shape, spec.dtype.name)

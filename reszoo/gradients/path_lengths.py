@@ -1,20 +1,16 @@
 """Gradient by the length of its path through the residual blocks."""
 
-import contextlib
 import itertools
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from reszoo.gradients.blocks import describe_blocks, find_blocks, graphs_of
+from reszoo.gradients import backend
+from reszoo.gradients.blocks import describe_blocks, find_blocks
 from reszoo.gradients.graph import GraphBlock
-from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 
 if TYPE_CHECKING:
@@ -25,8 +21,8 @@ Blocks = Mapping[str, ResidualBlock | GraphBlock]
 
 def gradient_by_path_length(
     model: keras.Model,
-    x: tf.Tensor,
-    y: tf.Tensor,
+    x: Any,
+    y: Any,
     loss: Callable,
     samples: int = 10,
     seed: int = 0,
@@ -72,7 +68,7 @@ def gradient_by_path_length(
     >>> layers = [reszoo.ResidualBlock([keras.layers.Dense(4)], name=f"b{i}") for i in range(3)]
     >>> model = keras.Sequential([keras.Input((4,)), *layers])
     >>> table = gradient_by_path_length(
-    ...     model, tf.ones((2, 4)), tf.zeros((2, 4)), keras.losses.MeanSquaredError()
+    ...     model, np.ones((2, 4)), np.zeros((2, 4)), keras.losses.MeanSquaredError()
     ... )
     >>> table.groupby("length").number_of_paths.first().tolist()
     [1.0, 3.0, 3.0, 1.0]
@@ -84,110 +80,15 @@ def gradient_by_path_length(
             f"gradient_by_path_length got samples={samples}, but it must be at least 1."
         )
     blocks = find_blocks(model) if blocks is None else blocks
+    _check_series(blocks)
     drawn = list(_drawn_sets(len(blocks), samples, seed))
     sets = [taken for _, _, taken in drawn]
-    gradients = path_gradients(model, x, y, loss, sets, blocks)
+    gradients = backend.path_gradients(model, x, y, loss, sets, blocks)
     rows = [
         (length, sample, np.linalg.norm(gradient), float(math.comb(len(blocks), length)))
         for (length, sample, _), gradient in zip(drawn, gradients, strict=True)
     ]
     return pd.DataFrame(rows, columns=["length", "sample", "gradient_norm", "number_of_paths"])
-
-
-def path_gradients(
-    model: keras.Model,
-    x: tf.Tensor,
-    y: tf.Tensor,
-    loss: Callable,
-    sets: Iterable[Iterable[int]],
-    blocks: Blocks,
-) -> Iterator[np.ndarray]:
-    """Yields the gradient at the input of the first block by one path at a time.
-
-    Args:
-        model: A built model whose blocks are in series.
-        x: A batch of inputs.
-        y: Targets of the batch.
-        loss: Takes `(y, model(x))` and returns a scalar or a loss per example, which is averaged.
-        sets: For each path, the positions of the blocks whose branch it takes.
-        blocks: The blocks by name, in the order of the network.
-
-    Yields:
-        The gradient, float64, of the shape of the block's input.
-
-    Raises:
-        ValueError: If a block is inside another, or does not run exactly once.
-    """
-    _check_series(blocks)
-    paths = _Paths(blocks)
-    replacements = paths.forks()
-    replacements += [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
-    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
-        for replacement in replacements:
-            put_back.callback(replace(*replacement))
-        with tf.GradientTape(persistent=True) as tape:
-            paths.tape = tape
-            total = tf.reduce_mean(loss(y, model(x, training=True)))
-        paths.check_calls()
-    zero = tf.UnconnectedGradients.ZERO
-    for taken in sets:
-        paths.taken = frozenset(taken)
-        gradient = tape.gradient(total, paths.start, unconnected_gradients=zero)
-        yield tf.convert_to_tensor(gradient).numpy().astype(np.float64)
-
-
-class _Paths:
-    """Forks that take the gradient of only one of the two paths.
-
-    Args:
-        blocks: The blocks by name, in the order of the network.
-
-    Attributes:
-        taken: The positions of the blocks whose branch is taken; it may change between one backward
-            pass and the next.
-        tape: Records the forward pass.
-        start: The input of the first block.
-    """
-
-    def __init__(self, blocks: Blocks):
-        self.blocks = blocks
-        self.taken = frozenset()
-        self.tape: Any = None
-        self.start: Any = None
-        self._calls = Counter()
-
-    def forks(self) -> list[tuple[Any, str, Callable]]:
-        """Returns the replacements of the blocks' forks: owner, attribute, replacement."""
-        return [
-            (block, "fork", self._fork(position, name))
-            for position, (name, block) in enumerate(self.blocks.items())
-        ]
-
-    def check_calls(self) -> None:
-        """Raises an error if a block did not run exactly once."""
-        for name in self.blocks:
-            if self._calls[name] != 1:
-                raise ValueError(
-                    f"The block {name!r} runs {self._calls[name]} times in one forward pass. The "
-                    "length of a path is defined for blocks in series that run once each."
-                )
-
-    def _fork(self, position: int, name: str) -> Callable:
-        @tf.custom_gradient
-        def fork(x: tf.Tensor) -> Any:
-            def backward(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
-                return branch if position in self.taken else skip
-
-            return (tf.identity(x), tf.identity(x)), backward
-
-        def counted(x: tf.Tensor) -> Any:
-            self._calls[name] += 1
-            if position == 0:
-                self.start = x = tf.identity(x)
-                self.tape.watch(x)
-            return fork(x)
-
-        return counted
 
 
 def _drawn_sets(blocks: int, samples: int, seed: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
@@ -212,14 +113,3 @@ def _check_series(blocks: Blocks) -> None:
                 f"The block {block['name']!r} lies in {block['parent']!r}. The length of a path is "
                 "defined for blocks in series; give blocks without those that lie in others."
             )
-
-
-@contextlib.contextmanager
-def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
-    """Context at whose end variables are set to their values at its beginning."""
-    before = [tf.identity(variable.value) for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import keras
 
 from reszoo.gradients.cadence import Cadence
-from reszoo.updates import accumulation_steps, batches_applied
+from reszoo.updates import accumulation_steps
 
 _positions = weakref.WeakKeyDictionary()
 
@@ -30,33 +30,34 @@ class Position:
     applied: weakref.WeakKeyDictionary = field(default_factory=weakref.WeakKeyDictionary)
 
 
-def remember(model: keras.Model, log_dir: str, cadence: Cadence) -> None:
+def remember(model: keras.Model, log_dir: str, cadence: Cadence, applied: int) -> None:
     """Stores the position of a training.
 
     Args:
         model: The model that is trained.
         log_dir: The directory of its log.
         cadence: The number of batches tried, and the number per update.
+        applied: The number of batches that its optimizer has applied.
     """
     of_model = _positions.setdefault(model, {})
     position = of_model.setdefault(absolute_path(log_dir), Position(cadence))
     position.cadence = cadence
-    position.applied[model.optimizer] = batches_applied(model.optimizer)
+    position.applied[model.optimizer] = applied
 
 
-def recall(model: keras.Model, log_dir: str, restored: bool) -> int | None:
+def recall(model: keras.Model, log_dir: str, restored: bool, applied: int) -> int | None:
     """Returns the number of batches tried; `None` if the training is not known.
 
     Args:
         model: The model that is trained.
         log_dir: The directory of its log.
         restored: Whether a callback has just restored the optimizer.
+        applied: The number of batches that the optimizer has applied.
     """
     position = _positions.get(model, {}).get(absolute_path(log_dir))
     if position is None:
         return None
     optimizer = model.optimizer
-    applied = batches_applied(optimizer)
     if optimizer in position.applied:
         # The difference is negative if the optimizer was restored to an earlier state.
         return max(0, position.cadence.batches + applied - position.applied[optimizer])

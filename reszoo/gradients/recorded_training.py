@@ -2,30 +2,50 @@
 
 import json
 import tempfile
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import keras
 import numpy as np
 from absl import logging
 
-from reszoo.distribution import is_chief
-from reszoo.gradients import positions
+from reszoo.gradients import backend, positions
 from reszoo.gradients.alarm_log import AlarmWatch
-from reszoo.gradients.alarms import RecordedStep
+from reszoo.gradients.alarms import Alarm, RecordedStep
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.cadence import Cadence
 from reszoo.gradients.continuation import Origin, check_alone, check_continuation
+from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
-from reszoo.gradients.model_taps import ModelTaps
-from reszoo.gradients.statistics import derive, ratio, statistics_of
-from reszoo.gradients.sums import HISTOGRAM_COUNTS
+from reszoo.gradients.measures import HISTOGRAMS
+from reszoo.gradients.statistics import Statistic, derive, ratio, statistics_of
+from reszoo.layers import ResidualBlock
 from reszoo.names import escaped_markdown, printable
-from reszoo.updates import accumulation_steps, batches_applied
-
-if TYPE_CHECKING:
-    from reszoo.gradients.recorder import GradientRecorder
+from reszoo.updates import accumulation_steps
 
 _ABSENT: Any = None  # before the first batch, and once the training is closed
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a recorder records, and where.
+
+    Attributes:
+        log_dir: Directory of the log.
+        every_steps: Distance of the recorded steps.
+        sets: Names of the sets of statistics.
+        statistics: The statistics of these sets.
+        alarms: Conditions to test.
+        blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+    """
+
+    log_dir: str
+    every_steps: int
+    sets: tuple[str, ...]
+    statistics: tuple[Statistic, ...]
+    alarms: tuple[Alarm, ...]
+    blocks: Mapping[str, ResidualBlock | GraphBlock] | None
 
 
 class RecordedTraining:
@@ -35,17 +55,18 @@ class RecordedTraining:
     it or build it.
 
     Args:
-        recorder: The recorder, with its cadence, sets and directory.
+        model: The model that is trained.
+        recording: What is recorded, and where.
         begin: Number of batches tried before, if the loop has called `begin_at`, else `None`.
         applied: Number of batches the optimizer had applied before callbacks could restore it.
     """
 
-    def __init__(self, recorder: "GradientRecorder", begin: int | None, applied: int):
-        self.recorder = recorder
-        self.model = recorder.model
+    def __init__(self, model: keras.Model, recording: Recording, begin: int | None, applied: int):
+        self.model = model
+        self._recording = recording
         self._begin = begin
         # Created at the first batch, before any use.
-        self.taps: ModelTaps = _ABSENT
+        self.taps: Any = _ABSENT
         self.cadence: Cadence = _ABSENT
         self._has_begun = False
         self._unrecorded = 0
@@ -76,6 +97,11 @@ class RecordedTraining:
         """Recording of the batch that runs or is about to run: true if it is due."""
         return self.cadence is not None and self.cadence.due_step is not None
 
+    @property
+    def batches_per_step(self) -> int:
+        """Number of batches of an update."""
+        return self.cadence.batches_per_step
+
     def begin_execution(self, batches_at_once: int) -> None:
         """Decides whether a step is due. Called before batches run.
 
@@ -86,9 +112,8 @@ class RecordedTraining:
             self._start()
         cadence = self.cadence
         if cadence.begin(batches_at_once):
-            self.taps.switch.set(
-                cadence.batches, (cadence.due_step or 0) * cadence.batches_per_step
-            )
+            first = (cadence.due_step or 0) * cadence.batches_per_step
+            self.taps.set_due(cadence.batches, first)
 
     def end_execution(self, batches: int) -> None:
         """Writes the step that was due, if it is over. Called after batches ran.
@@ -116,7 +141,7 @@ class RecordedTraining:
         """Counts a batch that ran, though the call that ran it was interrupted."""
         if self.cadence is None:
             return
-        applied = batches_applied(self.model.optimizer) - self._applied_at_start
+        applied = backend.batches_applied(self.model) - self._applied_at_start
         tried = self.cadence.batches - self._batches_at_start
         self.cadence.go_on(int(applied == tried + 1))
 
@@ -139,7 +164,8 @@ class RecordedTraining:
         """Closes the log. Does nothing the second time."""
         cadence, self.cadence, self.taps = self.cadence, _ABSENT, _ABSENT
         if cadence is not None:
-            positions.remember(self.model, self.recorder.log_dir, cadence)
+            applied = backend.batches_applied(self.model)
+            positions.remember(self.model, self._recording.log_dir, cadence, applied)
         writer, watch, self._writer, self._watch = self._writer, self._watch, _ABSENT, _ABSENT
         if writer is not None:
             writer.close()
@@ -151,51 +177,49 @@ class RecordedTraining:
 
     def _start(self) -> None:
         """Determines the batch with which the training begins, and opens its log."""
-        recorder = self.recorder
-        check_alone(self, recorder.log_dir)
+        check_alone(self.model, self._recording.log_dir, self)
         self._make_taps()
         batches, origin = self._batches_before()
         first_step = self._cadence_at(batches).next_step
         # Every process reads its own counts, but only one writes the log.
-        log_dir = recorder.log_dir
-        if not is_chief(self.model.distribute_strategy):
+        log_dir = self._recording.log_dir
+        if not self.taps.writes:
             self._scratch = tempfile.TemporaryDirectory()
             log_dir = self._scratch.name
         check_continuation(log_dir, first_step, list(self.taps.blocks), origin)
         described = describe_blocks(self.taps.blocks)
-        names = [statistic.name for statistic in recorder.statistics]
+        names = [statistic.name for statistic in self._recording.statistics]
         self._writer = LogWriter(log_dir, described, names, first_step)
-        self._watch = AlarmWatch(recorder.alarms, log_dir, first_step)
+        self._watch = AlarmWatch(self._recording.alarms, log_dir, first_step)
         self._begin_at(batches)
         self._has_begun = True
 
     def _batches_before(self) -> tuple[int, Origin]:
         """Returns the number of batches tried before the first one, and the origin of that one."""
-        applied = batches_applied(self.model.optimizer)
+        applied = backend.batches_applied(self.model)
         restored = applied != self._applied + self._unrecorded and not self._has_begun
         if self._begin is not None and not self._has_begun:
             return (applied if restored else self._begin + self._unrecorded), Origin.KNOWN
-        known = positions.recall(self.model, self.recorder.log_dir, restored)
+        known = positions.recall(self.model, self._recording.log_dir, restored, applied)
         if known is not None:
             return known, Origin.KNOWN
         return applied, Origin.RESTORED if applied > self._unrecorded else Origin.NEW
 
     def _cadence_at(self, batches: int) -> Cadence:
-        optimizer, every = self.model.optimizer, self.recorder.every_steps
-        size = accumulation_steps(optimizer)
-        return Cadence(every, size, batches, batches_applied(optimizer) % size)
+        size = accumulation_steps(self.model.optimizer)
+        position = backend.batches_applied(self.model) % size
+        return Cadence(self._recording.every_steps, size, batches, position)
 
     def _begin_at(self, batches: int) -> None:
         self.cadence = self._cadence_at(batches)
         self._batches_at_start = batches
-        self._applied_at_start = batches_applied(self.model.optimizer)
+        self._applied_at_start = backend.batches_applied(self.model)
         step = self.cadence.broken_step
         if step is not None:
             logging.warning("Step %d is not recorded: recording begins within its update.", step)
 
     def _make_taps(self) -> None:
-        recorder = self.recorder
-        self.taps = ModelTaps(self.model, recorder.sets, recorder.blocks)
+        self.taps = backend.ModelTaps(self.model, self._recording.sets, self._recording.blocks)
         self._membership = _membership(self.taps)
         # A block that no batch runs is never built.
         blocks = self.taps.blocks.values()
@@ -205,17 +229,17 @@ class RecordedTraining:
         """Returns whether the due step can be written; a step that did not begin is dropped."""
         if self.cadence.batches_per_step == 1:
             return True
-        begun, over = self.taps.switch.state()
+        begun, over = self.taps.update_state()
         cadence = self.cadence
         # After the optimizer has skipped batches, updates begin with other batches than before.
-        cadence.position = batches_applied(self.model.optimizer) % cadence.batches_per_step
+        cadence.position = backend.batches_applied(self.model) % cadence.batches_per_step
         if not begun:
             step, cadence.due_step = cadence.due_step, None
             logging.warning("Step %d is not recorded: no update began with it.", step)
         return over
 
     def _write(self, step: int) -> None:
-        of_blocks, of_weights, seen = self.taps.read()
+        of_blocks, of_weights, seen = self.taps.take()
         if seen < 1 or (seen > 1 and self.cadence.batches_per_step == 1):
             logging.warning("Step %d is not recorded: %d of its batches ran recorded.", step, seen)
             return
@@ -232,7 +256,7 @@ class RecordedTraining:
                 **{name: self._of_blocks(values) for name, values in of_weights.items()},
                 "parts": np.full(len(self._membership), float(self.taps.parts)),
             }
-            values = derive(self.recorder.statistics, sums)
+            values = derive(self._recording.statistics, sums)
         self._writer.write(step, values, _scalars(of_weights))
         self._write_tables(step, of_blocks, of_weights)
         self._raise_alarms(step, values)
@@ -245,7 +269,7 @@ class RecordedTraining:
     def _write_tables(
         self, step: int, of_blocks: dict[str, np.ndarray], of_weights: dict[str, np.ndarray]
     ) -> None:
-        if "variables" in self.recorder.sets:
+        if "variables" in self._recording.sets:
             of_variables = statistics_of(["weights"])
             header = {
                 "rows": [variable.path for variable in self.taps.variables],
@@ -253,13 +277,13 @@ class RecordedTraining:
             }
             values = derive(of_variables, of_weights)
             self._writer.write_table(step, VARIABLES_TAG, values, header)
-        if "histograms" in self.recorder.sets:
-            header = {"rows": list(self.taps.blocks), "columns": list(HISTOGRAM_COUNTS)}
-            values = np.stack([of_blocks[name] for name in HISTOGRAM_COUNTS], axis=-1)
+        if "histograms" in self._recording.sets:
+            header = {"rows": list(self.taps.blocks), "columns": list(HISTOGRAMS.powers)}
+            values = np.stack([of_blocks[name] for name in HISTOGRAMS.powers], axis=-1)
             self._writer.write_table(step, HISTOGRAMS_TAG, values, header)
 
     def _raise_alarms(self, step: int, values: np.ndarray) -> None:
-        names = [statistic.name for statistic in self.recorder.statistics]
+        names = [statistic.name for statistic in self._recording.statistics]
         statistics = dict(zip(names, values.T, strict=True))
         found = self._watch.look(RecordedStep(step, self.taps.blocks, statistics))
         for alarm, finding in found:
@@ -290,7 +314,7 @@ def _scalars(of_weights: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _membership(taps: ModelTaps) -> np.ndarray:
+def _membership(taps: Any) -> np.ndarray:
     """Returns the membership of weights in blocks: booleans, of shape `(blocks, weights)`."""
     return np.array(
         [

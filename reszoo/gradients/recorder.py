@@ -6,13 +6,12 @@ from typing import Any
 import keras
 from absl import logging
 
+from reszoo.gradients import backend
 from reszoo.gradients.alarms import Alarm, check_alarms
 from reszoo.gradients.graph import GraphBlock
-from reszoo.gradients.recorded_fit import recorded_fit
-from reszoo.gradients.recorded_training import RecordedTraining
+from reszoo.gradients.recorded_training import RecordedTraining, Recording
 from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
 from reszoo.layers import ResidualBlock
-from reszoo.updates import batches_applied
 
 
 class GradientRecorder(keras.callbacks.Callback):
@@ -100,6 +99,8 @@ class GradientRecorder(keras.callbacks.Callback):
         self.statistics = statistics_of(self.sets)
         self.alarms = check_alarms(alarms, self.sets)
         self.blocks = blocks
+        backend.running()  # raises an error if it has no recorder
+        self._backend = keras.backend.backend()
         self._begin = None
         self._applied = 0
         self._training: RecordedTraining | None = None
@@ -124,13 +125,17 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
+        self._check_backend()
         # Read here, before any callback can restore the optimizer.
-        self._applied = 0 if model.optimizer is None else batches_applied(model.optimizer)
+        self._applied = 0 if model.optimizer is None else backend.batches_applied(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.close()
         begin, self._begin = self._begin, None
-        self._training = RecordedTraining(self, begin, self._applied)
+        recording = Recording(
+            self.log_dir, self.every_steps, self.sets, self.statistics, self.alarms, self.blocks
+        )
+        self._training = RecordedTraining(self.model, recording, begin, self._applied)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self._training is None:
@@ -139,16 +144,16 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._in_own_loop:
             self._training.begin_execution(self._training.batches_at_once)
             return
-        fit = recorded_fit(self.model)
+        fit = backend.recorded_fit(self._training.model)
         if self._training not in fit.trainings:
-            fit.add(self._training)
+            fit.install(self._training)
         self._executions = fit.executions
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._training is not None and self._in_own_loop:
             self._training.end_execution(batch - self._first_batch + 1)
         elif self._training is not None:
-            self._check_that_it_ran()
+            self._check_that_it_ran(self._training.model)
         self._first_batch = None
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -189,7 +194,7 @@ class GradientRecorder(keras.callbacks.Callback):
                 "callbacks.on_train_begin() first, on a CallbackList that has the recorder and "
                 "the model."
             )
-        recorded_fit(self.model).remove(training)
+        backend.recorded_fit(training.model).remove(training)
         self._in_own_loop = True
         if self._first_batch is not None:
             training.begin_execution(training.batches_at_once)
@@ -202,7 +207,7 @@ class GradientRecorder(keras.callbacks.Callback):
                     "GradientRecorder.recorded anew after each callbacks.on_train_begin()."
                 )
             # Only the last of the accumulated batches makes the update.
-            must_ask = asks or training.cadence.batches_per_step > 1
+            must_ask = asks or training.batches_per_step > 1
             return training.taps.recorded(step, must_ask)(*args, **kwargs)
 
         return recorded_step
@@ -212,14 +217,22 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._training is not None:
             self._training.flush()
 
-    def _check_that_it_ran(self) -> None:
-        if recorded_fit(self.model).executions != self._executions or self._is_told:
+    def _check_backend(self) -> None:
+        made, used = self._backend, keras.backend.backend()
+        if made != used:
+            raise ValueError(
+                f"The GradientRecorder was made under the Keras backend {made!r}, but this is "
+                f"{used!r}. Make recorder and model under the backend that they are used with."
+            )
+
+    def _check_that_it_ran(self, model: keras.Model) -> None:
+        if backend.recorded_fit(model).executions != self._executions or self._is_told:
             return
         self._is_told = True
         logging.warning(
             "GradientRecorder records nothing: something has replaced the train_function of the "
             "model %r that the recorder put there. Have that call the one before.",
-            self.model.name,
+            model.name,
         )
 
     def close(self) -> None:
@@ -228,4 +241,4 @@ class GradientRecorder(keras.callbacks.Callback):
         self._in_own_loop, self._first_batch = False, None
         if training is not None:
             training.close()
-            recorded_fit(training.model).remove(training)
+            backend.recorded_fit(training.model).remove(training)

@@ -8,8 +8,8 @@ from keras import layers
 
 import reszoo
 from reszoo.gradients import instrument, load
+from reszoo.gradients.backend import ModelTaps
 from reszoo.gradients.blocks import describe_blocks
-from reszoo.gradients.model_taps import ModelTaps
 from tests.gradients.by_hand import expected_statistics
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -85,9 +85,9 @@ def test_every_block_is_found_and_the_outputs_are_bit_for_bit_the_same(name, dat
     assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
     taps = ModelTaps(model, ["forward"], blocks)
     before = attributes(model)
-    taps.switch.set(0, 0)
+    taps.set_due(0, 0)
     np.testing.assert_array_equal(taps.recorded(model)(images).numpy(), plain)
-    forwards = taps.read()[0]["forward_elements"]
+    forwards = taps.take()[0]["forward_elements"]
     assert (forwards > 0).all()
     assert attributes(model) == before
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from reszoo import BasicBranch, ResidualBlock
 from reszoo.gradients import gradient_by_path_length, instrument
+from reszoo.gradients.backend import path_gradients
 from reszoo.gradients.blocks import find_blocks
-from reszoo.gradients.path_lengths import path_gradients
 
 SIZE = 5
 

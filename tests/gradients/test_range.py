@@ -10,7 +10,8 @@ import tensorflow as tf
 import reszoo
 from reszoo import ResidualBlock
 from reszoo.gradients import load, load_histograms, load_variables
-from reszoo.gradients.sums import activation_sums, distribution_sums, forward_sums, update_sums
+from reszoo.gradients.backend.tensorflow.weight_sums import update_sums
+from reszoo.gradients.measures import FORWARD, activation_sums, distribution_sums, forward_sums
 from tests.gradients.by_hand import expected_statistics, path_gradients
 from tests.gradients.devices import two_devices
 
@@ -163,7 +164,7 @@ def test_a_variance_beside_a_large_mean_is_right(mean, jit):
     random = np.random.default_rng(0)
     skip, branch = (random.normal(mean, scale, (64, 50)).astype("float32") for scale in (1, 2))
     sums = tf.function(forward_sums, jit_compile=jit)(skip, branch, skip + branch)
-    names = reszoo.gradients.sums.FORWARD_SUMS
+    names = FORWARD.powers
     sums = {name: np.array([value]) for name, value in zip(names, sums.numpy(), strict=True)}
     expected = np.var(branch.astype(float)) / np.var(skip.astype(float))
     found = reszoo.gradients.statistics.branch_to_skip_variance(sums)
@@ -175,7 +176,7 @@ def test_a_variance_beside_a_large_mean_is_right(mean, jit):
 def test_a_constant_has_no_variance(constant, jit):
     values = np.random.default_rng(0).normal(size=(64, 301)).astype("float32")
     constants = np.full_like(values, constant)
-    names = reszoo.gradients.sums.FORWARD_SUMS
+    names = FORWARD.powers
     found = []
     for paths in ((constants, values), (values, constants)):
         sums = tf.function(forward_sums, jit_compile=jit)(*paths, values + constants).numpy()

@@ -5,20 +5,19 @@ import math
 import numpy as np
 import pytest
 
+from reszoo.gradients.measures import FORK, MERGE, WEIGHT_SUMS
 from reszoo.gradients.statistics import (
     DEFAULT_SETS,
     STATISTICS,
     derive,
     statistics_of,
 )
-from reszoo.gradients.sums import FORK_SUMS, MERGE_SUMS
-from reszoo.gradients.update_tap import WEIGHT_SUMS
 
 
 def sums_of(skip, branch, output):
     """Returns the sums of one block whose gradients are these vectors."""
     skip, branch, output = (np.asarray(g, float) for g in (skip, branch, output))
-    sums = {name: np.zeros(1) for name in (*FORK_SUMS, *MERGE_SUMS, *WEIGHT_SUMS)}
+    sums = {name: np.zeros(1) for name in (*FORK.powers, *MERGE.powers, *WEIGHT_SUMS)}
     values = {
         "skip_gradient_squares": skip @ skip,
         "branch_gradient_squares": branch @ branch,

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.gradients import reductions
-from reszoo.gradients.reductions import over_finite, products, squares, traced_once
+from reszoo.gradients.backend.tensorflow import reductions
+from reszoo.gradients.backend.tensorflow.reductions import (
+    over_finite,
+    products,
+    squares,
+    traced_once,
+)
 
 # Fewer examples than pieces, as many, some left over; and none.
 BATCHES = [0, 1, 8, 33]

@@ -6,11 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.measures import BACKWARD_PLACES
 from reszoo.keras_internals import identity_of_variable
 from reszoo.layers import ResidualBlock
 
-# The places of a block that backward passes reach.
-PLACES = ("fork", "input", "merge")
 # Difference of the keys of a pass that trains a block and of one that does not.
 _OF_OWN_WEIGHTS = 2.0**20
 
@@ -74,7 +73,7 @@ class Turns:
         self._passes = passes
         self._position = position
         self.ran = _of_all_replicas(0.0)
-        self._of_places = {place: _of_all_replicas([0.0, 0.0]) for place in PLACES}
+        self._of_places = {place: _of_all_replicas([0.0, 0.0]) for place in BACKWARD_PLACES}
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -93,7 +92,7 @@ class Turns:
         """Returns whether the running pass is recorded, and whether it replaces another.
 
         Args:
-            place: The place of the block, one of `PLACES`.
+            place: The place of the block, one of `BACKWARD_PLACES`.
         """
         variable = self._of_places[place]
         key, (last, number) = self._passes.key(self._position), tf.unstack(variable.value())

@@ -11,9 +11,9 @@ import keras
 import tensorflow as tf
 
 from reszoo.accumulator import Accumulator
-from reszoo.gradients.measures import Measure
-from reszoo.gradients.passes import PLACES, Turns
-from reszoo.gradients.reductions import has_gpu
+from reszoo.gradients.backend.tensorflow.passes import Turns
+from reszoo.gradients.backend.tensorflow.reductions import has_gpu, traced_once
+from reszoo.gradients.measures import BACKWARD_PLACES, Measure
 from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
 from reszoo.updates import (
     accumulation_steps,
@@ -157,37 +157,36 @@ class BlockTaps:
     @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
-        if self.own_fork is not None:
-            return self._behind(*self.own_fork(x))
+        if self.own_fork is None:
+            self.turns.count_run(self.switch.on())
+            paths = self._fork(lambda x, _: (x, x), _to_input, x, self.anchor.value())
+            return tuple(hand_on_mask(x, path) for path in paths)
+        # Another recorder's fork adds the gradients afterwards.
+        ends = self.own_fork(x)
+        paths = self._fork(lambda *ends: ends, _to_each_path, *ends)
+        return tuple(map(hand_on_mask, ends, paths))
+
+    def _fork(self, split: Callable, gradients_of: Callable, *inputs: tf.Tensor) -> Any:
+        """Returns the two paths of a fork, at which the gradients are observed.
+
+        Args:
+            split: Takes the inputs and returns the two paths.
+            gradients_of: Takes the gradients of the two paths and their sum, and returns those of
+                the inputs.
+            inputs: The inputs, each of which needs a gradient.
+        """
 
         @tf.custom_gradient
-        def fork(x: tf.Tensor, anchor: tf.Tensor) -> Any:
+        def fork(*inputs: tf.Tensor) -> Any:
             def backward(skip: tf.Tensor, branch: tf.Tensor) -> Any:
                 with self._observed("fork", skip, branch):
                     total = skip + branch
                 with self._observed("input", *_seen_at_input(skip, branch, total)):
-                    return tf.identity(total), tf.zeros_like(anchor)
+                    return gradients_of(skip, branch, total)
 
-            return (tf.identity(x), tf.identity(x)), backward
+            return tuple(map(tf.identity, split(*inputs))), backward
 
-        self.turns.count_run(self.switch.on())
-        return tuple(hand_on_mask(x, path) for path in fork(x, self.anchor.value()))
-
-    def _behind(self, to_shortcut: tf.Tensor, to_branch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Observes the gradients at another recorder's fork, which adds them afterwards."""
-
-        @tf.custom_gradient
-        def observed(to_shortcut: tf.Tensor, to_branch: tf.Tensor) -> Any:
-            def backward(skip: tf.Tensor, branch: tf.Tensor) -> Any:
-                with self._observed("fork", skip, branch):
-                    total = skip + branch
-                with self._observed("input", *_seen_at_input(skip, branch, total)):
-                    return tf.identity(skip), tf.identity(branch)
-
-            return (tf.identity(to_shortcut), tf.identity(to_branch)), backward
-
-        paths = observed(to_shortcut, to_branch)
-        return tuple(map(hand_on_mask, (to_shortcut, to_branch), paths))
+        return fork(*inputs)
 
     @tf.autograph.experimental.do_not_convert
     def merge(self, shortcut: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
@@ -230,9 +229,9 @@ class BlockTaps:
         measures = self._measures(place)
 
         def add() -> list[tf.Tensor]:
-            all_sums, turn = [], self.turns.take(place) if place in PLACES else None
+            all_sums, turn = [], self.turns.take(place) if place in BACKWARD_PLACES else None
             for measure, accumulator in measures:
-                sums = measure.function(*self._seen_by(measure, tensors))
+                sums = traced_once(measure.formula)(*self._seen_by(measure, tensors))
                 accumulator.add(unscaled(sums, measure.powers.values(), self.scale()), turn)
                 all_sums.append(sums)
             return all_sums
@@ -244,6 +243,15 @@ class BlockTaps:
         if not measure.unscaled:
             return tensors
         return [unscaled(tf.cast(tensor, tf.float64), [1], self.scale()) for tensor in tensors]
+
+
+def _to_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Returns the gradients of a fork's input and of the anchor."""
+    return tf.identity(total), tf.zeros(())
+
+
+def _to_each_path(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    return tf.identity(skip), tf.identity(branch)
 
 
 def _seen_at_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from reszoo.gradients.first_batch import build_for
+from reszoo.gradients.backend import Training
+from reszoo.gradients.first_batch import build_from
 from reszoo.gradients.patching import replace
-from reszoo.gradients.recorded_training import RecordedTraining
 
 # Errors by which an exhausted iterator ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -42,7 +42,7 @@ class RecordedFit:
 
     def __init__(self, model: keras.Model):
         self.model: Any = model  # Keras declares that its train_function is None.
-        self.trainings: list[RecordedTraining] = []
+        self.trainings: list[Training] = []
         self.executions = 0
         self._history = getattr(model, "history", None)
         self._own_step = model.train_step
@@ -51,7 +51,7 @@ class RecordedFit:
         self._recording = False
         self._is_built = False
 
-    def add(self, training: RecordedTraining) -> None:
+    def install(self, training: Training) -> None:
         """Records a training from the next batch on.
 
         Args:
@@ -64,11 +64,11 @@ class RecordedFit:
         self.trainings.append(training)
         self._make_functions()
 
-    def remove(self, training: RecordedTraining) -> None:
+    def remove(self, training: Training) -> None:
         """Stops recording a training. After the last one the model's own methods are restored.
 
         Args:
-            training: A training that was added.
+            training: A training that was installed.
         """
         if training not in self.trainings:
             return
@@ -127,7 +127,7 @@ class RecordedFit:
         return (
             len(self.trainings) > 1
             or self._counter is not None
-            or self.trainings[0].cadence.batches_per_step > 1
+            or self.trainings[0].batches_per_step > 1
         )
 
     def _run(self, iterator: Any) -> Any:
@@ -136,7 +136,7 @@ class RecordedFit:
         try:
             if not self._is_built:  # tested once: a layer that no batch runs is never built
                 self._is_built = True
-                if not build_for(self.model, iterator):
+                if not _build_for(self.model, iterator):
                     return self._run_unrecorded(iterator)
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
@@ -189,6 +189,16 @@ class RecordedFit:
         for training in list(self.trainings):
             training.close()
             self.remove(training)
+
+
+def _build_for(model: keras.Model, iterator: Any) -> bool:
+    """Builds a model for the batches of an iterator that `fit` gives its train function."""
+    with model.distribute_strategy.scope():
+        return build_from(model, lambda: tf.nest.map_structure(_symbolic, iterator.element_spec))
+
+
+def _symbolic(spec: tf.TensorSpec) -> keras.KerasTensor:
+    return keras.KerasTensor(spec.shape, spec.dtype.name)
 
 
 def _new_counter() -> tf.Variable:

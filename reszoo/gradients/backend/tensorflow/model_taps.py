@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,17 +12,23 @@ import numpy as np
 import tensorflow as tf
 
 from reszoo.accumulator import Accumulator
+from reszoo.distribution import is_chief
+from reszoo.gradients.backend.tensorflow.passes import Passes, Turns
+from reszoo.gradients.backend.tensorflow.taps import BlockTaps, Switch
+from reszoo.gradients.backend.tensorflow.update_tap import UpdateTap
 from reszoo.gradients.blocks import find_blocks, graphs_of
 from reszoo.gradients.first_batch import has_all_weights, is_built
 from reszoo.gradients.graph import GraphBlock, acting_block
-from reszoo.gradients.measures import measures_of
-from reszoo.gradients.passes import PLACES, Passes, Turns
+from reszoo.gradients.left_out import LeftOut
+from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
-from reszoo.gradients.taps import BlockTaps, Switch
-from reszoo.gradients.update_tap import NOISE_SUMS, WEIGHT_SUMS, UpdateTap
 from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps, loss_scale
+
+_WHY_UNREACHED = (
+    "in a tf.function that was traced before, or were not differentiated by a tf.GradientTape"
+)
 
 
 class ModelTaps:
@@ -85,7 +90,8 @@ class ModelTaps:
         self._users = 0
         self._replica = threading.local()
         self._put_back = contextlib.ExitStack()
-        self._told = set()
+        paths = [variable.path for variable in self.variables]
+        self._left_out = LeftOut(model.name, self.blocks, paths, measures, _WHY_UNREACHED)
 
     @property
     def parts(self) -> int:
@@ -112,7 +118,25 @@ class ModelTaps:
 
         return recorded_step
 
-    def read(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+    @property
+    def writes(self) -> bool:
+        """Role of this process: true if it writes the log."""
+        return is_chief(self.model.distribute_strategy)
+
+    def set_due(self, batches: int, first: int) -> None:
+        """Sets which batch to record. Called by the host.
+
+        Args:
+            batches: Number of batches that have been tried.
+            first: The first batch to record, counted from 0.
+        """
+        self.switch.set(batches, first)
+
+    def update_state(self) -> tuple[bool, bool]:
+        """Returns whether the update to record has begun, and whether it is over."""
+        return self.switch.state()
+
+    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
         """Returns all sums, in one transfer, and sets them to zero.
 
         Returns:
@@ -120,7 +144,7 @@ class ModelTaps:
             shape `(weights,)`, float64, by name; and the number of recorded batches.
         """
         (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
-        of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(PLACES))])
+        of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(BACKWARD_PLACES))])
         shapes: list[Any] = [
             accumulator.variable.shape.as_list() for accumulator in self._accumulators()
         ]
@@ -142,75 +166,11 @@ class ModelTaps:
             of_weights |= zip(names, part.T, strict=True)
         of_blocks = {name: np.array(values) for name, values in of_blocks.items()}
         if seen:
-            self._leave_out_blocks(of_blocks, of_turns.reshape(len(self._turns), -1), passes)
-            self._leave_out_weights(of_weights)
+            of_turns = of_turns.reshape(len(self._turns), -1)
+            reached = of_turns[:, 2::2] / self.model.distribute_strategy.num_replicas_in_sync
+            self._left_out.leave_out_blocks(of_blocks, of_turns[:, 0] > 0, reached, passes)
+            self._left_out.leave_out_weights(of_weights)
         return of_blocks, of_weights, int(seen)
-
-    def _leave_out_blocks(
-        self, of_blocks: dict[str, np.ndarray], of_turns: np.ndarray, passes: float
-    ) -> None:
-        """Replaces the sums by NaN where no backward pass was observed."""
-        ran, numbers = of_turns[:, :1], of_turns[:, 2::2]
-        numbers = numbers / self.model.distribute_strategy.num_replicas_in_sync
-        # The gradient of a block that ran is zero if a pass was made that did not reach it.
-        unseen = (numbers == 0) & ((ran == 0) | (passes == 0))
-        places = {
-            name: m.place
-            for pairs in self._of_blocks.values()
-            for m, _ in pairs
-            for name in m.powers
-        }
-        backward = [name for name, place in places.items() if place in PLACES]
-        for name in backward:
-            of_blocks[name][unseen[:, PLACES.index(places[name])]] = np.nan
-        names = np.array(list(self.blocks), object)
-        if backward:
-            self._tell(
-                "blocks",
-                names[unseen.any(axis=1)],
-                "no backward pass reached {} in a recorded step, so what comes back to them is "
-                "recorded as NaN: they did not run, or in a tf.function that was traced before, or "
-                "were not differentiated by a tf.GradientTape.",
-            )
-            self._tell(
-                "blocks",
-                names[numbers.max(axis=1) > 1],
-                "several backward passes reached {} in a recorded step. The statistics of their "
-                "paths are those of the last that differentiates by their weights.",
-            )
-
-    def _leave_out_weights(self, of_weights: dict[str, np.ndarray]) -> None:
-        """Replaces the sums by NaN where no update was observed."""
-        if not of_weights:
-            return
-        updates = of_weights["updates_seen"]
-        for name, values in of_weights.items():
-            if name in NOISE_SUMS:
-                values[np.rint(updates) != 1] = np.nan
-            elif name != "updates_seen":
-                values[updates == 0] = np.nan
-        names = np.array([variable.path for variable in self.variables], object)
-        self._tell(
-            "weights",
-            names[updates == 0],
-            "no optimizer's apply was given {} in a recorded step, so norms, gradients and updates "
-            "are recorded as NaN.",
-        )
-        self._tell(
-            "weights",
-            names[np.rint(updates) > 1],
-            "{} are updated several times in a recorded step. Their gradients and updates are "
-            "those of the last time.",
-        )
-
-    def _tell(self, kind: str, names: np.ndarray, text: str) -> None:
-        """Warns once of blocks or weights that are left out."""
-        if not len(names) or text in self._told:
-            return
-        self._told.add(text)
-        some = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
-        text = text.format(f"{len(names)} of the {kind} ({some})")
-        warnings.warn(f"{self.model.name!r}: {text}", stacklevel=4)
 
     def _accumulators(self) -> list[Accumulator]:
         of_blocks = [accumulator for pairs in self._of_blocks.values() for _, accumulator in pairs]

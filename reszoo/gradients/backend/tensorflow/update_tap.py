@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from reszoo.accumulator import Accumulator
-from reszoo.gradients.sums import gradient_sums, update_sums
-from reszoo.gradients.taps import Switch, choose, unscaled, when
+from reszoo.gradients.backend.tensorflow.taps import Switch, choose, unscaled, when
+from reszoo.gradients.backend.tensorflow.weight_sums import gradient_sums, update_sums
+from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.keras_internals import (
     accumulated_gradient,
     can_communicate_in_replicas,
@@ -20,15 +21,6 @@ from reszoo.updates import (
     updating_optimizer,
 )
 
-# The sums in their order in an accumulator, each with its power of the gradient's unit.
-WEIGHT_SUMS = {
-    "weight_gradient_squares": 2,
-    "weight_squares": 0,
-    "update_squares": 0,
-    "weight_gradient_nonfinite": 0,
-    "updates_seen": 0,
-}
-NOISE_SUMS = {"part_gradient_squares": 2}
 # Longer vectors are not copied into a matrix; all weights of a normalization are shorter.
 LONGEST_STACKED = 2**13
 

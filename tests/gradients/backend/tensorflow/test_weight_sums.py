@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.gradients.sums import gradient_sums, update_sums
+from reszoo.gradients.backend.tensorflow.weight_sums import gradient_sums, update_sums
 
 SHAPES = [(3, 3, 2, 4), (), (7,), (5,), (5,), (5,), (4,), (4,)]
 STACK_SIZES = [1, 1, 1, 3, 2]

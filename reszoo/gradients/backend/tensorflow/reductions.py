@@ -34,7 +34,7 @@ def squares(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         Shape `(tensors,)`, of their dtype.
     """
     if is_traced_for_xla():
-        return tf.stack([sum_of(x * x) for x in tensors])
+        return tf.stack([total(x * x) for x in tensors])
     # Without XLA this kernel makes a single pass too, without a temporary tensor.
     return 2 * tf.stack([tf.nn.l2_loss(x) for x in tensors])
 
@@ -51,15 +51,15 @@ def products(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """
     # A matrix product would round its factors on GPUs and TPUs, and is slower on a CPU.
     if is_traced_for_xla() or has_gpu():
-        return sum_of(x * y)
+        return total(x * y)
     # The whole product would be a tensor larger than the caches, in memory that the system has to
     # allocate again in every step.
     examples = (tf.shape(x)[0] + tf.range(PIECES)) // PIECES
     pieces = zip(*(tf.split(tensor, examples, num=PIECES) for tensor in (x, y)), strict=True)
-    return tf.add_n([sum_of(x * y) for x, y in pieces])
+    return tf.add_n([total(x * y) for x, y in pieces])
 
 
-def sum_of(x: tf.Tensor) -> tf.Tensor:
+def total(x: tf.Tensor) -> tf.Tensor:
     """Returns the sum of a tensor's values.
 
     Args:
@@ -71,21 +71,22 @@ def sum_of(x: tf.Tensor) -> tf.Tensor:
     return _sum_of_parts(_parts(x)) if is_traced_for_xla() else tf.reduce_sum(x)
 
 
-def squares_of_sum(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of the squares of the finite values of `x + y`, under XLA.
+def squares_of_sum(*tensors: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of the squares of the finite values of a tensor, or of the sum of two.
 
-    The two are summed part by part. If `x + y` as a whole were read here, XLA would keep it in
-    memory, and compute the operations after it in another order than without a recorder: the last
-    bits of an update would differ.
+    Under XLA two are summed part by part. If `x + y` as a whole were read here, XLA would keep it
+    in memory, and compute the operations after it in another order than without a recorder: the
+    last bits of an update would differ.
 
     Args:
-        x: Any shape, any float dtype.
-        y: The same shape and dtype.
+        tensors: One tensor of any shape and any float dtype; under XLA two of the same.
 
     Returns:
         A float64 scalar.
     """
-    pairs = zip(_parts(x), _parts(y), strict=True)
+    if len(tensors) == 1:
+        return over_finite(lambda x: squares([x]), tensors)[0][0]
+    pairs = zip(*map(_parts, tensors), strict=True)
     return _sum_of_parts([tf.square(zero_if_nonfinite(x + y, tf.float64)) for x, y in pairs])
 
 
@@ -110,6 +111,64 @@ def _sum_of_parts(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     while len(rows) > 1:
         rows = [a + b for a, b in zip(rows[::2], rows[1::2], strict=True)]
     return tf.add_n([tf.reduce_sum(part) for part in (*rows, *rest)])
+
+
+def zeros(x: tf.Tensor) -> tf.Tensor:
+    """Returns the number of a tensor's values that are exactly zero, a float64 scalar.
+
+    Args:
+        x: Any shape.
+    """
+    return tf.cast(total(tf.cast(x == 0, tf.float32)), tf.float64)
+
+
+def largest(x: tf.Tensor) -> tf.Tensor:
+    """Returns the largest magnitude of a tensor's finite values, a float64 scalar.
+
+    Args:
+        x: Any shape, any float dtype.
+    """
+    return tf.cast(tf.reduce_max(tf.abs(zero_if_nonfinite(x, x.dtype))), tf.float64)
+
+
+def elements(x: tf.Tensor) -> tf.Tensor:
+    """Returns the number of a tensor's values, a float64 scalar.
+
+    Args:
+        x: Any shape.
+    """
+    return tf.cast(tf.size(x), tf.float64)
+
+
+def examples(x: tf.Tensor) -> tf.Tensor:
+    """Returns the number of examples in a batch, a float64 scalar.
+
+    Args:
+        x: Shape `(batch, ...)`.
+    """
+    return tf.cast(tf.shape(x)[0], tf.float64)
+
+
+def counts_by_exponent(x: tf.Tensor, first: int, bins: int) -> tf.Tensor:
+    """Returns numbers of a tensor's finite values by the power of two below their magnitude.
+
+    Args:
+        x: Any shape, any float dtype.
+        first: The exponent of the lowest bin, which also counts smaller values.
+        bins: Number of bins. The highest also counts larger values.
+
+    Returns:
+        Shape `(1 + bins,)`, float64: first the number of exact zeros.
+    """
+    x = tf.reshape(tf.cast(x, tf.float64), [-1])
+    # The exponent is read from its bits, since a logarithm would round.
+    exponent = tf.bitwise.right_shift(tf.bitcast(tf.abs(x), tf.int64), 52) - 1023
+    position = tf.where(
+        x == 0, tf.zeros((), tf.int64), 1 + tf.clip_by_value(exponent - first, 0, bins - 1)
+    )
+    # Counts are exact up to 2**53; float32 would stop at 2**24.
+    counted = tf.cast(tf.math.is_finite(x), tf.float64)
+    return tf.math.unsorted_segment_sum(counted, position, bins + 1)
 
 
 def zero_if_nonfinite(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
@@ -182,6 +241,7 @@ def over_finite(
     return tf.where(enough, tf.cast(cheap, tf.float64), without), left_out
 
 
+@functools.cache
 def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """Returns a function that adds a single node to a graph, wherever it is called.
 

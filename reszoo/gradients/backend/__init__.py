@@ -1,0 +1,110 @@
+"""Recording on a Keras backend: a package for each, with the same names in all of them.
+
+The names of the backend in use are attributes of this package, such as `backend.ModelTaps`:
+
+- `reductions`: sums over tensors, with which the formulas of `reszoo.gradients.measures` are
+  written. `squares(tensors)` returns a vector; `products(x, y)`, `total(x)`, `squares_of_sum(x)`
+  or `(x, y)`, `zeros(x)`, `largest(x)`, `elements(x)` and `examples(x)` return scalars;
+  `counts_by_exponent(x, first, bins)` a vector. `over_finite(sums, tensors, suffice)` returns
+  sums over the finite values, and the numbers of the others; `squares_suffice(sums, tensors)` is
+  its default test of whether sums in float32 are accurate.
+- `ModelTaps(model, sets, blocks)`: the taps of a model, and the sums that they take.
+    - `blocks`, `variables`: the blocks by name, and the weights that are observed
+    - `parts`: number of parts of a batch, which the noise scale compares
+    - `writes`: whether this process writes the log
+    - `set_due(batches, first)`: the number of batches tried, and the next one to record
+    - `recorded(step, asks)`: a step that is recorded whenever the batch is due
+    - `update_state()`: whether the update to record has begun, and whether it is over
+    - `take()`: all sums in one transfer, which sets them to zero
+- `recorded_fit(model)`: the steps of `fit`, one object for all recorders of a model.
+    - `install(training)`, `remove(training)`: begin and end recording, with the model's own
+      methods in place again after the last one
+    - `trainings`, `executions`: those that are installed, and the number of calls of the function
+      that runs batches. It calls `Training`'s methods around each. Where the data ends within a
+      call, `fit` gets the error that it expects, and only the batches that ran are counted.
+- `batches_applied(model)`: number of batches that the model's optimizer applied, also during `fit`
+- `path_gradients(...)`: the gradient by one path at a time; see `reszoo.gradients.path_lengths`
+- `Perturbed(...)`: a model with steps added to the inputs of its blocks; see
+  `reszoo.gradients.check`
+
+They raise `ValueError` on a backend without a recorder.
+"""
+
+import importlib
+from types import ModuleType
+from typing import Any, Protocol
+
+import keras
+
+BACKENDS = ("tensorflow",)
+_NAMES = (
+    "ModelTaps",
+    "Perturbed",
+    "batches_applied",
+    "path_gradients",
+    "recorded_fit",
+    "reductions",
+)
+
+
+class Training(Protocol):
+    """A recorded training, as `recorded_fit` needs it.
+
+    Attributes:
+        taps: The `ModelTaps`, once the first batch has begun.
+        due: Whether the batch that runs or is about to run is recorded.
+    """
+
+    taps: Any
+
+    @property
+    def due(self) -> bool: ...
+
+    @property
+    def batches_per_step(self) -> int:
+        """Number of batches of an update."""
+        ...
+
+    def begin_execution(self, batches_at_once: int) -> None:
+        """Decides whether a step is due. Called before batches run."""
+
+    def end_execution(self, batches: int) -> None:
+        """Writes the step that was due, if it is over. Called after batches ran."""
+
+    def count_unrecorded(self, batches: int) -> None:
+        """Counts batches that ran before anything could be recorded."""
+
+    def count_interrupted(self) -> None:
+        """Counts a batch that ran, though the call that ran it was interrupted."""
+
+    def renew_taps(self) -> None:
+        """Creates new taps, for a model that was compiled or unfrozen while it trains."""
+
+    def close(self) -> None:
+        """Closes the log."""
+
+
+def running() -> ModuleType:
+    """Returns the package of the Keras backend in use.
+
+    Raises:
+        ValueError: If there is no recorder for it.
+
+    Example:
+
+    >>> running().__name__
+    'reszoo.gradients.backend.tensorflow'
+    """
+    name = keras.backend.backend()
+    if name not in BACKENDS:
+        raise ValueError(
+            f"Gradients cannot be recorded on the Keras backend {name!r}. Set the environment "
+            f"variable KERAS_BACKEND to one of {', '.join(BACKENDS)} before Keras is imported."
+        )
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(running(), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,32 @@
+"""Recording with TensorFlow.
+
+A tap is a custom gradient that adds sums to a variable of each replica, when a switch on the device
+is on. So one traced step serves all batches, and replicas add up without communication.
+
+- `reductions`: sums over tensors
+- `taps`: a block's fork, merge and activation; the switch
+- `passes`: the backward pass that is recorded
+- `update_tap`, `weight_sums`: an optimizer's update; sums of weights
+- `model_taps`: the taps of a whole model, installed for a step and read in one transfer
+- `recorded_fit`: the train function of `fit` while recorders observe a model
+- `path_gradients`: the gradient by one path at a time
+- `perturbed`: a model with steps added to the inputs of its blocks
+"""
+
+import keras
+
+from reszoo import updates
+from reszoo.gradients.backend.tensorflow import reductions as reductions
+from reszoo.gradients.backend.tensorflow.model_taps import ModelTaps as ModelTaps
+from reszoo.gradients.backend.tensorflow.path_gradients import path_gradients as path_gradients
+from reszoo.gradients.backend.tensorflow.perturbed import Perturbed as Perturbed
+from reszoo.gradients.backend.tensorflow.recorded_fit import recorded_fit as recorded_fit
+
+
+def batches_applied(model: keras.Model) -> int:
+    """Returns the number of batches that a model's optimizer applied, without those it skipped.
+
+    Args:
+        model: A compiled model.
+    """
+    return updates.batches_applied(model.optimizer)
