@@ -9,10 +9,13 @@ varies, are measured in processes of their own; `docs/answers.md` is written fro
 - `answers`: writes the document from tables and `texts/`, one file a question
 - `intervals`, `drawing`: means over seeds; colours and what several figures draw
 - `trained_cell`: training by a configuration, as `train.py` does it, and what is read from its log
+- `recipes`: fields of these configurations: digits, Fashion-MNIST and CIFAR-10
 
 The studies, by question:
 
+- 1 `stop_gradient`: a stopped skip, against no skip, a whole one, and other stops
 - 2 `addition`: an addition hands its gradient to both inputs, and a branch's weights are updated
+- 4 `shortcut_table`: the shortcuts of He et al. 2016, and a stopped one
 - 6 `derivatives`: gradients are added, not averaged, and come from reverse mode
 - 9 `constant_skip`: the skip's derivative is not zero; as a constant it is a stopped gradient
 - 10 `projections`: projections are transposed, zero padding is cropped

@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
@@ -46,9 +47,17 @@ class TrainedRun:
     @property
     def accuracy(self) -> float:
         """Share of the test images that are right after the last epoch, NaN if it diverged."""
+        return self._last("test_accuracy")
+
+    @property
+    def test_loss(self) -> float:
+        """Mean loss of the test images after the last epoch, NaN if it diverged."""
+        return self._last("test_loss")
+
+    def _last(self, figure: str) -> float:
         if self.diverged:
             return np.nan
-        return float(read_metrics(self.run.workdir / METRICS_FILE)[-1]["test_accuracy"])
+        return float(read_metrics(self.run.workdir / METRICS_FILE)[-1][figure])
 
     @property
     def gradients(self) -> pd.DataFrame:
@@ -56,7 +65,9 @@ class TrainedRun:
         return load(str(self.run.workdir / GRADIENTS_DIRECTORY))
 
 
-def train(config: ConfigDict, folder: Path) -> TrainedRun:
+def train(
+    config: ConfigDict, folder: Path, at_start: Callable[[keras.Model], None] | None = None
+) -> TrainedRun:
     """Trains by a configuration; a training that was killed goes on from its last checkpoint.
 
     The checkpoints and the saved model are removed at the end; the metrics and the log stay.
@@ -64,8 +75,12 @@ def train(config: ConfigDict, folder: Path) -> TrainedRun:
     Args:
         config: The configuration, as `train.py` takes it.
         folder: The work directory.
+        at_start: Called with the model before the first step, to set weights whose first values a
+            configuration does not choose.
     """
     run, diverged = prepare(config, folder), ""
+    if at_start and not run.state.has_begun:
+        at_start(run.model)
     first = folder / _FIRST_WEIGHTS
     if not first.exists():
         with written_whole(first) as partial, open(partial, "wb") as file:
