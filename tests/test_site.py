@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reszoo.studies.live_page import SHORTCUTS, live_table
 from tests.integration.pages import browser, require_browser
 
 ROOT = Path(__file__).parents[1]
@@ -148,3 +149,20 @@ def test_a_browser_draws_the_formulas_without_a_network():
         fraction = page.locator("math[display=block] mfrac").first.bounding_box()
         letter = page.locator("math:not([display]) mi").first.bounding_box()
     assert fraction["height"] > 1.5 * letter["height"] > 10
+
+
+def test_the_table_of_the_live_page_is_that_of_its_runs():
+    assert live_table(DOCS / "live/gradient_flow.html") in (DOCS / "live.md").read_text()
+
+
+@pytest.mark.usefixtures("site")
+def test_a_visitor_plays_three_trainings_in_the_site():
+    with opened("live.html") as page:
+        live = page.frame_locator("iframe")
+        live.locator(".gf[data-step]").wait_for()
+        chosen = live.locator('.gf-chip[aria-pressed="true"]').all_text_contents()
+        assert chosen == list(SHORTCUTS)
+        assert live.locator(".gf-block").count() == 3 * 27
+        live.get_by_role("button", name="Play").click()
+        live.locator('.gf[data-step="6"]').wait_for()
+        assert page.url.endswith("live.html")

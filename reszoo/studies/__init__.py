@@ -8,6 +8,7 @@ varies, are measured in processes of their own; `docs/answers.md` is written fro
 - `results`: tables, figures and the summary
 - `answers`: writes the document from tables and `texts/`, one file a question
 - `intervals`, `drawing`: means over seeds; colours and what several figures draw
+- `live_page`: three recorded runs as one page, for the site
 - `trained_cell`: training by a configuration, as `train.py` does it, and what is read from its log
 - `recipes`: fields of these configurations: digits, Fashion-MNIST and CIFAR-10
 

@@ -121,11 +121,12 @@ export class App {
     }
   }
 
-  /** The chosen runs that exist and can be read; the first run if none was chosen. */
+  /** The chosen runs that exist and can be read; if none was chosen, all of a report, or the first. */
   chosenRuns() {
     const readable = this.store.runs.map((run) => run.run).filter((name) => !this.store.error(name));
     const chosen = (this.state.runs ?? []).filter((name) => readable.includes(name));
-    return chosen.length ? chosen : readable.slice(0, 1);
+    if (chosen.length) return chosen;
+    return this.source.isLive ? readable.slice(0, 1) : readable;
   }
 
   range() {
