@@ -4,9 +4,14 @@ from reszoo.studies import (
     addition,
     constant_skip,
     derivatives,
+    gradient_by_depth,
+    gradient_correlation,
+    lesioning,
+    path_lengths,
     projections,
     shortcut_table,
     stop_gradient,
+    variance_growth,
 )
 from reszoo.studies.study import Study
 
@@ -16,6 +21,11 @@ STUDIES: dict[str, Study] = {
         stop_gradient.STUDY,
         addition.STUDY,
         shortcut_table.STUDY,
+        gradient_by_depth.STUDY,
+        variance_growth.STUDY,
+        gradient_correlation.STUDY,
+        path_lengths.STUDY,
+        lesioning.STUDY,
         derivatives.STUDY,
         constant_skip.STUDY,
         projections.STUDY,

@@ -127,3 +127,28 @@ def matrix(axis: Axes, values: np.ndarray, largest: float, side: int) -> None:
     axis.add_patch(Rectangle((0, 0), columns, rows, fill=False, edgecolor=TRUNK, clip_on=False))
     axis.set(xlim=((columns - side) / 2, (columns + side) / 2), ylim=(side, 0), aspect="equal")
     axis.set_axis_off()
+
+
+def note(figure: Figure, text: str) -> None:
+    """Writes a small line below the panels of a figure.
+
+    Args:
+        figure: The figure.
+        text: The line, such as how many seeds there are.
+    """
+    figure.supxlabel(text, fontsize=8, color=TRUNK, x=0.01, ha="left")
+
+
+def seeds_of(table: pd.DataFrame) -> str:
+    """Number of seeds of a table, in words.
+
+    Args:
+        table: A table with the column `seed`.
+
+    Example:
+
+    >>> seeds_of(pd.DataFrame({"seed": [0, 0, 1]}))
+    '2 seeds, mean and 95% interval'
+    """
+    number = table.seed.nunique()
+    return f"{number} seeds, mean and 95% interval" if number > 1 else "1 seed"
