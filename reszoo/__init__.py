@@ -21,6 +21,7 @@ from reszoo.layers import BottleneckBranch as BottleneckBranch
 from reszoo.layers import Chain as Chain
 from reszoo.layers import ConstantScale as ConstantScale
 from reszoo.layers import Convolution as Convolution
+from reszoo.layers import Coupling as Coupling
 from reszoo.layers import DropPath as DropPath
 from reszoo.layers import ExclusiveGatedBlock as ExclusiveGatedBlock
 from reszoo.layers import Gate as Gate
@@ -31,6 +32,8 @@ from reszoo.layers import LearnedScale as LearnedScale
 from reszoo.layers import MaxPool as MaxPool
 from reszoo.layers import ProjectionShortcut as ProjectionShortcut
 from reszoo.layers import ResidualBlock as ResidualBlock
+from reszoo.layers import ReversibleBlock as ReversibleBlock
+from reszoo.layers import ReversibleChain as ReversibleChain
 from reszoo.layers import SqueezeExcitation as SqueezeExcitation
 from reszoo.layers import StopGradient as StopGradient
 from reszoo.layers import StopGradSkip as StopGradSkip

@@ -5,7 +5,7 @@ run `pytest tests/test_keras_internals.py`, which fails with the name that has c
 is imported by the functions that need it, so that layers and models run without it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -225,3 +225,41 @@ def function_of_one_node(function: Callable[..., "tf.Tensor"]) -> Any:
     import tensorflow as tf
 
     return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def without_recording() -> Any:
+    """Returns a context in which no tape of TensorFlow records, whatever the tapes around it.
+
+    Relies on `record.stop_recording` of `tensorflow.python.eager`. The public
+    `GradientTape.stop_recording` needs the tape.
+    """
+    from tensorflow.python.eager import record
+
+    return record.stop_recording()
+
+
+def values_as_stored(variables: Sequence[keras.Variable]) -> list[Any]:
+    """Returns the values of variables in their own dtypes, also in a layer with mixed precision.
+
+    Relies on `AutocastScope` of `keras.src.backend.common.variables`.
+
+    Args:
+        variables: Variables of Keras.
+    """
+    from keras.src.backend.common.variables import AutocastScope
+
+    with AutocastScope(None):
+        return [keras.ops.convert_to_tensor(variable.value) for variable in variables]
+
+
+def xla_barrier(tensors: Sequence["tf.Tensor"]) -> Any:
+    """Returns tensors none of which XLA computes with before all of them are available.
+
+    Relies on `xla_optimization_barrier` of `gen_xla_ops` of `tensorflow.compiler.tf2xla.ops`.
+
+    Args:
+        tensors: Tensors of a function that is traced for XLA.
+    """
+    from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+    return gen_xla_ops.xla_optimization_barrier(input=list(tensors))

@@ -230,6 +230,32 @@ def test_a_function_that_is_not_inlined_is_one_node():
     check("_noinline" in attributes and attributes["_noinline"].b, "attribute _noinline")
 
 
+def test_tapes_do_not_record_where_recording_is_stopped():
+    x = tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        with keras_internals.without_recording():
+            y = x * x
+    check(tape.gradient(y, x) is None, "record.stop_recording")
+
+
+def test_values_are_as_stored_within_mixed_precision(weight):
+    dtypes = []
+
+    class Layer(keras.layers.Layer):
+        def call(self, x):
+            dtypes.extend([weight.value.dtype, keras_internals.values_as_stored([weight])[0].dtype])
+            return x
+
+    Layer(dtype="mixed_float16")(np.ones(2))
+    check(dtypes == [tf.float16, tf.float32], "AutocastScope")
+
+
+def test_xla_waits_at_a_barrier():
+    barrier = tf.function(lambda x: keras_internals.xla_barrier([x + 1, x])[0], jit_compile=True)
+    check(float(barrier(tf.constant(1.0))) == 2.0, "gen_xla_ops.xla_optimization_barrier")
+
+
 def test_fit_runs_by_the_methods_that_are_found_on_the_instance():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)

@@ -1,10 +1,12 @@
 """Layers that assemble into residual networks.
 
 They are written with `keras` and `keras.ops`, so that they run on every Keras backend; code for a
-single backend is in `tensorflow_kernels`. Every layer takes `name`, `dtype` and `trainable` as any
-Keras layer does, and layers passed to it keep their own.
+single backend is in `tensorflow_kernels` and `recomputation`. Every layer takes `name`, `dtype` and
+`trainable` as any Keras layer does, and layers passed to it keep their own.
 
 - `residual_block`: the block: a fork, two paths and a merge
+- `reversible_block`: blocks whose input is recomputed from their output, and chains of them
+- `coupling`: branches that read one half of the channels and write the other
 - `branches`: the branches of He et al., basic and bottleneck, and the order of their layers
 - `shortcuts`: projection, zero padding, no shortcut, and one that stops the gradient
 - `gates`: gates of He et al. on the shortcut or on both paths
@@ -15,6 +17,7 @@ Keras layer does, and layers passed to it keep their own.
 - `configured`: how layers are saved
 - `shapes`: channels-last shapes, and the checks of sizes
 - `symbolic`: weights and output shapes of layers that do not define them
+- `recomputation`: gradients that recompute activations, for each backend
 - `tensorflow_kernels`: a convolution that trains faster on TensorFlow's CPU
 """
 
@@ -24,6 +27,7 @@ from reszoo.layers.branches import post_activation as post_activation
 from reszoo.layers.branches import pre_activation as pre_activation
 from reszoo.layers.chain import Chain as Chain
 from reszoo.layers.convolution import Convolution as Convolution
+from reszoo.layers.coupling import Coupling as Coupling
 from reszoo.layers.drop_path import DropPath as DropPath
 from reszoo.layers.gates import ExclusiveGatedBlock as ExclusiveGatedBlock
 from reszoo.layers.gates import Gate as Gate
@@ -35,6 +39,9 @@ from reszoo.layers.normalization import normalization as normalization
 from reszoo.layers.pooling import AveragePool as AveragePool
 from reszoo.layers.pooling import MaxPool as MaxPool
 from reszoo.layers.residual_block import ResidualBlock as ResidualBlock
+from reszoo.layers.reversible_block import ReversibleBlock as ReversibleBlock
+from reszoo.layers.reversible_block import ReversibleChain as ReversibleChain
+from reszoo.layers.reversible_block import stored_activations as stored_activations
 from reszoo.layers.scaling import ConstantScale as ConstantScale
 from reszoo.layers.scaling import LearnedScale as LearnedScale
 from reszoo.layers.shortcuts import ProjectionShortcut as ProjectionShortcut

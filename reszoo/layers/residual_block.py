@@ -72,8 +72,8 @@ class ResidualBlock(Configured):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.branch = _as_layer(branch, "branch")
-        self.shortcut = _as_layer(shortcut, "shortcut")
+        self.branch = as_layer(branch, "branch", self)
+        self.shortcut = as_layer(shortcut, "shortcut", self)
         self.activation = keras.activations.get(activation)
         self.supports_masking = True
 
@@ -123,17 +123,33 @@ class ResidualBlock(Configured):
         return keras.KerasTensor(shape, self.compute_dtype)
 
 
-def _as_layer(path: Path, argument: str) -> keras.layers.Layer:
+def as_layer(path: Path, argument: str, owner: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns a path as one layer.
+
+    Args:
+        path: A layer, a list of layers, or `None` for the identity.
+        argument: The argument's name, for the error.
+        owner: The layer that takes it; what is made here has its dtype.
+
+    Raises:
+        ValueError: If it is something else.
+    """
     if path is None:
-        return keras.layers.Identity()
+        return keras.layers.Identity(dtype=_dtype_of(owner))
     if isinstance(path, keras.layers.Layer):
         return path
     if isinstance(path, Sequence) and not isinstance(path, str):
-        return Chain(path)
+        return Chain(path, dtype=_dtype_of(owner))
     raise ValueError(
-        f"ResidualBlock takes a Keras layer, a list of them or None as {argument}, but got "
-        f"{path!r} of type {type(path).__name__}. For example: ResidualBlock(BasicBranch(64))."
+        f"{type(owner).__name__} takes a Keras layer, a list of them or None as {argument}, but "
+        f"got {path!r} of type {type(path).__name__}. For example: ResidualBlock(BasicBranch(64))."
     )
+
+
+def _dtype_of(owner: keras.layers.Layer) -> str | None:
+    """Returns a layer's dtype for the layers made for it; `None` where it depends on the path."""
+    policy = owner.dtype_policy
+    return None if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else policy.name
 
 
 def _same(first: Shape, second: Shape) -> bool:

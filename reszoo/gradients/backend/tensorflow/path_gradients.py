@@ -13,7 +13,7 @@ from reszoo.gradients.blocks import graphs_of
 from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_THROUGH_GRAPH
-from reszoo.layers import ResidualBlock
+from reszoo.layers import ResidualBlock, stored_activations
 
 Blocks = Mapping[str, ResidualBlock | GraphBlock]
 
@@ -45,7 +45,8 @@ def path_gradients(
     paths = _Paths(blocks)
     replacements = paths.forks()
     replacements += [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
-    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
+    stored = stored_activations()  # the tape must reach the paths inside of reversible blocks
+    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables), stored:
         for replacement in replacements:
             put_back.callback(replace(*replacement))
         with tf.GradientTape(persistent=True) as tape:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_THROUGH_GRAPH, hand_on_mask
-from reszoo.layers import ResidualBlock
+from reszoo.layers import ResidualBlock, stored_activations
 
 Blocks = Mapping[str, ResidualBlock | GraphBlock]
 
@@ -99,6 +99,8 @@ class Perturbed:
         """Context in which the forks of the blocks are replaced by those of this object."""
         graphs = {id(b.graph): b.graph for b in self._blocks.values() if isinstance(b, GraphBlock)}
         with contextlib.ExitStack() as stack:
+            # The tape must reach the paths inside of reversible blocks.
+            stack.enter_context(stored_activations())
             for name, block in self._blocks.items():
                 stack.callback(replace(block, "fork", self._fork(name, block.fork)))
             for graph in graphs.values():

@@ -1,0 +1,213 @@
+"""Gradients that recompute activations, for each backend of Keras.
+
+Code for a single backend is here and in `tensorflow_kernels`; the other files of `reszoo.layers`
+are written with `keras` and `keras.ops` alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from reszoo.keras_internals import is_traced_for_xla, without_recording, xla_barrier
+from reszoo.layers.shapes import Tensor
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+elif BACKEND == "torch":
+    import torch
+
+# Takes the tensors; returns `y` and any others, which have no gradient.
+Forward = Callable[..., Sequence[Tensor]]
+# Takes `y`, its gradient, and the tensors without the first; returns all their gradients.
+Backward = Callable[[Tensor, Tensor, Sequence[Tensor]], Sequence[Tensor | None]]
+
+
+def with_gradient(forward: Forward, backward: Backward, tensors: Sequence[Tensor]) -> Sequence:
+    """Returns the result of a function whose gradient is computed by another one.
+
+    Of the forward pass only `y` and the tensors other than the first are kept.
+
+    Args:
+        forward: Takes the tensors; returns `y` and any other tensors, which have no gradient.
+        backward: Takes `y`, its gradient, and the tensors other than the first; returns the
+            gradient of each of the tensors, or `None`.
+        tensors: The tensors, first the one that is not kept.
+
+    Returns:
+        The result of `forward`.
+    """
+    if BACKEND not in _WITH_GRADIENT:
+        raise ValueError(
+            "A reversible block runs on the backends tensorflow, jax and torch of Keras, but this "
+            f"is {BACKEND!r}. A chain of reszoo.ResidualBlock(Coupling(...)) computes the same."
+        )
+    return _WITH_GRADIENT[BACKEND](forward, backward, tensors)
+
+
+def differentiated(
+    function: Callable, tensors: Sequence[Tensor], gradient: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Runs a function and differentiates it.
+
+    Args:
+        function: Takes the tensors; returns the output to differentiate and any other tensor.
+        tensors: Its arguments.
+        gradient: The gradient of the output.
+
+    Returns:
+        The other tensor, and the gradient of each argument.
+    """
+    return _DIFFERENTIATED[BACKEND](function, tensors, gradient)
+
+
+def after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Returns a tensor that is not available before others are.
+
+    A backend that runs a graph in any order would otherwise recompute the activations of all blocks
+    first, and keep them for the gradients.
+
+    Args:
+        x: The tensor.
+        others: The tensors that are computed before it.
+    """
+    return _AFTER[BACKEND](x, others)
+
+
+def _tensorflow_with_gradient(
+    forward: Forward, backward: Backward, tensors: Sequence[Tensor]
+) -> Sequence:
+    @tf.custom_gradient
+    def run(x: Tensor, *rest: Tensor) -> tuple[Sequence, Callable]:
+        with without_recording():
+            outputs = forward(x, *rest)
+        y = outputs[0]
+
+        def gradient(of_y: Tensor, *_: Any, variables: Sequence | None = None) -> Any:
+            if variables:
+                raise ValueError(
+                    "The weights of a reversible block must be variables of Keras, made by "
+                    f"add_weight, but {[v.name for v in variables]} are not."
+                )
+            gradients = backward(y, of_y, rest)
+            return [None if g is None else _differentiable_once(g) for g in gradients]
+
+        return outputs, gradient
+
+    # A variable's value would otherwise be the variable, which may change before it is read.
+    return run(*map(tf.convert_to_tensor, tensors))
+
+
+def _differentiable_once(x: Tensor) -> Tensor:
+    @tf.custom_gradient
+    def once(x: Tensor) -> tuple[Tensor, Callable]:
+        def refused(*_: Any) -> None:
+            raise ValueError(
+                "The gradient of a reversible block cannot be differentiated again on TensorFlow. "
+                "Compute it within `with reszoo.layers.stored_activations():`."
+            )
+
+        return tf.identity(x), refused
+
+    return once(x)
+
+
+def _tensorflow_differentiated(
+    function: Callable, tensors: Sequence[Tensor], gradient: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tensors = [tf.identity(x) for x in tensors]
+        tape.watch(tensors)
+        output, other = function(*tensors)
+    zero = tf.UnconnectedGradients.ZERO
+    return other, tape.gradient(output, tensors, gradient, unconnected_gradients=zero)
+
+
+def _tensorflow_after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    if tf.executing_eagerly():
+        return x
+    if is_traced_for_xla():  # it ignores control dependencies
+        return xla_barrier([x, *others])[0]
+    with tf.control_dependencies(others):
+        return tf.identity(x)
+
+
+def _jax_with_gradient(forward: Forward, backward: Backward, tensors: Sequence[Tensor]) -> Sequence:
+    @jax.custom_vjp
+    def run(x: Tensor, *rest: Tensor) -> Sequence:
+        return forward(x, *rest)
+
+    def run_and_keep(x: Tensor, *rest: Tensor) -> tuple:
+        outputs = forward(x, *rest)
+        return outputs, (outputs[0], rest)
+
+    def gradient(kept: tuple, of_outputs: Sequence) -> tuple:
+        y, rest = kept
+        return tuple(backward(y, of_outputs[0], rest))
+
+    run.defvjp(run_and_keep, gradient)
+    return run(*tensors)
+
+
+def _jax_differentiated(
+    function: Callable, tensors: Sequence[Tensor], gradient: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    _, pull_back, other = jax.vjp(function, *tensors, has_aux=True)
+    return other, pull_back(gradient)
+
+
+def _jax_after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    return jax.lax.optimization_barrier((x, *others))[0]
+
+
+def _torch_with_gradient(
+    forward: Forward, backward: Backward, tensors: Sequence[Tensor]
+) -> Sequence:
+    class Run(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Tensor, *rest: Tensor) -> Any:
+            outputs = forward(x, *rest)
+            context.save_for_backward(outputs[0], *rest)
+            context.mark_non_differentiable(*outputs[1:])
+            return tuple(outputs)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(context: Any, of_y: Tensor, *_: Any) -> Any:
+            y, *rest = context.saved_tensors
+            return tuple(backward(y, of_y, rest))
+
+    # Averages and seeds are changed in place before the backward pass.
+    return Run.apply(*(x if x.requires_grad else x.clone() for x in tensors))
+
+
+def _torch_differentiated(
+    function: Callable, tensors: Sequence[Tensor], gradient: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    with torch.enable_grad():
+        tensors = [x.detach().requires_grad_() for x in tensors]
+        output, other = function(*tensors)
+    gradients = torch.autograd.grad(output, tensors, gradient, allow_unused=True)
+    pairs = zip(tensors, gradients, strict=True)
+    gradients = [torch.zeros_like(x) if g is None else g for x, g in pairs]
+    return other.detach(), gradients
+
+
+_WITH_GRADIENT = {
+    "tensorflow": _tensorflow_with_gradient,
+    "jax": _jax_with_gradient,
+    "torch": _torch_with_gradient,
+}
+_DIFFERENTIATED = {
+    "tensorflow": _tensorflow_differentiated,
+    "jax": _jax_differentiated,
+    "torch": _torch_differentiated,
+}
+_AFTER = {
+    "tensorflow": _tensorflow_after,
+    "jax": _jax_after,
+    "torch": lambda x, others: x,  # runs in the order of the program
+}
