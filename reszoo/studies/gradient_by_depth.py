@@ -24,12 +24,12 @@ from reszoo.studies.networks import (
     KINDS_OF_NETWORKS,
     LOSS,
     at_blocks,
-    blocks_of,
     held_out,
     on_cifar10,
     on_digits,
     set_first_weights,
 )
+from reszoo.studies.recipes import blocks_of
 from reszoo.studies.rows import rows_where
 from reszoo.studies.study import Answer, Cell, Parameters, Row, Study
 from reszoo.studies.trained_cell import train
@@ -106,7 +106,7 @@ def _initialized(parameters: Parameters) -> list[Row]:
         "resnet20",
         num_classes=10,
         input_shape=pipeline.image_shape,
-        blocks=blocks_of(parameters["depth"]),
+        blocks=(blocks_of(parameters["depth"]),) * 3,
         norm=None if parameters["norm"] == "none" else parameters["norm"],
         **KINDS_OF_NETWORKS[parameters["network"]],
     )

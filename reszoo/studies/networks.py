@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
 from reszoo.layers import ResidualBlock, ZeroPadShortcut
+from reszoo.studies import recipes
+from reszoo.studies.recipes import blocks_of
 from reszoo.studies.trained_cell import TrainedRun, configuration
 
 # Options of the model that make a kind of network. All but the plain one have shortcuts without
@@ -19,34 +21,6 @@ KINDS_OF_NETWORKS: dict[str, dict[str, Any]] = {
     "stop-gradient skip": {"shortcut": "zero_pad", "gate": "stop_skip"},
 }
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-_RECIPE = {
-    "data.flip": False,
-    "data.crop": False,
-    "optimizer.name": "sgd",
-    "optimizer.momentum": 0.9,
-    "optimizer.warmup_epochs": 1.0,
-    "recording.every_steps": 0,
-    "tensorboard.examples": False,
-    "tensorboard.graph": False,
-    "strategy": "auto",
-    "dtype": "float32",
-    "jit_compile": False,
-}
-
-
-def blocks_of(depth: int) -> tuple[int, int, int]:
-    """Blocks of each stage of a CIFAR network.
-
-    Args:
-        depth: Its number of layers, `6 n + 2`.
-
-    Example:
-
-    >>> blocks_of(110)
-    (18, 18, 18)
-    """
-    number = (depth - 2) // 6
-    return number, number, number
 
 
 def on_digits(
@@ -61,28 +35,21 @@ def on_digits(
         epochs: Number of epochs.
         norm: `"batch"`, or `None` for no normalization, which is trained at a tenth of the rate.
     """
-    model = {"name": "resnet20", "blocks": blocks_of(depth), "width": 8, "norm": norm}
+    fields = recipes.on_digits(epochs, seed) | _model(kind, depth, norm)
     return configuration(
-        _RECIPE
-        | {f"model.{name}": value for name, value in (model | KINDS_OF_NETWORKS[kind]).items()}
+        fields
         | {
-            "data.name": "digits",
-            "data.image_size": 8,
             "data.shift_pixels": 1,
-            "optimizer.learning_rate": 0.1 if norm else 0.01,
+            "model.width": 8,
             "optimizer.weight_decay": 5e-4,
-            "schedule.name": "cosine",
-            "epochs": epochs,
+            "recording.every_steps": 0,
             "batch_size": 64,
-            "seed": seed,
         }
     )
 
 
 def on_cifar10(kind: str, depth: int, seed: int, norm: str | None = "batch") -> ConfigDict:
-    """Returns the configuration of a training on CIFAR-10 by the recipe of He et al. 2015.
-
-    It is that of `configs/cifar10_resnet.py`, which names the differences from the paper.
+    """Returns the configuration of a training on CIFAR-10, as in `configs/cifar10_resnet.py`.
 
     Args:
         kind: A key of `KINDS_OF_NETWORKS`.
@@ -90,25 +57,13 @@ def on_cifar10(kind: str, depth: int, seed: int, norm: str | None = "batch") -> 
         seed: Seed of the weights and of the order of the images.
         norm: `"batch"`, or `None` for no normalization, which is trained at a tenth of the rate.
     """
-    model = {"name": "resnet20", "blocks": blocks_of(depth), "norm": norm}
-    return configuration(
-        _RECIPE
-        | {f"model.{name}": value for name, value in (model | KINDS_OF_NETWORKS[kind]).items()}
-        | {
-            "data.name": "tfds:cifar10",
-            "data.shift_pixels": 4,
-            "data.flip": True,
-            "data.mean": (0.4914, 0.4822, 0.4465),
-            "data.std": (1.0, 1.0, 1.0),
-            "optimizer.learning_rate": 0.1 if norm else 0.01,
-            "optimizer.weight_decay": 1e-3,
-            "schedule.name": "step",
-            "schedule.boundaries": (32_000, 48_000),
-            "epochs": 165,
-            "batch_size": 128,
-            "seed": seed,
-        }
-    )
+    return configuration(recipes.on_cifar10(depth, seed) | _model(kind, depth, norm))
+
+
+def _model(kind: str, depth: int, norm: str | None) -> dict[str, Any]:
+    options = {"name": "resnet20", "blocks": (blocks_of(depth),) * 3, "norm": norm}
+    fields = {f"model.{name}": value for name, value in (options | KINDS_OF_NETWORKS[kind]).items()}
+    return fields | {"optimizer.learning_rate": 0.1 if norm else 0.01}
 
 
 def held_out(pipeline: Pipeline, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
