@@ -24,6 +24,8 @@ The studies, by question:
 - 4 `path_lengths`: the gradient by the number of branches on its path
 - 4 `lesioning`: error of a trained network without some of its blocks
 - 6 `derivatives`: gradients are added, not averaged, and come from reverse mode
+- 7 `distance`: skips past any layers and over any distance; the sum over all ways
+- 8 `input_skip`: a skip that starts at the input of the network
 - 9 `constant_skip`: the skip's derivative is not zero; as a constant it is a stopped gradient
 - 10 `projections`: projections are transposed, zero padding is cropped
 """
