@@ -21,9 +21,10 @@ from ml_collections import ConfigDict
 from reszoo.gradients.blocks import find_blocks
 from reszoo.keras_internals import sublayers
 from reszoo.layers import GradientScale
-from reszoo.studies.drawing import draw_with_band
+from reszoo.studies.drawing import draw_with_band, note, seeds_of
 from reszoo.studies.intervals import in_words, interval, over_seeds
 from reszoo.studies.recipes import blocks_of, on_cifar10, on_digits, on_fashion_mnist
+from reszoo.studies.rows import rows_where
 from reszoo.studies.study import Answer, Cell, Parameters, Row, Study
 from reszoo.studies.trained_cell import TrainedRun, configuration, train
 
@@ -36,10 +37,14 @@ VARIANTS: dict[str, dict[str, str]] = {
     "stopped branch output": {"model.gate": "stop_branch_output"},
     "plain": {"model.shortcut": "none"},
 }
+_SHORT = dict(zip(VARIANTS, ("residual", "skip", "input", "output", "plain"), strict=True))
 LAYERS = ("convolutions", "dense")
 NORMS = ("batch", "without")
 # Of networks without normalization, of which deep ones could not take their first steps otherwise.
 WITHOUT_NORMALIZATION: dict[str, Any] = {"model.norm": None, "optimizer.clip_norm": 1.0}
+_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+_SETTING = ["data", "layers", "norm", "depth"]
+_NORMALIZED = {"batch": "batch normalization", "without": "no normalization"}
 CHANCE = 10.0  # accuracy in % of a guess
 _POSITIONS = 7  # blocks whose gradient is in the table, evenly spaced, the first and last included
 
@@ -144,11 +149,10 @@ def _gradients(run: TrainedRun) -> list[Row]:
     steps = sorted(table.step.unique())
     moments = {"start": steps[0], "middle": steps[len(steps) // 2], "end": steps[-1]}
     for at, step in moments.items():
-        now = table[table.step == step]
-        received = now[now.statistic == "output_gradient_norm"].value.to_numpy()
+        received = rows_where(table, step=step, statistic="output_gradient_norm").value.to_numpy()
         for block in positions(len(received)):
             rows.append(_row("gradient", float(f"{received[block - 1]:.4g}"), at, block))
-        shares = now[now.statistic == "skip_share"].value.to_numpy(float)
+        shares = rows_where(table, step=step, statistic="skip_share").value.to_numpy(float)
         known = shares[np.isfinite(shares)]
         rows.append(_row("skip share", known.mean() if len(known) else np.nan, at))
     return rows
@@ -215,10 +219,7 @@ def path_length(model: keras.Model, images: Any, classes: Any, step: float = 0.0
             scale.set_scale(1 - number * step)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            losses = keras.losses.sparse_categorical_crossentropy(
-                classes, rest(x, training=True), from_logits=True
-            )
-            loss = tf.reduce_mean(losses)
+            loss: Any = _LOSS(classes, rest(x, training=True))
         gradients.append(np.asarray(tape.gradient(loss, x), np.float64))
     for scale in scales:
         scale.set_scale(1.0)
@@ -228,47 +229,74 @@ def path_length(model: keras.Model, images: Any, classes: Any, step: float = 0.0
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Draws the accuracy against the depth, and the gradient that the first block receives."""
-    table = table[table.data != "fashion_mnist"]
-    layers, norms = list(table.layers.unique()), list(table.norm.unique())
-    figure = Figure(
-        figsize=(max(5.2, 4.2 * len(norms)), 2.7 * (len(layers) + 1) + 0.6), layout="constrained"
+    """Draws accuracy and the first block's gradient against depth; gradient and movement by block.
+
+    The latter two for a network of 56 layers, or of the most there are, after the training.
+    """
+    digits: Any = table[table.data != "fashion_mnist"]
+    layers, norms = list(digits.layers.unique()), list(digits.norm.unique())
+    rows = -(-(len(layers) + 1) * len(norms) // 2) + 1
+    figure = Figure(figsize=(8.4, 2.6 * rows + 0.9), layout="constrained")
+    axes = iter(figure.subplots(rows, 2, squeeze=False).flat)
+    for kind in layers:
+        for norm in norms:
+            axis, some = next(axes), rows_where(digits, layers=kind, norm=norm)
+            _draw_accuracy(axis, some, f"{kind.capitalize()}, {_NORMALIZED[norm]}")
+    for norm in norms:
+        _draw_first_gradient(next(axes), rows_where(digits, layers=layers[0], norm=norm))
+    deep = rows_where(digits, layers=layers[0], norm="batch")
+    deep = rows_where(deep, depth=56 if 56 in set(deep.depth) else deep.depth.max())
+    _draw_by_block(next(axes), deep, "gradient", "gradient over the last block's")
+    _draw_by_block(next(axes), deep, "movement", "change of the kernels")
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3)
+    numbers = rows_where(digits, quantity="parameters").value
+    note(
+        figure,
+        f"{numbers.min():,.0f} to {numbers.max():,.0f} parameters, {seeds_of(digits)}. "
+        "Dotted: a guess.",
     )
-    axes = figure.subplots(len(layers) + 1, len(norms), squeeze=False, sharey="row")
-    for column, norm in enumerate(norms):
-        for row, kind in enumerate(layers):
-            rows = table[(table.layers == kind) & (table.norm == norm)]
-            _draw_accuracy(axes[row, column], rows)
-            axes[row, column].set_title(f"{kind.capitalize()}, {_NORMALIZED[norm]}")
-        rows = table[(table.layers == layers[0]) & (table.norm == norm)]
-        _draw_gradient(axes[-1, column], rows)
-        axes[-1, column].set_title(f"{layers[0].capitalize()}, {_NORMALIZED[norm]}, at the start")
-    axes[len(layers) // 2, 0].set_ylabel("test accuracy in %")
-    axes[-1, 0].set_ylabel("gradient at the first block\\nover that at the last")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
-_NORMALIZED = {"batch": "batch normalization", "without": "no normalization"}
-
-
-def _draw_accuracy(axis: Axes, rows: pd.DataFrame) -> None:
+def _draw_accuracy(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     intervals = over_seeds(accuracies(rows), ["variant", "depth"], "percent")
     for number, variant in enumerate(VARIANTS):
-        of_variant = intervals[intervals.variant == variant]
-        draw_with_band(axis, of_variant, "depth", variant, number)
+        draw_with_band(axis, rows_where(intervals, variant=variant), "depth", variant, number)
     axis.axhline(CHANCE, color="black", linewidth=0.8, linestyle=":")
     axis.set_ylim(0, 103)
+    axis.set_ylabel("test accuracy in %")
+    axis.set_title(title)
     _mark_depths(axis, rows)
 
 
-def _draw_gradient(axis: Axes, rows: pd.DataFrame) -> None:
-    intervals = over_seeds(gradient_ratios(rows, "start"), ["variant", "depth"], "log10")
+def _draw_first_gradient(axis: Axes, rows: pd.DataFrame) -> None:
+    ratios = rows_where(gradient_ratios(rows, "start"), block=1)
+    _draw_powers(axis, ratios, "depth")
+    axis.set_ylabel("first gradient over last")
+    axis.set_title(f"{rows.layers.iloc[0].capitalize()}, {_NORMALIZED[rows.norm.iloc[0]]}, step 1")
+    _mark_depths(axis, rows)
+
+
+def _draw_by_block(axis: Axes, rows: pd.DataFrame, quantity: str, label: str) -> None:
+    if quantity == "gradient":
+        powers = gradient_ratios(rows, "end")
+    else:
+        moved = rows_where(rows, quantity=quantity)
+        powers = moved[moved.block > 0].pipe(lambda some: some.assign(log10=log10(some.value)))
+    _draw_powers(axis, powers, "block")
+    axis.set_xlabel("block")
+    axis.set_ylabel(label)
+    axis.set_title(f"{rows.depth.iloc[0]} layers, {_NORMALIZED['batch']}, last step")
+
+
+def _draw_powers(axis: Axes, rows: pd.DataFrame, x: str) -> None:
+    """Draws geometric means, with their intervals."""
+    intervals = over_seeds(rows, ["variant", x], "log10")
     powers = intervals.assign(**{end: 10.0 ** intervals[end] for end in ("mean", "low", "high")})
     for number, variant in enumerate(VARIANTS):
-        draw_with_band(axis, powers[powers.variant == variant], "depth", variant, number)
+        draw_with_band(axis, rows_where(powers, variant=variant), x, variant, number)
     axis.set_yscale("log")
-    _mark_depths(axis, rows)
 
 
 def _mark_depths(axis: Axes, rows: pd.DataFrame) -> None:
@@ -285,35 +313,35 @@ def accuracies(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: The table of the study.
     """
-    rows = table[table.quantity == "accuracy"]
+    rows = rows_where(table, quantity="accuracy")
     return rows.assign(percent=100 * rows.value.astype(float))
 
 
 def gradient_ratios(table: pd.DataFrame, at: str) -> pd.DataFrame:
-    """Returns the gradient at the first block over that at the last one, as `log10`.
+    """Returns the gradient at the blocks over that at the last one, as `log10`.
 
     Args:
         table: The table of the study.
         at: `"start"`, `"middle"` or `"end"` of the training.
     """
-    rows = table[(table.quantity == "gradient") & (table["at"] == at)]
-    keys = ["data", "layers", "norm", "depth", "variant", "seed"]
-    ends = rows.sort_values("block").groupby(keys, sort=False).value.agg(["first", "last"])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.log10(ends["first"].astype(float) / ends["last"].astype(float))
-    return ratios.replace(-np.inf, np.nan).rename("log10").reset_index()
+    rows = rows_where(table, quantity="gradient", at=at).sort_values("block", kind="stable")
+    last = rows.groupby([*_SETTING, "variant", "seed"], sort=False).value.transform("last")
+    return rows.assign(log10=log10(rows.value / last))
+
+
+def log10(values: pd.Series) -> pd.Series:
+    """Returns logarithms, NaN for 0, which a figure leaves out.
+
+    Args:
+        values: Numbers from 0.
+    """
+    logs: Any = np.log10(values.where(values > 0))
+    return logs
 
 
 def answer(table: pd.DataFrame) -> Answer:
     """Says which variants train, what their first blocks receive, and how far these move."""
-    values = {}
-    for name, text in _texts(table):
-        values[name] = text
-    return Answer(values | _verdicts(table), _table(table))
-
-
-_SETTING = ["data", "layers", "norm", "depth"]
-_SHORT = dict(zip(VARIANTS, ("residual", "skip", "input", "output", "plain"), strict=True))
+    return Answer(dict(_texts(table)) | _verdicts(table), _table(table))
 
 
 def _texts(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -321,15 +349,31 @@ def _texts(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for row in over_seeds(accuracies(table), [*_SETTING, "variant"], "percent").to_dict("records"):
         yield _name(row), in_words(row["mean"], row["low"], row["high"], unit="%")
     for at in ("start", "end"):
-        ratios = over_seeds(gradient_ratios(table, at), [*_SETTING, "variant"], "log10")
-        for row in ratios.to_dict("records"):
-            yield f"{_name(row)}_ratio_{at}", f"{10 ** row['mean']:.1g}"
+        first = rows_where(gradient_ratios(table, at), block=1)
+        for row in over_seeds(first, [*_SETTING, "variant"], "log10").to_dict("records"):
+            yield f"{_name(row)}_ratio_{at}", power_in_words(row["mean"])
     for quantity, form in (("path length", ".1f"), ("movement", ".2g"), ("skip share", ".0%")):
-        rows = table[(table.quantity == quantity) & (table["at"] == "end")]
+        rows = rows_where(table, quantity=quantity, at="end")
         means = over_seeds(rows, [*_SETTING, "variant", "block"], "value").to_dict("records")
         for row in means:
             place = f"_{row['block']}" if quantity == "movement" else ""
             yield f"{_name(row)}_{quantity.replace(' ', '_')}{place}", f"{row['mean']:{form}}"
+
+
+def power_in_words(log: float) -> str:
+    """Returns a power of ten as text.
+
+    Args:
+        log: The logarithm.
+
+    Example:
+
+    >>> power_in_words(-6.52), power_in_words(0.3), power_in_words(float("nan"))
+    ('$10^{-6.5}$', '2', 'not defined')
+    """
+    if np.isnan(log):
+        return "not defined"
+    return f"{10**log:.2g}" if -3 < log < 3 else f"$10^{{{log:.1f}}}$"
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -351,6 +395,7 @@ def _verdicts(table: pd.DataFrame) -> dict[str, str]:
         "skip_worse_than_plain": str(worse),
         "residual_better_than_skip": str(below),
         "residual_worse_than_skip": str(above),
+        "seeds": str(table.seed.nunique()),
     }
 
 
@@ -362,6 +407,8 @@ def _compared(table: pd.DataFrame, one: str, other: str) -> tuple[int, int]:
     percents = accuracies(table).pivot(
         index=[*_SETTING, "seed"], columns="variant", values="percent"
     )
+    if not {one, other} <= set(percents):
+        return 0, 0
     percents = percents.fillna(CHANCE)  # of runs that diverged
     better = worse = 0
     for _, seeds in percents.groupby(level=_SETTING):
@@ -373,15 +420,18 @@ def _compared(table: pd.DataFrame, one: str, other: str) -> tuple[int, int]:
 def _table(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the accuracies, a row a setting and a column a variant."""
     percents, rows = accuracies(table), []
-    parameters = table[table.quantity == "parameters"]
-    for setting, of_setting in percents.groupby(_SETTING, sort=False):
-        row = dict(zip(_SETTING, setting, strict=True))
-        same = (parameters[_SETTING] == pd.Series(row)).all(axis=1)
-        row["parameters"] = f"{parameters[same].value.iloc[0]:,.0f}"
-        for variant, seeds in of_setting.groupby("variant", sort=False):
-            row[variant] = _accuracy_in_words(seeds.percent.to_numpy())
+    settings: Any = percents[_SETTING].drop_duplicates()
+    for setting in settings.to_dict("records"):
+        of_setting = rows_where(percents, **setting)
+        parameters = rows_where(table, **setting, quantity="parameters").value.iloc[0]
+        row = {"data": setting["data"].replace("fashion_mnist", "Fashion-MNIST")}
+        row |= {"blocks of": setting["layers"], "normalization": _NORMALIZED[setting["norm"]]}
+        row |= {"layers": setting["depth"], "parameters": f"{parameters:,.0f}"}
+        for variant in VARIANTS:
+            seeds = rows_where(of_setting, variant=variant).percent.to_numpy()
+            row[variant] = _accuracy_in_words(seeds) if len(seeds) else ""
         rows.append(row)
-    return pd.DataFrame(rows).rename(columns={"norm": "normalization"})
+    return pd.DataFrame(rows)
 
 
 def _accuracy_in_words(percents: np.ndarray) -> str:

@@ -31,6 +31,9 @@ def test_the_smallest_cell_of_the_study_is_trained_from_open_gates(tmp_path, mon
     assert len(opened) == 1
     assert 0 <= row["error"] <= 100
     assert row["diverged"] == 0
+    table = pd.DataFrame([cell.parameters | row])
+    assert shortcut_table.answer(table).values["pairs"] == "0"
+    save_figure(shortcut_table.STUDY, table, tmp_path / "figure")
 
 
 @pytest.fixture

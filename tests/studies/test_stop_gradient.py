@@ -58,6 +58,10 @@ def test_the_smallest_cell_of_the_study_is_trained(tmp_path):
     assert (moved > 0).all()
     assert list(moved.index) == [0, 1, 2, 3]
     assert [cell.parameters["variant"] for cell in others] == ["stopped skip"]
+    table = pd.DataFrame([first.parameters | row for row in rows.to_dict("records")])
+    [row] = stop_gradient.answer(table).table.to_dict("records")
+    assert row["residual"] == f"{100 * accuracy:.1f}%"
+    save_figure(stop_gradient.STUDY, table, tmp_path / "figure")
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_the_answer_counts_what_is_better(table, tmp_path):
     assert answer.values["settings"] == answer.values["residual_better_than_skip"]
     assert answer.values["skip_better_than_plain"] == answer.values["settings"]
     assert answer.values["skip_worse_than_plain"] == "0"
-    assert answer.values["skip_110_ratio_start"] == "2e+16"
+    assert answer.values["skip_110_ratio_start"] == "$10^{16.3}$"
     assert set(answer.table["plain"]) == {"diverged"}
     assert answer.table["residual"].str.match(r"9\d\.\d% \u00b1 \d").all()
     save_figure(stop_gradient.STUDY, table, tmp_path / "figure")
