@@ -55,6 +55,7 @@ setup(
             "mkdocstrings-python>=2",
             "mlflow>=3",
             "mlxtend>=0.23",
+            "nbformat>=5.10",
             "onnxruntime>=1.23",
             "playwright>=1.50",
             "pyright>=1.1.400",
