@@ -2,6 +2,7 @@
 
 - `table`: the networks of the papers, one line each; new ones belong there
 - `resnet`: `ResNet`, the description that all convolutional ones share
+- `revnet`: `RevNet`, the description of reversible networks
 - `mlp`: networks of dense layers
 - `options`: groups of options, any of which a call may change
 - `stages`: the stems, and the filters, stride and dilation of each block
@@ -54,6 +55,9 @@ from reszoo.models.table import ResNet164V2 as ResNet164V2
 from reszoo.models.table import ResNet1001V2 as ResNet1001V2
 from reszoo.models.table import ResNeXt50x32x4d as ResNeXt50x32x4d
 from reszoo.models.table import ResNeXt101x32x8d as ResNeXt101x32x8d
+from reszoo.models.table import RevNet38 as RevNet38
+from reszoo.models.table import RevNet110 as RevNet110
+from reszoo.models.table import RevNet164 as RevNet164
 from reszoo.models.table import SEResNet50 as SEResNet50
 from reszoo.models.table import WideResNet16x8 as WideResNet16x8
 from reszoo.models.table import WideResNet28x10 as WideResNet28x10

@@ -1,7 +1,7 @@
 """Residual networks of convolutions, all assembled from the same kind of description."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -197,12 +197,19 @@ class ResNet(Description):
         inputs = keras.Input(self.task.input_shape, dtype=dtype, name="images")
         stem = Chain(self._stem(), name="stem")
         x = stem(inputs)
-        maps = {"stem": x}
-        for spec in self.stages.specs(stem.strides):
-            x = self._block(x, spec)
-            maps |= {spec.name: x, spec.name.split("_")[0]: x}
+        specs = list(self.stages.specs(stem.strides))
+        maps = {"stem": x, **self._blocks(x, specs)}
+        x = maps[specs[-1].stage] if specs else x
         outputs = self._chosen(maps) if self.task.features else self._head(x)
         return keras.Model(inputs, outputs, name=self.name)
+
+    def _blocks(self, x: Tensor, specs: Sequence[BlockSpec]) -> dict[str, Tensor]:
+        """Returns the feature maps of blocks and stages, by their names."""
+        maps = {}
+        for spec in specs:
+            x = self._block(x, spec)
+            maps |= {spec.name: x, spec.stage: x}
+        return maps
 
     def _stem(self) -> list[keras.layers.Layer]:
         stem, norm, activation = self.stages.stem, self.normalization.norm, self._activation

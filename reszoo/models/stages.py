@@ -35,6 +35,11 @@ class BlockSpec:
     strides: int = 1
     dilations: tuple[int, int] = (1, 1)
 
+    @property
+    def stage(self) -> str:
+        """Name of the block's stage, `stage1` and so on."""
+        return self.name.split("_")[0]
+
 
 @dataclass(frozen=True)
 class Stages:

@@ -1,13 +1,15 @@
 """The convolutional residual networks of the papers, as data."""
 
+import dataclasses
 from typing import Any
 
 import keras
 
-from reszoo.layers import Chain, Convolution, MaxPool, ZeroPadShortcut
-from reszoo.models.branches import Bottleneck, BranchChoice, basic
+from reszoo.layers import BasicBranch, Chain, Convolution, MaxPool, ZeroPadShortcut
+from reszoo.models.branches import Bottleneck, BranchChoice, Normalization, basic
 from reszoo.models.resnet import ResNet
-from reszoo.models.stages import MakeConvolution
+from reszoo.models.revnet import RevNet, pooled_zero_pad
+from reszoo.models.stages import BlockSpec, MakeConvolution
 
 _DEPTHS = {
     18: (2, 2, 2, 2),
@@ -94,6 +96,18 @@ def _cifar_v2(depth: int, branch: BranchChoice, convolutions: int) -> ResNet:
     return _cifar(f"resnet{depth}v2", about, (depth - 2) // (3 * convolutions), **fields)
 
 
+def _revnet(depth: int, blocks_per_stage: int, **fields: Any) -> RevNet:
+    about = f"RevNet-{depth} for CIFAR, reversible, Gomez et al. 2017"
+    cifar = {"num_classes": 10, "input_shape": (32, 32, 3), "stem": "cifar", "width": 32}
+    return RevNet(f"revnet{depth}", about, (blocks_per_stage,) * 3, **cifar, **fields)
+
+
+def _narrow_last_stage(block: BlockSpec, normalization: Normalization) -> BasicBranch:
+    """A basic branch; with 112 channels instead of 128 in the last stage of three."""
+    narrow = block.filters * 7 // 8 if block.stage == "stage3" else block.filters
+    return basic(dataclasses.replace(block, filters=narrow), normalization)
+
+
 def _wide(depth: int, times: int) -> ResNet:
     about = f"WRN-{depth}-{times} for CIFAR, Zagoruyko and Komodakis 2016"
     fields = {"width": 16 * times, "stem_width": 16, "preactivation": True}
@@ -129,6 +143,9 @@ SEResNet50 = _imagenet(50, "seresnet50", "SE-ResNet-50, Hu et al. 2018", squeeze
 ResNet20, ResNet32, ResNet44, ResNet56, ResNet110 = map(_cifar_resnet, (20, 32, 44, 56, 110))
 ResNet110V2 = _cifar_v2(110, basic, 2)
 ResNet164V2, ResNet1001V2 = (_cifar_v2(depth, Bottleneck(), 3) for depth in (164, 1001))
+RevNet38 = _revnet(38, 3, branch=_narrow_last_stage, shortcut=pooled_zero_pad)
+RevNet110 = _revnet(110, 9, shortcut=pooled_zero_pad)
+RevNet164 = _revnet(164, 9, branch=Bottleneck())
 WideResNet28x10, WideResNet16x8 = _wide(28, 10), _wide(16, 8)
 
 Plain18, Plain34, Plain20, Plain56, Plain110 = map(

@@ -54,6 +54,10 @@ PARAMETERS = {
     "resnet164v2": 1_703_258,
     "resnet1001v2": 10_327_706,
     "wide_resnet28_10": 36_479_194,
+    # Gomez et al. 2017, table 3: 0.46, 1.73 and 1.75 million
+    "revnet38": 464_890,
+    "revnet110": 1_729_194,
+    "revnet164": 1_748_778,
     # Zagoruyko and Komodakis 2016, table 4: 11.0 million
     "wide_resnet16_8": 10_961_370,
     # ResNet-18 and 34 less three projections: 1x1 kernels of 64x128, 128x256, 256x512 and norms
