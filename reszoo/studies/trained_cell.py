@@ -19,6 +19,7 @@ from reszoo.gradients.log.format import GRADIENTS_DIRECTORY
 from reszoo.training import RunError, prepare
 from reszoo.training.metrics_file import read_metrics
 from reszoo.training.run import Run
+from reszoo.training.state import NonFiniteError
 from reszoo.training.workdir import (
     CHECKPOINTS_DIRECTORY,
     METRICS_FILE,
@@ -77,6 +78,9 @@ def train(
         folder: The work directory.
         at_start: Called with the model before the first step, to set weights whose first values a
             configuration does not choose.
+
+    Raises:
+        RunError: If the training had to stop for another reason than a loss that is not finite.
     """
     run, diverged = prepare(config, folder), ""
     if at_start and not run.state.has_begun:
@@ -89,8 +93,8 @@ def train(
         with contextlib.redirect_stdout(sys.stderr):  # which the driver writes to a file
             run.train()
     except RunError as error:
-        if run.callbacks.state.epoch >= config.epochs:
-            raise
+        if not isinstance(error.__cause__, NonFiniteError):
+            raise  # told to stop, or a full disk: the cell is measured again, from the checkpoint
         diverged = str(error)
     shutil.rmtree(folder / CHECKPOINTS_DIRECTORY, ignore_errors=True)
     (folder / MODEL_FILE).unlink(missing_ok=True)
