@@ -4,12 +4,14 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 from tqdm import tqdm
@@ -160,7 +162,19 @@ def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
         processes,
         mp_context=multiprocessing.get_context("spawn"),
         max_tasks_per_child=_CELLS_OF_A_PROCESS,
+        initializer=_end_with_the_driver,
     )
+
+
+def _end_with_the_driver() -> None:
+    """Has a process end when the driver was killed, so that it does not work on beside the next."""
+    driver: Any = multiprocessing.parent_process()
+
+    def wait() -> None:
+        multiprocessing.connection.wait([driver.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """Studies are measured cell by cell, and what was measured stays measured."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -103,6 +106,44 @@ def test_a_study_from_the_command_line_and_again(tmp_path):
         "derivatives.png",
         "derivatives.svg",
     }
+
+
+def test_a_killed_study_leaves_no_process_behind(tmp_path):
+    command = [sys.executable, "-m", "reszoo.studies", "derivatives", f"--workdir={tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    study = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    results = tmp_path / "small/derivatives/cells"
+    wait_until(lambda: list(results.glob("*.json")))
+    study.kill()
+    study.wait()
+    # The messages of its processes go to a file, which is open as long as one of them runs.
+    wait_until(lambda: not users_of(tmp_path / "small/messages.txt"))
+    measured = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert f"{len(measured)} of 20 cells were measured before." in done.stdout, done.stderr
+    assert len(pd.read_csv(tmp_path / "small/derivatives.csv")) == 60
+    for name, written_at in measured.items():
+        assert (results / name).stat().st_mtime_ns == written_at
+
+
+def wait_until(condition):
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("It did not happen within five minutes.")
+
+
+def users_of(path):
+    """Processes that have a file open."""
+    users = []
+    for link in Path("/proc").glob("[0-9]*/fd/2"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == path:
+                users.append(link.parts[2])
+    return users
 
 
 @pytest.mark.parametrize(
