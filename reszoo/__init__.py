@@ -1,10 +1,11 @@
-"""Residual networks for Keras and TensorFlow, with the gradient of each path recorded.
+"""Residual networks for Keras, with the gradient of each path recorded.
 
 - `layers`, `models`: residual blocks, and the networks of the papers
 - `gradients`: the recorder, its log and its alarms
 - `data`, `training`, `train`: sources of images, runs, and the command line
 - `tensorboard`, `report`: the page Gradient Flow, and reports of finished runs
 - `files`, `json_files`: paths on disks and object stores, JSON
+- `installed`: errors where a package is not installed
 - `ranges`: ranges of arguments and fields of a configuration
 - `names`, `figure_text`: names in terminals, tables and figures
 - `distribution`, `accumulator`: the process that writes; sums over replicas
@@ -14,6 +15,17 @@
 
 import importlib
 from typing import Any
+
+try:
+    import keras as _keras  # noqa: F401
+except ImportError as error:
+    if error.name not in ("jax", "tensorflow", "torch"):
+        raise
+    raise ImportError(
+        f"Keras cannot import its backend {error.name!r}. Install it with pip install "
+        f"'reszoo[{error.name}]', or set the environment variable KERAS_BACKEND to one that is "
+        "installed: jax, tensorflow or torch."
+    ) from error
 
 from reszoo.layers import AveragePool as AveragePool
 from reszoo.layers import BasicBranch as BasicBranch
@@ -43,7 +55,7 @@ from reszoo.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> Any:
-    # Recording needs TensorFlow; the layers work on any backend, and import quickly.
+    # Importing the layers must stay quick.
     if name == "GradientRecorder":
         return importlib.import_module("reszoo.gradients").GradientRecorder
     if name in ("gradients", "models"):

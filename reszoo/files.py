@@ -9,6 +9,8 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import glob
+import importlib
 import os
 import posixpath
 import re
@@ -16,6 +18,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from reszoo.installed import without_tensorflow
 
 
 @functools.total_ordering
@@ -93,6 +97,13 @@ class StoredPath(os.PathLike):
             names = _gfile().listdir(self._address) if there else []
         yield from (self / name for name in fnmatch.filter(names, pattern))
 
+    def iterdir(self) -> Iterator["StoredPath"]:
+        """Yields the files of the directory; fails where reading is not permitted."""
+        # Without permission the directory looks like one that does not exist, but for a search.
+        with os_errors(self):
+            found = _gfile().glob(posixpath.join(glob.escape(self._address), "*"))
+        yield from map(StoredPath, found)
+
     def unlink(self) -> None:
         """Deletes a file."""
         with os_errors(self):
@@ -123,10 +134,16 @@ class StoredPath(os.PathLike):
         self.write_bytes(text.encode(encoding))
 
 
-def _gfile():
-    import tensorflow as tf
+def _gfile() -> Any:
+    return _tensorflow().io.gfile
 
-    return tf.io.gfile
+
+def _tensorflow() -> Any:
+    """Returns TensorFlow, which paths on a disk do not need."""
+    try:
+        return importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise ImportError(without_tensorflow("Paths on gs:// are read and written")) from error
 
 
 @contextlib.contextmanager
@@ -139,8 +156,7 @@ def os_errors(path: str | os.PathLike) -> Iterator[None]:
     Raises:
         OSError: If TensorFlow raised an error in the context.
     """
-    import tensorflow as tf  # Imported here: paths on a disk do not need it.
-
+    tf = _tensorflow()
     numbers = {
         tf.errors.NotFoundError: errno.ENOENT,
         tf.errors.PermissionDeniedError: errno.EACCES,
@@ -166,6 +182,20 @@ def message_of(error: Any) -> str:
     """
     message = re.sub(r"^\{\{.*?\}\}|\[Op:\w*\]( name:.*)?$", "", error.message)
     return " ".join(message.split())
+
+
+def reason_of(error: OSError) -> str:
+    """Returns the reason of an error without number and path.
+
+    Args:
+        error: An error of a file on a disk or an object store.
+
+    Example:
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a"))
+    'No such file or directory'
+    """
+    return error.strerror or str(error)
 
 
 def is_stored(path: str | os.PathLike) -> bool:

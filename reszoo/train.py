@@ -34,7 +34,10 @@ def main(argv: list[str]) -> None:
     try:
         with _interrupts_end_it_at_once():
             # Imported here, so that an error in a flag does not wait for TensorFlow.
-            from reszoo import training
+            try:
+                from reszoo import training
+            except ImportError as error:  # without TensorFlow, or what comes with it
+                _fail(error)
         _run(training, [tuple(field.split("=", 1)) for field in argv[1:]])
     except KeyboardInterrupt:
         _fail(STOPPED)

@@ -14,6 +14,13 @@
 - `left_out`: the warning about what a data set leaves out
 """
 
+from reszoo.installed import without_tensorflow
+
+try:
+    import tensorflow as tensorflow
+except ImportError as error:
+    raise ImportError(without_tensorflow("reszoo.data reads images")) from error
+
 from reszoo.data.augmentation import Augmentation as Augmentation
 from reszoo.data.crop import Crop as Crop
 from reszoo.data.pipeline import Pipeline as Pipeline

@@ -5,9 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-import tensorflow as tf
-
-from reszoo.files import as_path, is_stored
+from reszoo.files import append_text, as_path, is_stored, write_whole
 from reszoo.gradients.alarms import Alarm, RecordedStep
 from reszoo.gradients.log.writer import naming_what_fails
 from reszoo.json_files import OptionalField, read_json_lines, to_json
@@ -65,12 +63,12 @@ class AlarmWatch:
         self._holds_back = is_stored(log_dir)
         self._new_rows = []
         self._in_a_row = {}
-        if tf.io.gfile.exists(self.path):
+        if as_path(self.path).exists():
             kept = [f for f in read_findings(log_dir) if f.step < first_step]
-            _write(self.path, "w", [asdict(finding) for finding in kept])
-        if tf.io.gfile.exists(self._rows_path):
+            _write(self.path, [asdict(finding) for finding in kept])
+        if as_path(self._rows_path).exists():
             kept = [row for row in _read_rows(self._rows_path) if row["step"] < first_step]
-            _write(self._rows_path, "w", kept[-1:])
+            _write(self._rows_path, kept[-1:])
             rows = kept[-1]["in_a_row"] if kept else ()
             self._in_a_row = {tuple(key): count for *key, count in rows}
 
@@ -100,19 +98,28 @@ class AlarmWatch:
                 self.flush()
         self._in_a_row = in_a_row
         if findings:
-            _write(self.path, "a", [asdict(finding) for _, finding in findings])
+            _append(self.path, [asdict(finding) for _, finding in findings])
         return findings
 
     def flush(self) -> None:
         """Writes the numbers of steps that alarms have held, which are buffered on `gs://`."""
         if self._new_rows:
-            _write(self._rows_path, "a", self._new_rows)
+            _append(self._rows_path, self._new_rows)
         self._new_rows = []
 
 
-def _write(path: str, mode: str, rows: Iterable[Mapping]) -> None:
-    with naming_what_fails(os.path.dirname(path)), tf.io.gfile.GFile(path, mode) as file:
-        file.write("".join(to_json(row) + "\n" for row in rows))
+def _write(path: str, rows: Iterable[Mapping]) -> None:
+    with naming_what_fails(os.path.dirname(path)):
+        write_whole(as_path(path), _lines(rows))
+
+
+def _append(path: str, rows: Iterable[Mapping]) -> None:
+    with naming_what_fails(os.path.dirname(path)):
+        append_text(as_path(path), _lines(rows))
+
+
+def _lines(rows: Iterable[Mapping]) -> str:
+    return "".join(to_json(row) + "\n" for row in rows)
 
 
 def read_findings(log_dir: str) -> list[Finding]:
@@ -129,7 +136,7 @@ def read_findings(log_dir: str) -> list[Finding]:
         ValueError: If a line is broken.
     """
     path = os.path.join(log_dir, ALARMS_FILE)
-    if not tf.io.gfile.exists(path):
+    if not as_path(path).exists():
         return []
     cure = "Mend or delete it; without it those findings are no longer shown."
     rows = read_json_lines(as_path(path), _FINDING, cure)

@@ -175,7 +175,7 @@ class SaturatedScale(Alarm):
             for layer in layers_of(block):
                 if not isinstance(layer, keras.layers.BatchNormalization) or not layer.scale:
                     continue
-                off = np.mean(np.abs(layer.gamma.numpy()) < self.below)
+                off = np.mean(np.abs(keras.ops.convert_to_numpy(layer.gamma)) < self.below)
                 if off > self.share:
                     yield name, None, f"{off:.0%} of the scales of {layer.name!r} are next to zero"
 

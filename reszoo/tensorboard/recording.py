@@ -14,6 +14,7 @@ import numpy as np
 
 from reszoo.gradients.log.format import is_tag_of as is_tag_of
 from reszoo.gradients.log.format import parse_header as parse_header
+from reszoo.gradients.statistics import STATISTICS
 from reszoo.json_files import parse_json, to_json
 
 PLUGIN_NAME = "gradient_flow"
@@ -295,8 +296,6 @@ def describe_statistics(names: Iterable[str]) -> list[dict]:
     >>> describe_statistics(["skip_share", "of_tomorrow"])[0]["unit"]
     'none, 0 to 1'
     """
-    from reszoo.gradients.statistics import STATISTICS  # imported here, since it imports TensorFlow
-
     known = {statistic.name: statistic for statistic in STATISTICS}
     return [
         {

@@ -31,6 +31,20 @@ Files:
 `modes/`: uses of a trained model: evaluate, export, predict.
 """
 
+import keras
+
+from reszoo.installed import without_tensorflow
+
+try:
+    import tensorflow as tensorflow
+except ImportError as error:
+    raise ImportError(without_tensorflow("reszoo.training and train.py train")) from error
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "reszoo.training and train.py train with TensorFlow, but the backend of Keras is "
+        f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND to tensorflow."
+    )
+
 from reszoo.training.callbacks.loop_callback import LoopCallback as LoopCallback
 from reszoo.training.config_file import read_config as read_config
 from reszoo.training.loop import fit as fit

@@ -99,7 +99,7 @@ def running() -> ModuleType:
     if name not in BACKENDS:
         raise ValueError(
             f"Gradients cannot be recorded on the Keras backend {name!r}. Set the environment "
-            f"variable KERAS_BACKEND to one of {', '.join(BACKENDS)} before Keras is imported."
+            f"variable KERAS_BACKEND to {' or '.join(BACKENDS)} before Keras is imported."
         )
     return importlib.import_module(f"{__name__}.{name}")
 

@@ -1,19 +1,24 @@
 """Event files of a gradient log: those of a directory, and the events in one."""
 
-import glob
 import itertools
 import os
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import BinaryIO
 
-import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import SessionLog as SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary as Summary
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from reszoo.files import is_stored, message_of
+from reszoo.files import StoredPath, as_path, reason_of
 from reszoo.gradients.log.format import FILE_PREFIX, TAG, log_directories
 
-Event, SessionLog, Summary = tf.compat.v1.Event, tf.compat.v1.SessionLog, tf.compat.v1.Summary
+
+class _DamageError(Exception):
+    """A record of a file is not as it was written."""
 
 
 def headers_in(log_dir: str) -> Iterator[str]:
@@ -87,23 +92,15 @@ def files_in(directory: str, log_dir: str) -> list[str]:
     Raises:
         ValueError: If the directory cannot be read.
     """
+    path = as_path(directory)
     try:
-        return sorted(path for path in _paths(directory) if _is_event_file(os.path.basename(path)))
-    except tf.errors.OpError as error:  # such as no access, or no bucket
+        is_there = isinstance(path, StoredPath) or path.is_dir()
+        files = [os.fspath(file) for file in path.iterdir()] if is_there else []
+    except OSError as error:  # such as no access, or no bucket
         raise ValueError(
-            f"The gradient log in {str(log_dir)!r} cannot be read: {message_of(error)}"
+            f"The gradient log in {str(log_dir)!r} cannot be read: {reason_of(error)}"
         ) from error
-
-
-def _paths(directory: str) -> list[str]:
-    if is_stored(directory):  # where a directory without access looks like one that does not exist
-        return tf.io.gfile.glob(os.path.join(glob.escape(directory), "*"))
-    names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
-    return [os.path.join(directory, name) for name in names]
-
-
-def _is_event_file(name: str) -> bool:
-    return name.startswith(FILE_PREFIX)
+    return sorted(file for file in files if os.path.basename(file).startswith(FILE_PREFIX))
 
 
 def first_step(path: str) -> int | None:
@@ -118,7 +115,7 @@ def first_step(path: str) -> int | None:
     return None
 
 
-def events(path: str, warn: bool = True) -> Iterator[Any]:
+def events(path: str, warn: bool = True) -> Iterator[Event]:
     """Yields the events of a file up to its end or the first damage.
 
     Args:
@@ -128,17 +125,52 @@ def events(path: str, warn: bool = True) -> Iterator[Any]:
     Raises:
         ValueError: If the file cannot be read.
     """
-    data = tf.data.TFRecordDataset(path)
     read = 0
     try:
-        for serialized in data:
-            yield Event.FromString(serialized.numpy())
-            read += 1
-    except (tf.errors.DataLossError, DecodeError) as error:
+        with as_path(path).open("rb") as file:
+            for record in _records(file):
+                yield Event.FromString(record)
+                read += 1
+    except (_DamageError, DecodeError, MemoryError, OverflowError) as error:
         if warn:
             warnings.warn(
                 f"{path} is damaged after {read} events; what follows is left out. {error}",
                 stacklevel=2,
             )
-    except tf.errors.OpError as error:
-        raise ValueError(f"{path} cannot be read: {message_of(error)}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {reason_of(error)}") from error
+
+
+def framed(record: bytes) -> bytes:
+    """Returns a record as it stands in an event file: length, checksum, content, checksum.
+
+    Args:
+        record: The content, a serialized event.
+
+    Example:
+
+    >>> framed(b"").hex()
+    '000000000000000029039807d8ea82a2'
+    """
+    length = struct.pack("<Q", len(record))
+    return length + _checksum(length) + record + _checksum(record)
+
+
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the contents of a file's records.
+
+    Raises:
+        _DamageError: If one is cut short, or has another checksum.
+    """
+    while begin := file.read(12):
+        if len(begin) < 12 or _checksum(begin[:8]) != begin[8:]:
+            raise _DamageError("The length of a record is cut short or changed.")
+        (length,) = struct.unpack("<Q", begin[:8])
+        record = file.read(length)
+        if _checksum(record) != file.read(4) or len(record) < length:
+            raise _DamageError("The content of a record is cut short or changed.")
+        yield record
+
+
+def _checksum(content: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(content))

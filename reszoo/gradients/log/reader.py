@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import tensorflow as tf
+from tensorboard.util import tensor_util
 
 from reszoo.gradients.log.event_files import (
     SessionLog,
@@ -149,7 +149,7 @@ def _header(path: str, tag: str, content: bytes) -> dict:
 def _values(tensor: Any, header: Mapping) -> np.ndarray | None:
     """Returns the values of a record, `None` if they do not fit the header."""
     try:
-        values = tf.make_ndarray(tensor)
+        values = tensor_util.make_ndarray(tensor)
     except (TypeError, ValueError):  # the number of values is not that of its shape
         return None
     if values.dtype.kind not in "fiu":

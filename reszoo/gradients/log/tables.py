@@ -34,6 +34,7 @@ def load(log_dir: str) -> "pd.DataFrame":
     >>> log_dir = tempfile.mkdtemp()
     >>> writer = LogWriter(log_dir, [{"name": "block1"}], ["skip_share"], first_step=0)
     >>> writer.write(0, [[0.5]], scalars={})
+    >>> writer.close()
     >>> load(log_dir)
        step   block   statistic  value
     0     0  block1  skip_share    0.5

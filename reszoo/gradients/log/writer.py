@@ -5,14 +5,15 @@ import itertools
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from tensorboard.util import tensor_util
 
-from reszoo.files import is_stored, message_of
-from reszoo.gradients.log.event_files import Event, SessionLog, Summary, headers_in
+from reszoo.files import as_path, is_stored, os_errors, reason_of
+from reszoo.gradients.log.event_files import Event, SessionLog, Summary, framed, headers_in
 from reszoo.gradients.log.format import (
     ALARMS_TAG,
     FILE_PREFIX,
@@ -61,14 +62,20 @@ class LogWriter:
         self._described = {}
         self._log_dir = str(log_dir)
         self._flushed_at = -np.inf
+        self._closing = contextlib.ExitStack()
+        # A log that its training left open is closed with the writer, without a warning.
+        weakref.finalize(self, self._closing.close).atexit = False
+        directory = as_path(log_dir)
         try:
-            tf.io.gfile.makedirs(log_dir)
-            self._tag = tag_of(self._header, headers_in(log_dir))
-            self._file = tf.io.TFRecordWriter(os.path.join(log_dir, _new_file_name()))
-            self._begin(first_step)
-        except tf.errors.OpError as error:
+            with _raising_os_errors(self._log_dir):
+                directory.mkdir(parents=True, exist_ok=True)
+                self._tag = tag_of(self._header, headers_in(self._log_dir))
+                file = (directory / _new_file_name()).open("wb")
+                self._file = self._closing.enter_context(file)
+                self._begin(first_step)
+        except OSError as error:
             raise ValueError(
-                f"The gradient log cannot be written to {str(log_dir)!r}: {message_of(error)}. "
+                f"The gradient log cannot be written to {str(log_dir)!r}: {reason_of(error)}. "
                 "Give GradientRecorder a directory that can be made and written."
             ) from error
 
@@ -137,13 +144,14 @@ class LogWriter:
     def close(self) -> None:
         """Closes the file."""
         with naming_what_fails(self._log_dir):
-            self._file.close()
+            self._closing.close()
 
     def _add(
         self, summary: Any, tag: str, values: Any, plugin: str, data_class: int, content: str
     ) -> None:
         values = np.asarray(values)
-        tensor = tf.make_tensor_proto(values if values.dtype == object else _as_stored(values))
+        values = values if values.dtype == object else _as_stored(values)
+        tensor = tensor_util.make_tensor_proto(values)
         value = summary.value.add(tag=tag, tensor=tensor)
         # TensorBoard keeps the metadata of a tag's first event, our reader that of the latest.
         if self._described.get(tag) != content:
@@ -161,25 +169,30 @@ class LogWriter:
 
     def _add_event(self, event: Any) -> None:
         event.wall_time = time.time()
-        self._file.write(event.SerializeToString())
+        self._file.write(framed(event.SerializeToString()))
 
 
 @contextlib.contextmanager
 def naming_what_fails(log_dir: str) -> Iterator[None]:
-    """Context in which an error of TensorFlow becomes one that names the log.
+    """Context in which an error of a file becomes one that names the log.
 
     Args:
         log_dir: The directory of the log.
 
     Raises:
-        OSError: If TensorFlow raised an error.
+        OSError: If a file could not be written.
     """
     try:
-        yield
-    except tf.errors.OpError as error:
+        with _raising_os_errors(log_dir):
+            yield
+    except OSError as error:
         raise OSError(
-            f"The gradient log in {log_dir!r} cannot be written: {message_of(error)}"
+            f"The gradient log in {log_dir!r} cannot be written: {reason_of(error)}"
         ) from error
+
+
+def _raising_os_errors(log_dir: str) -> contextlib.AbstractContextManager:
+    return os_errors(log_dir) if is_stored(log_dir) else contextlib.nullcontext()
 
 
 def _new_file_name() -> str:

@@ -1,10 +1,12 @@
 """The log is what was written, whatever happened to the run."""
 
+import gc
 import json
 import subprocess
 import sys
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from reszoo.gradients import load, load_variables, records
 from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, VARIABLES_TAG, LogWriter
+from reszoo.gradients.log.event_files import framed
 from tests.raw_log import header, write_raw
 
 BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
@@ -241,6 +244,36 @@ def test_numbers_of_another_width_are_read(tmp_path):
         values = np.array([[number]], dtype)
         write_raw(tmp_path / f"events.out.tfevents.{number}", header(), values=values, step=number)
     assert list(load(str(tmp_path)).value) == [0, 1, 2]
+
+
+def test_the_file_is_one_that_tensorflow_writes(tmp_path):
+    write(tmp_path, [0, 5]).close()
+    (path,) = tmp_path.iterdir()
+    copy = str(tmp_path / "copy")
+    with tf.io.TFRecordWriter(copy) as file:
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                # TensorFlow makes the same message of the same numbers.
+                value.tensor.CopyFrom(tf.make_tensor_proto(tf.make_ndarray(value.tensor)))
+            file.write(event.SerializeToString())
+    assert path.read_bytes() == Path(copy).read_bytes()
+
+
+@pytest.mark.parametrize("end", [1, 11, 12, 13, -5, -1])
+def test_a_cut_anywhere_in_a_record_is_told(tmp_path, end):
+    write(tmp_path, [0]).close()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole + framed(b"record")[:end])
+    with pytest.warns(UserWarning, match="damaged after 3 events"):
+        assert sorted(set(load(str(tmp_path)).step)) == [0]
+
+
+def test_a_writer_that_is_left_open_closes_its_file(tmp_path):
+    write(tmp_path, [0])
+    gc.collect()  # would warn of a file that was not closed
+    assert len(load(str(tmp_path))) == 6
 
 
 def test_what_is_no_event_ends_the_file_there(tmp_path):
