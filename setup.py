@@ -28,27 +28,36 @@ setup(
         ],
     },
     python_requires=">=3.11",
+    # What layers and models need, and reading and drawing a log. The backend of Keras is an extra.
     install_requires=[
         "absl-py>=2.1",
-        # TensorFlow Datasets imports it without asking for it.
-        "importlib_resources>=6",
-        # Bounded above, for some private names of theirs are used.
+        # Bounded above, for some private names of it are used.
         "keras>=3.15,<3.16",
         "matplotlib>=3.8",
-        "ml_collections>=1.0",
         "numpy>=1.26",
         "pandas>=2.2",
-        "pillow>=10",
-        "scikit-learn>=1.4",
-        "scipy>=1.11",
         "tensorboard>=2.20",
-        "tensorflow>=2.21,<2.22",
-        "tensorflow-datasets>=4.9.9",
-        "tqdm>=4.66",
     ],
     extras_require={
+        # With all that train.py and the studies need.
+        "tensorflow": [
+            # TensorFlow Datasets imports it without asking for it.
+            "importlib_resources>=6",
+            "ml_collections>=1.0",
+            "pillow>=10",
+            "scikit-learn>=1.4",
+            # reszoo.studies.
+            "scipy>=1.11",
+            # Bounded above, for some private names of it are used.
+            "tensorflow>=2.21,<2.22",
+            "tensorflow-datasets>=4.9.9",
+            "tqdm>=4.66",
+        ],
+        "jax": ["jax>=0.6"],
+        "torch": ["torch>=2.6"],
         # Playwright drives the Chromium of the system; its own download is not needed.
         "test": [
+            "reszoo[jax,tensorflow]",
             "ai-edge-litert>=2.1",
             "huggingface_hub>=0.34",
             "math-core>=0.9,<0.10",
