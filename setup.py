@@ -21,7 +21,10 @@ setup(
     # The recipes go along, so that who has only the wheel can train by their names.
     packages=[*find_packages(include=["reszoo", "reszoo.*"]), "reszoo.configs"],
     package_dir={"reszoo.configs": "configs"},
-    package_data={"reszoo.tensorboard": ["static/*"], "reszoo.studies": ["texts/*.md"]},
+    package_data={
+        "reszoo.tensorboard": ["static/*"],
+        "reszoo.studies": ["texts/*.md", "texts/readme/*.md"],
+    },
     entry_points={
         "tensorboard_plugins": [
             "gradient_flow = reszoo.tensorboard.plugin:GradientFlowLoader",

@@ -23,6 +23,11 @@ DOCUMENT = "answers.md"
 # Directory of the tables and figures, beside the document.
 RESULTS = "answers"
 
+# The paragraph of the README stands between these lines.
+README = "README.md"
+_BEGIN = "<!-- This paragraph is written by python -m reszoo.studies write-docs. -->\n"
+_END = "<!-- End of the paragraph. -->\n"
+
 _FIELD = re.compile(r"\{\{(\w+)\.(\w+)\}\}")
 
 
@@ -47,8 +52,11 @@ def write_docs(docs: Path, workdir: Path | None = None, scale: str = "small") ->
         results.mkdir(parents=True, exist_ok=True)
         for study in STUDIES.values():
             written += _copied(workdir / scale, results, study)
-    document = docs / DOCUMENT
+    document, readme = docs / DOCUMENT, docs.absolute().parent / README
     write_whole(document, written_document(results))
+    if readme.exists() and _BEGIN in readme.read_text(encoding="utf-8"):
+        write_whole(readme, written_readme(readme.read_text(encoding="utf-8"), results))
+        written.append(readme)
     return [document, *written]
 
 
@@ -61,9 +69,28 @@ def written_document(results: Path) -> str:
     Raises:
         ValueError: If a study has no table, or a text names an unknown field.
     """
-    answers = {name: _answer(study, results) for name, study in STUDIES.items()}
-    texts = [_filled(text, answers) for text in _texts()]
-    return "\n".join(texts)
+    answers = _answers(results)
+    return "\n".join(_filled(text, answers) for text in _texts())
+
+
+def written_readme(readme: str, results: Path) -> str:
+    """Returns the README with its paragraph on what the studies found.
+
+    Args:
+        readme: The README.
+        results: Directory of the tables.
+
+    Raises:
+        ValueError: If a study has no table, or the text names an unknown field.
+    """
+    before, rest = readme.split(_BEGIN)
+    paragraph = importlib.resources.files("reszoo.studies") / "texts" / "readme" / README
+    text = _filled(paragraph.read_text(encoding="utf-8"), _answers(results))
+    return f"{before}{_BEGIN}\n{text}\n{_END}{rest.split(_END)[1]}"
+
+
+def _answers(results: Path) -> dict[str, Answer]:
+    return {name: _answer(study, results) for name, study in STUDIES.items()}
 
 
 def _copied(directory: Path, results: Path, study: Study) -> list[Path]:
