@@ -74,13 +74,13 @@ class Coupling(Configured):
         build(self.branch, self._half(input_shape))
 
     def call(self, x: Tensor) -> Tensor:
-        halves = ops.split(x, 2, axis=-1)
+        halves: Any = ops.split(x, 2, axis=-1)
         written = ops.cast(self.branch(halves[_READS[self.writes]]), x.dtype)
         both = [written, ops.zeros_like(written)]
         return ops.concatenate(both if self.writes == "first" else both[::-1], axis=-1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        *others, channels = output_of(self.branch, self._half(input_shape)).shape
+        *others, channels = tuple(output_of(self.branch, self._half(input_shape)).shape)
         return (*others, 2 * channels)
 
     def _half(self, shape: Shape) -> keras.KerasTensor:

@@ -95,6 +95,23 @@ class ReversibleChain(Chain):
         """The residual blocks that it consists of, two for each `ReversibleBlock`."""
         return [step for layer in self.layers for step in getattr(layer, "steps", [layer])]
 
+    def inverse(self, y: Tensor, training: bool = False) -> Tensor:
+        """Returns the input that leads to an output, up to rounding errors.
+
+        Args:
+            y: The output.
+            training: Whether the layers are run as in training.
+
+        Example:
+
+        >>> chain = ReversibleChain([ReversibleBlock(None, None)])
+        >>> chain.inverse(chain(keras.ops.convert_to_tensor([[1.0, 2.0]]))).numpy().tolist()
+        [[1.0, 2.0]]
+        """
+        for step in reversed(self.steps):
+            y = ops.subtract(y, ops.cast(step.branch(y, training=training), y.dtype))
+        return y
+
     def call(self, x: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
             raise ValueError(

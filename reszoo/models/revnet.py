@@ -154,11 +154,12 @@ class Halves(Configured):
             build(layer, self._half(input_shape))
 
     def call(self, x: Tensor) -> Tensor:
-        first, second = ops.split(x, 2, axis=-1)
-        return ops.concatenate([self.first(first), self.second(second)], axis=-1)
+        halves: Any = ops.split(x, 2, axis=-1)
+        return ops.concatenate([self.first(halves[0]), self.second(halves[1])], axis=-1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        *others, channels = output_of(self.first, self._half(input_shape)).shape
+        half = output_of(self.first, self._half(input_shape))
+        *others, channels = tuple(half.shape)
         return (*others, 2 * channels)
 
     def _half(self, shape: Shape) -> keras.KerasTensor:

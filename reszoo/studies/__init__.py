@@ -23,6 +23,7 @@ The studies, by question:
 - 4 `gradient_correlation`: gradients of nearby inputs become noise without skips
 - 4 `path_lengths`: the gradient by the number of branches on its path
 - 4 `lesioning`: error of a trained network without some of its blocks
+- 5 `reversible` (`step_memory`: the memory of one step): inputs stored, or computed back
 - 6 `derivatives`: gradients are added, not averaged, and come from reverse mode
 - 7 `distance`: skips past any layers and over any distance; the sum over all ways
 - 8 `input_skip`: a skip that starts at the input of the network
