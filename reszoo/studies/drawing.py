@@ -139,11 +139,32 @@ def note(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=8, color=TRUNK, x=0.01, ha="left")
 
 
-def seeds_of(table: pd.DataFrame) -> str:
+def name_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 0.065) -> None:
+    """Writes names of lines on the right of an axis, at the heights of their ends and apart.
+
+    Args:
+        axis: The axis, on which all is drawn.
+        ends: For each line the vertical place of its end, its name and its colour.
+        gap: Least distance of two names, as a share of the axis.
+    """
+    axis.get_ylim()  # Which has the limits computed.
+    left = axis.get_xlim()[0]
+    lowest = 0.0
+    for end, name, colour in sorted(ends):
+        place = axis.transAxes.inverted().transform(axis.transData.transform((left, end)))[1]
+        place = max(place, lowest)
+        lowest = place + gap
+        axis.annotate(
+            name, (1.02, place), xycoords="axes fraction", color=colour, va="center", fontsize=9
+        )
+
+
+def seeds_of(table: pd.DataFrame, mean: str = "mean") -> str:
     """Number of seeds of a table, in words.
 
     Args:
         table: A table with the column `seed`.
+        mean: The kind of mean that is drawn.
 
     Example:
 
@@ -151,4 +172,4 @@ def seeds_of(table: pd.DataFrame) -> str:
     '2 seeds, mean and 95% interval'
     """
     number = table.seed.nunique()
-    return f"{number} seeds, mean and 95% interval" if number > 1 else "1 seed"
+    return f"{number} seeds, {mean} and 95% interval" if number > 1 else "1 seed"

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline, load_source
 from reszoo.models import create_model
-from reszoo.studies.drawing import KINDS, draw_with_band, note, seeds_of
+from reszoo.studies.drawing import KINDS, draw_with_band, name_ends, note, seeds_of
 from reszoo.studies.intervals import in_words, interval, over_seeds
 from reszoo.studies.networks import (
     KINDS_OF_NETWORKS,
@@ -35,6 +35,9 @@ from reszoo.studies.study import Answer, Cell, Parameters, Row, Study
 from reszoo.studies.trained_cell import train
 
 NORMS = ("batch", "none")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# Numbers of colours.
+COLOURS = dict(zip(KINDS_OF_NETWORKS, (1, 0, 2), strict=True))
 ENDS = ["mean", "low", "high"]
 # Seconds on one core, by depth.
 _FIRST_COST = {8: 0.5, 20: 0.8, 56: 1.5, 110: 3.0}
@@ -139,13 +142,17 @@ def draw(table: pd.DataFrame) -> Figure:
     first, trained = _halves(table)
     ratios = ratios_of(first)
     for column, norm in enumerate(table.norm.unique()):
-        for number, kind in enumerate(table.network.unique()):
-            label, colour = kind, KINDS[number]
+        ends = []
+        for kind in table.network.unique():
+            number = COLOURS[kind]
             band = powers(
                 over_seeds(rows_where(ratios, network=kind, norm=norm), ["depth"], "log_ratio")
             )
-            draw_with_band(axes[0, column], band, "depth", label, number)
-            _draw_blocks(axes[1, column], rows_where(trained, network=kind, norm=norm), colour)
+            draw_with_band(axes[0, column], band, "depth", kind, number)
+            ends.append((band["mean"].iloc[-1], kind, KINDS[number]))
+            _draw_blocks(
+                axes[1, column], rows_where(trained, network=kind, norm=norm), KINDS[number]
+            )
         for axis in axes[:, column]:
             axis.set_yscale("log")
         _title_column(axes[:, column], norm, trained)
@@ -155,8 +162,9 @@ def draw(table: pd.DataFrame) -> Figure:
         axes[0, column].minorticks_off()
     axes[0, 0].set_ylabel("gradient, first block / behind the last")
     axes[1, 0].set_ylabel("norm of the gradient")
-    axes[0, 0].legend(fontsize=9)
-    note(figure, f"Digits; above 32x32 pixels, width 16; below 8x8, width 8. {seeds_of(table)}.")
+    name_ends(axes[0, -1], ends)
+    seeds = seeds_of(table, "geometric mean")
+    note(figure, f"Digits; above 32x32 pixels, width 16; below 8x8, width 8. {seeds}.")
     return figure
 
 
@@ -226,24 +234,60 @@ def answer(table: pd.DataFrame) -> Answer:
             row[f"{depth} layers"] = _in_words(some)
         after = rows_where(trained, when="after training", network=kind, norm=norm)
         row[f"{after.depth.iloc[0]} layers, trained"] = _in_words(after)
-        row["its test accuracy"] = in_words(*interval(100 * after.accuracy.to_numpy()), unit="%")
+        accuracy = 100 * after.accuracy.to_numpy(float)
+        row["its test accuracy"] = in_words(*interval(accuracy), unit="%")
+        row["its test accuracy"] += _left_out(accuracy, "diverged")
         rows.append(row)
         name = f"{kind.split()[0].split('-')[0]}_{norm}"
         values[name] = _in_words(group[group.depth == group.depth.max()])
         values[f"{name}_trained"] = row[f"{after.depth.iloc[0]} layers, trained"]
         values[f"{name}_accuracy"] = row["its test accuracy"]
+    values["explosion"] = rounded((np.pi / (np.pi - 1)) ** (first.depth.max() / 2 - 1))
+    values["root"] = f"{np.sqrt(first.depth.max() / 2):.1f}"
+    values["first_tenth"] = rounded(_growth_in_first_tenth(table, first.depth.max()))
     values["trained_depth"] = str(trained.depth.iloc[0])
     values["parameters"] = f"{first[first.depth == first.depth.max()].parameters.iloc[0]:,}"
     values["trained_parameters"] = f"{trained.parameters.iloc[0]:,}"
     return Answer(values, pd.DataFrame(rows))
 
 
+def _growth_in_first_tenth(table: pd.DataFrame, depth: int) -> float:
+    """Geometric mean over seeds of the gradient at the first block over that a tenth further on."""
+    rows = rows_where(table, epochs=0, depth=depth, network="residual", norm="batch")
+    logs = rows.assign(log=logarithm(rows.norm_of_g)).pivot(
+        index="seed", columns="block", values="log"
+    )
+    return float(10.0 ** (logs[0] - logs[logs.columns.max() // 10]).mean())
+
+
+def rounded(number: float) -> str:
+    """A number above zero to two digits, or to one with its power of ten.
+
+    Args:
+        number: The number.
+
+    Example:
+
+    >>> rounded(194.7), rounded(0.016), rounded(8.27e7), rounded(1.6e-17)
+    ('190', '0.016', '8·10⁷', '2·10⁻¹⁷')
+    """
+    if 0.01 <= number < 1e4 or not np.isfinite(number):
+        return f"{float(f'{number:.2g}'):g}"
+    digit, power = f"{number:.0e}".split("e")
+    return f"{digit}·10{str(int(power)).translate(_RAISED)}"
+
+
 def _in_words(ratios: pd.DataFrame) -> str:
-    """Geometric mean of some ratios; how many have no logarithm, if any."""
+    """Geometric mean of some ratios, and how many of them are zero or not finite."""
     logs = ratios.log_ratio.to_numpy(float)
-    text = in_words(*(10.0**end for end in interval(logs)), form=".2g")
-    without = int(np.isnan(logs).sum())
-    return f"{text} ({without} of {len(logs)} zero or not finite)" if without else text
+    mean, low, high = (10.0**end for end in interval(logs))
+    text = rounded(mean) if np.isnan(low) else f"{rounded(mean)} [{rounded(low)}, {rounded(high)}]"
+    return text + _left_out(logs, "zero or not finite")
+
+
+def _left_out(values: np.ndarray, reason: str) -> str:
+    number = int(np.isnan(values).sum())
+    return f" ({number} of {len(values)} {reason})" if number else ""
 
 
 STUDY = Study(

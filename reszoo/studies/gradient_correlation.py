@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from reszoo.keras_internals import sublayers
 from reszoo.layers import ConstantScale, ResidualBlock, normalization
-from reszoo.studies.drawing import KINDS, draw_with_band, note, seeds_of
-from reszoo.studies.intervals import in_words, over_seeds
+from reszoo.studies.drawing import KINDS, draw_with_band, name_ends, note, seeds_of
+from reszoo.studies.intervals import in_words, interval, over_seeds
 from reszoo.studies.rows import rows_where
 from reszoo.studies.study import Answer, Cell, Parameters, Row, Study
 
@@ -39,6 +39,8 @@ DEPTHS = {
 }
 POINTS, LINE, WIDTH = 256, 2.0, 200  # as in the paper: points from -2 to 2, units of a layer
 LAGS = (1, 2, 4, 8, 16, 32)
+# Numbers of colours: like ones for the same network with and without normalization.
+COLOURS = dict(zip(NETWORKS, (1, 0, 2, 4, 5), strict=True))
 DEEP = "residual"  # the network that is drawn beside the plain one
 
 
@@ -173,21 +175,23 @@ def draw(table: pd.DataFrame) -> Figure:
         _draw_derivative(figure.add_subplot(top[number]), table, kind, layers)
     near = neighbours(table)
     rows[1].set_xscale("log", base=2)
-    for number, kind in enumerate(NETWORKS):
+    ends = []
+    for kind, number in COLOURS.items():
         band = over_seeds(rows_where(near, network=kind), ["layers"], "value")
         draw_with_band(rows[1], band, "layers", kind, number)
+        ends.append((band["mean"].iloc[-1], kind, KINDS[number]))
     rows[1].set_xticks(depths, [str(depth) for depth in depths])
     rows[1].set_ylim(-0.12, 1.05)
     rows[1].set_xlabel("layers")
     rows[1].set_title(f"Correlation of the derivatives {near['at'].iloc[0]:.3f} apart")
-    rows[1].legend(loc="lower left", fontsize=9)
+    name_ends(rows[1], ends)
     note(figure, f"At initialization, {WIDTH} units a layer; below: {seeds_of(table)}.")
     return figure
 
 
 def _draw_derivative(axis: Axes, table: pd.DataFrame, kind: str, layers: int) -> None:
     curve = rows_where(table, quantity="derivative", seed=0, network=kind, layers=layers)
-    axis.plot(curve["at"], curve.value, color=KINDS[list(NETWORKS).index(kind)], linewidth=0.8)
+    axis.plot(curve["at"], curve.value, color=KINDS[COLOURS[kind]], linewidth=0.8)
     axis.set_title(f"{kind}, {layers} layer{'s' if layers > 1 else ''}", fontsize=10)
     axis.set_xlabel("place on the line", fontsize=9)
     axis.tick_params(labelsize=8)
@@ -251,6 +255,11 @@ def answer(table: pd.DataFrame) -> Answer:
         "seeds": str(table.seed.nunique()),
         "distance": f"{neighbours(table)['at'].iloc[0]:.3f}",
     }
+    deepest = rows_where(neighbours(table), layers=deep).pivot(
+        index="seed", columns="network", values="value"
+    )
+    difference = (deepest["residual"] - deepest["residual, not normalized"]).to_numpy(float)
+    values["difference"] = in_words(*interval(difference), ".2f")
     names = ("plain", "residual", "scaled", "residual_without", "plain_without")
     for name, kind in zip(names, NETWORKS, strict=True):
         values[name] = _mean(by_network.loc[(kind, deep)])

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from reszoo.gradients.blocks import find_blocks
-from reszoo.studies.drawing import KINDS, draw_with_band, note, panels, seeds_of
+from reszoo.studies.drawing import KINDS, draw_with_band, name_ends, note, panels, seeds_of
 from reszoo.studies.intervals import in_words, interval, over_seeds
 from reszoo.studies.networks import (
     at_blocks,
@@ -33,6 +33,9 @@ from reszoo.studies.trained_cell import train
 NETWORKS = (("residual", 20), ("plain", 20), ("residual", 110))
 SEVERAL = (2, 3, 5, 10, 20)
 DRAWS = 5
+# Numbers of colours, by kind and whether it is deeper than the shallow ones.
+SHALLOW = 20
+COLOURS = {("residual", False): 4, ("plain", False): 1, ("residual", True): 0, ("plain", True): 5}
 
 
 def cells(scale: str) -> list[Cell]:
@@ -123,8 +126,10 @@ def without_blocks(
 def draw(table: pd.DataFrame) -> Figure:
     """Draws the error by block and by the number of dropped blocks."""
     figure, axes = panels(2, height=4.0, sharey=True)
+    numbers, ends = sorted(table.dropped.unique()), []
     table = table.assign(percent=100 * table.error)
-    for number, ((kind, depth), rows) in enumerate(_networks(table)):
+    for (kind, depth), rows in _networks(table):
+        number = COLOURS[kind, depth > SHALLOW]
         blocks = rows.block.max() + 1
         single = over_seeds(rows_where(rows, dropped=1), ["block"], "percent")
         single["place"] = (single.block + 0.5) / blocks
@@ -135,18 +140,18 @@ def draw(table: pd.DataFrame) -> Figure:
         axes[0].axhline(whole, color=colour, linestyle=":", linewidth=1)
         # The draws of a network are averaged first: seeds are independent, draws are not.
         draws = rows.groupby(["seed", "dropped"], as_index=False).percent.mean()
-        draw_with_band(axes[1], over_seeds(draws, ["dropped"], "percent"), "dropped", label, number)
+        several = over_seeds(draws, ["dropped"], "percent")
+        several["place"] = several.dropped.map(numbers.index)
+        draw_with_band(axes[1], several, "place", label, number)
+        ends.append((several["mean"].iloc[-1], label, colour))
     axes[0].set_title("Without one block")
-    axes[0].set_xlabel("place of the block: 0 is the first, 1 the last")
+    axes[0].set_xlabel("place of the block, from the first to the last")
     axes[0].set_ylabel("test error, %")
     axes[0].set_ylim(0, 100)
-    axes[0].legend(fontsize=9)
     axes[1].set_title("Without several")
     axes[1].set_xlabel("blocks that are dropped")
-    axes[1].set_xscale("symlog", linthresh=1)
-    numbers = sorted(table.dropped.unique())
-    axes[1].set_xticks(numbers, [str(number) for number in numbers])
-    axes[1].minorticks_off()
+    axes[1].set_xticks(range(len(numbers)), [str(number) for number in numbers])
+    name_ends(axes[1], ends)
     note(figure, f"Digits; dotted: the whole network. {seeds_of(table)}.")
     return figure
 

@@ -87,33 +87,30 @@ def by_length(paths: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Draws number, norm and share of the paths by their length."""
-    figure, axes = panels(3)
-    columns = ("share_of_paths", "norm_of_a_path", "share")
-    for axis, column in zip(axes, columns, strict=True):
-        for number, when in enumerate(WHEN):
-            band = over_seeds(rows_where(table, when=when), ["length"], column)
-            if column == "share_of_paths":
-                axis.plot(band.length, band["mean"], color=TRUNK)
-                break
-            colour = KINDS[number]
-            axis.plot(band.length, band["mean"], color=colour, label=when)
-            low = band.low.clip(lower=band["mean"] / 100)  # below zero there is no logarithm
-            axis.fill_between(band.length, low, band.high, color=colour, alpha=0.15, linewidth=0)
-        axis.set_xlabel("branches on the path")
-        axis.set_ylim(bottom=None if column == "norm_of_a_path" else 0)
-    axes[1].set_yscale("log")
-    axes[0].set_title("Share of the paths")
-    axes[1].set_title("Gradient by one path")
-    axes[2].set_title("Share of the gradient")
-    axes[1].legend(fontsize=9)
-    if table.depth.iloc[0] == 110:
-        axes[2].axvspan(*PUBLISHED, color=TRUNK, alpha=0.15, linewidth=0)
-        axes[2].set_ylim(top=1.25 * axes[2].get_ylim()[1])
-        place = (sum(PUBLISHED) / 2, 0.97)
-        axes[2].text(
-            *place, "Veit et al.", transform=axes[2].get_xaxis_transform(), ha="center", va="top"
+    """Draws the norm of one path's gradient by length, and the shares of paths and gradient."""
+    figure, axes = panels(2, height=4.0)
+    for number, when in enumerate(WHEN):
+        rows = rows_where(table, when=when)
+        logs = np.log(rows.norm_of_a_path.where(rows.norm_of_a_path > 0))
+        band = over_seeds(rows.assign(log=logs), ["length"], "log")
+        axes[0].plot(band.length, np.exp(band["mean"]), color=KINDS[number], label=when)
+        ends = np.exp(band.low), np.exp(band.high)
+        axes[0].fill_between(band.length, *ends, color=KINDS[number], alpha=0.15, linewidth=0)
+        share = over_seeds(rows, ["length"], "share")
+        axes[1].plot(
+            share.length, 100 * share["mean"], color=KINDS[number], label=f"gradient {when}"
         )
+    paths = rows_where(table, when=WHEN[0]).groupby("length").share_of_paths.first()
+    axes[1].plot(paths.index, 100 * paths, "--", color=TRUNK, label="number of paths")
+    axes[0].set_yscale("log")
+    axes[0].set_title("Gradient by one path")
+    axes[1].set_title("Share of all paths, %")
+    axes[1].set_ylim(bottom=0)
+    if table.depth.iloc[0] == 110:
+        axes[1].axvspan(*PUBLISHED, color=TRUNK, alpha=0.15, linewidth=0, label="Veit et al. 2016")
+    for axis in axes:
+        axis.set_xlabel("branches on the path")
+        axis.legend(fontsize=9)
     number = f"{table.depth.iloc[0]} layers, {table.parameters.iloc[0]:,} parameters"
     note(figure, f"{number}, digits; {seeds_of(table)}.")
     return figure
@@ -121,47 +118,47 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def answer(table: pd.DataFrame) -> Answer:
     """Says how long the paths are by which most of the gradient comes."""
-    rows, values = [], {}
-    networks: list[Any] = []
+    rows, values = [], {"blocks": str(table.length.max())}
     for when, name in zip(WHEN, ("initial", "trained"), strict=True):
-        networks = [group for _, group in rows_where(table, when=when).groupby("seed")]
-        lengths = {
-            "mean": [mean_length(network, "share") for network in networks],
-            "low": [quantile(network, 0.05) for network in networks],
-            "high": [quantile(network, 0.95) for network in networks],
-            "published": [100 * _published_share(network) for network in networks],
-            "fall": [network.norm_of_a_path.iloc[-1] / network.norm_of_a_path.iloc[0]
-                     for network in networks],
-        }  # fmt: skip
-        means = {key: interval(np.array(some, float)) for key, some in lengths.items()}
-        low, high = (f"{means[key][0]:.0f}" for key in ("low", "high"))
+        words = _in_words(rows_where(table, when=when))
         rows.append(
             {
                 "network": when,
-                "mean length of the gradient's paths": in_words(*means["mean"]),
-                "90% of the gradient, lengths": f"{low} to {high}",
-                f"gradient by lengths {PUBLISHED[0]} to {PUBLISHED[1]}": in_words(
-                    *means["published"], unit="%"
-                ),
-                "longest path / shortest": f"{np.median(lengths['fall']):.1g}",
-                "seeds": str(len(networks)),
+                "mean length of the gradient's paths": words["mean"],
+                "90% of the gradient, lengths": f"{words['low']} to {words['high']}",
+                f"gradient by lengths {PUBLISHED[0]} to {PUBLISHED[1]}": words["published"],
+                "gradient of a path, each branch more": f"x {words['factor']}",
+                "seeds": str(table.seed.nunique()),
                 "parameters": f"{table.parameters.iloc[0]:,}",
             }
         )
-        values |= {
-            f"{name}_mean": in_words(*means["mean"]),
-            f"{name}_low": low,
-            f"{name}_high": high,
-            f"{name}_published": in_words(*means["published"], unit="%"),
-            f"{name}_fall": f"{np.median(lengths['fall']):.1g}",
-        }
-    values["blocks"] = str(table.length.max())
-    values["mean_of_paths"] = f"{mean_length(networks[0], 'share_of_paths'):.0f}"
-    values["accuracy"] = in_words(
-        *interval(100 * table.groupby("seed").accuracy.first().to_numpy()), unit="%"
-    )
-    values["seeds"] = rows[0]["seeds"]
+        values |= {f"{name}_{figure}": text for figure, text in words.items()}
+    accuracy = 100 * table.groupby("seed").accuracy.first().to_numpy(float)
+    values["accuracy"] = in_words(*interval(accuracy), unit="%")
+    values["mean_of_paths"] = f"{mean_length(table, 'share_of_paths'):.0f}"
     return Answer(values, pd.DataFrame(rows))
+
+
+def _in_words(table: pd.DataFrame) -> dict[str, str]:
+    """Figures of the networks at one time, by name."""
+    networks: list[Any] = [network for _, network in table.groupby("seed")]
+    ends = [np.mean([quantile(network, end) for network in networks]) for end in (0.05, 0.95)]
+    mean, share, factor = (
+        interval(np.array([figure(network) for network in networks]))
+        for figure in (_mean_of_gradient, _published_share, factor_of_a_branch)
+    )
+    return {
+        "mean": in_words(*mean),
+        "low": f"{ends[0]:.0f}",
+        "high": f"{ends[1]:.0f}",
+        "published": in_words(*share, unit="%"),
+        "factor": in_words(*factor, ".2f"),
+        "predicted": f"{table.length.max() / (1 + 1 / factor[0]):.1f}",
+    }
+
+
+def _mean_of_gradient(network: pd.DataFrame) -> float:
+    return mean_length(network, "share")
 
 
 def mean_length(network: pd.DataFrame, weight: str) -> float:
@@ -184,8 +181,20 @@ def quantile(network: pd.DataFrame, share: float) -> int:
     return int(network.length[network.share.cumsum() >= share].iloc[0])
 
 
+def factor_of_a_branch(network: pd.DataFrame) -> float:
+    """Factor of a path's gradient for each branch more, fitted to the shorter half of the paths.
+
+    Args:
+        network: A table of `by_length`.
+    """
+    is_short = network.length <= network.length.max() / 2
+    shorter: Any = network[is_short & (network.norm_of_a_path > 0)]  # float32 ends at 1e-45
+    slope, _ = np.polyfit(shorter.length, np.log(shorter.norm_of_a_path), 1)
+    return float(np.exp(slope))
+
+
 def _published_share(network: pd.DataFrame) -> float:
-    return float(network.share[network.length.between(*PUBLISHED)].sum())
+    return 100 * float(network.share[network.length.between(*PUBLISHED)].sum())
 
 
 STUDY = Study(

@@ -14,17 +14,18 @@ import pandas as pd
 import tensorflow as tf
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reszoo.gradients.blocks import find_blocks
 from reszoo.models import ResidualMLP, create_model
-from reszoo.studies.drawing import KINDS, note, panels, seeds_of
+from reszoo.studies.drawing import KINDS, TRUNK, note, panels, seeds_of
 from reszoo.studies.intervals import in_words, interval, over_seeds
 from reszoo.studies.networks import at_blocks
 from reszoo.studies.rows import rows_where
 from reszoo.studies.study import Answer, Cell, Parameters, Row, Study
 
 LAYERS = ("dense", "convolution", "convolution, activation after the addition")
-NORMS = ("batch", "none")
+LINES: dict[str, Any] = {"batch": "-", "none": "--"}  # the lines that are drawn, by normalization
 # Size of each scale: blocks, units of a dense layer, channels, pixels, examples.
 SIZES = {
     "smoke": (4, 32, 4, 8, 32),
@@ -42,7 +43,7 @@ def cells(scale: str) -> list[Cell]:
         Cell({"layers": layers, "norm": norm, "seed": seed} | sizes, cost)
         for seed in range(seeds)
         for layers in LAYERS
-        for norm in NORMS
+        for norm in LINES
     ]
 
 
@@ -117,35 +118,44 @@ def draw(table: pd.DataFrame) -> Figure:
     """Draws the mean square and the branch's share by block, beside the predictions."""
     figure, axes = panels(2, height=4.4)
     for axis, column in zip(axes, ("mean_square", "branch_share"), strict=True):
+        logs = table.assign(log=np.log(table[column]))
         for number, layers in enumerate(LAYERS):
-            for norm, line in zip(NORMS, ("-", "--"), strict=True):
-                rows = rows_where(table, layers=layers, norm=norm)
-                label = layers if norm == "batch" else None
-                _draw_band(axis, over_seeds(rows, ["block"], column), KINDS[number], line, label)
+            for norm, line in LINES.items():
+                rows = rows_where(logs, layers=layers, norm=norm)
+                _draw_band(axis, over_seeds(rows, ["block"], "log"), KINDS[number], line)
         _draw_predictions(axis, column, table)
         axis.set_yscale("log")
         axis.set_xlabel("block")
-    axes[0].set_title("Mean square of the block's input")
-    axes[1].set_title("Branch's share of the output's mean square")
-    axes[0].legend(loc="upper left", fontsize=8)
-    blocks = table.block.max()
-    axes[0].text(blocks, 4e8, "without normalization\n(dashed)", ha="right", fontsize=9)
-    axes[0].text(blocks, 2e3, "with batch\nnormalization", ha="right", fontsize=9)
-    axes[1].text(blocks, 0.75, "without (dashed)", ha="right", fontsize=9)
-    axes[1].text(0.4 * blocks, 0.012, "with", ha="right", fontsize=9)
-    note(figure, f"At initialization, {seeds_of(table)}; dotted: predicted for the dense layers.")
+    axes[0].set_title("Mean square of a block's input")
+    axes[1].set_title("Branch's share of the block's output")
+    _explain_lines(axes[0])
+    axes[0].set_ylim(table.mean_square.min() / 3, table.mean_square.max() * 1e5)
+    axes[1].set_ylim(5e-3, 1.5)
+    note(figure, f"At initialization, {seeds_of(table, 'geometric mean')}.")
     return figure
 
 
-def _draw_band(axis: Axes, band: pd.DataFrame, colour: str, line: str, label: str | None) -> None:
-    axis.plot(band.block, band["mean"], line, color=colour, label=label, linewidth=1.5)
-    low = band.low.clip(lower=band["mean"] / 100)  # an interval below zero has no logarithm
-    axis.fill_between(band.block, low, band.high, color=colour, alpha=0.12, linewidth=0)
+def _draw_band(axis: Axes, band: pd.DataFrame, colour: str, line: str) -> None:
+    """Draws geometric means, and intervals as a band."""
+    axis.plot(band.block, np.exp(band["mean"]), line, color=colour, linewidth=1.5)
+    ends = np.exp(band.low), np.exp(band.high)
+    axis.fill_between(band.block, *ends, color=colour, alpha=0.12, linewidth=0)
+
+
+def _explain_lines(axis: Axes) -> None:
+    names = {"batch": "batch normalization", "none": "no normalization"}
+    handles = [Line2D([], [], color=KINDS[n], label=layers) for n, layers in enumerate(LAYERS)]
+    handles += [
+        Line2D([], [], color=TRUNK, linestyle=line, label=names[norm])
+        for norm, line in LINES.items()
+    ]
+    handles.append(Line2D([], [], color="black", linestyle=":", label="predicted, dense"))
+    axis.legend(handles=handles, loc="upper left", fontsize=8)
 
 
 def _draw_predictions(axis: Axes, column: str, table: pd.DataFrame) -> None:
     blocks = np.arange(table.block.max() + 1)
-    for norm in NORMS:
+    for norm in LINES:
         squares = predicted(norm, _start(table), blocks)
         values = squares if column == "mean_square" else 1 - squares[:-1] / squares[1:]
         axis.plot(blocks[: len(values)], values, ":", color="black", linewidth=1.2)

@@ -28,7 +28,7 @@ def test_figure_and_answer(tmp_path):
     rows = measure(dict(cell.parameters), tmp_path)
     table = pd.DataFrame([cell.parameters | row for row in rows])
     assert table.groupby("when").share.sum().tolist() == pytest.approx([1.0, 1.0])
-    assert len(STUDY.draw(table).axes) == 3
+    assert len(STUDY.draw(table).axes) == 2
     answer = STUDY.answer(table)
     assert answer.values["blocks"] == "3"
     assert answer.table.network.tolist() == ["at initialization", "after training"]
