@@ -17,6 +17,7 @@ The studies, by question:
 
 - 1 `stop_gradient`: a stopped skip, against no skip, a whole one, and other stops
 - 2 `addition`: an addition hands its gradient to both inputs, and a branch's weights are updated
+- 3 `bus`: what each block keeps of the gradient, and what it adds
 - 4 `shortcut_table`: the shortcuts of He et al. 2016, and a stopped one
 - 4 `gradient_by_depth`: the gradient vanishes or explodes in plain networks, not in residual ones
 - 4 `variance_growth`: normalized branches add the same to the signal at each depth

@@ -2,6 +2,7 @@
 
 from reszoo.studies import (
     addition,
+    bus,
     constant_skip,
     derivatives,
     distance,
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
     for study in (
         stop_gradient.STUDY,
         addition.STUDY,
+        bus.STUDY,
         shortcut_table.STUDY,
         gradient_by_depth.STUDY,
         variance_growth.STUDY,

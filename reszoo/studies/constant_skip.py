@@ -31,7 +31,7 @@ Branch = keras.Sequential
 
 def cells(scale: str) -> list[Cell]:
     """Returns a cell for each seed and number of blocks."""
-    seeds, depths = (1, DEPTHS[:3]) if scale == "smoke" else (5, DEPTHS)
+    seeds, depths = (1, DEPTHS[:3]) if scale == "smoke" else (3, DEPTHS)
     return [
         Cell({"blocks": depth, "seed": seed}, 0.3 + 0.05 * depth)
         for seed in range(seeds)

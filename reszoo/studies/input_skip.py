@@ -46,7 +46,7 @@ def measure(parameters: Parameters, folder: Path) -> list[Row]:
     """Returns the numbers of a trained network; of the first seed, pixels to be drawn too."""
     seed = parameters["seed"]
     keras.utils.set_random_seed(seed)
-    (images, labels), (test_images, test_labels) = _digits()
+    (images, labels), (test_images, test_labels) = digits()
     model = network()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
@@ -104,7 +104,8 @@ def _loss(model: keras.Model, after_block: Any, labels: np.ndarray) -> tf.Tensor
     return tf.reduce_sum(loss)
 
 
-def _digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def digits() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Returns the images, with values 0 to 1, and labels of the training and the test digits."""
     source = load_source("digits")
     parts = []
     for data in (source.train, source.test):
