@@ -21,7 +21,8 @@ from reszoo.studies.cell_files import CellFiles
 from reszoo.studies.results import write_results
 from reszoo.studies.study import Cell, Study
 
-# A process is replaced after so many cells, for what TensorFlow keeps of each network.
+# Processes are replaced after so many cells each, for what TensorFlow keeps of each network. Not by
+# the pool's max_tasks_per_child, which hangs where all processes end at once (gh-115634 of Python).
 _CELLS_OF_A_PROCESS = 25
 _BAR = "{desc}{percentage:3.0f}% |{bar}| {elapsed} so far, {remaining} left"
 
@@ -115,15 +116,16 @@ class Driver:
         self, tasks: list[tuple[Study, Cell]], processes: int
     ) -> Iterator[tuple[str, str, str | None]]:
         """Measures in processes of their own, and yields study, cell and what went wrong."""
-        if not tasks:
-            return
-        with _threads_for(processes), _pool(min(processes, len(tasks))) as pool:
-            pending = [
-                pool.submit(measure_cell, study.name, cell, self.directory(study))
-                for study, cell in tasks
-            ]
-            for done in concurrent.futures.as_completed(pending):
-                yield done.result()
+        most = processes * _CELLS_OF_A_PROCESS
+        for first in range(0, len(tasks), most):
+            some = tasks[first : first + most]
+            with _threads_for(processes), _pool(min(processes, len(some))) as pool:
+                pending = [
+                    pool.submit(measure_cell, study.name, cell, self.directory(study))
+                    for study, cell in some
+                ]
+                for done in concurrent.futures.as_completed(pending):
+                    yield done.result()
 
 
 def measure_cell(study_name: str, cell: Cell, directory: Path) -> tuple[str, str, str | None]:
@@ -161,7 +163,6 @@ def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
     return concurrent.futures.ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
-        max_tasks_per_child=_CELLS_OF_A_PROCESS,
         initializer=_end_with_the_driver,
     )
 

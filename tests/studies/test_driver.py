@@ -1,5 +1,6 @@
 """Studies are measured cell by cell, and what was measured stays measured."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reszoo.studies import results
+from reszoo.studies import driver, results
 from reszoo.studies.__main__ import main
 from reszoo.studies.catalog import STUDIES
 from reszoo.studies.cell_files import CellFiles
@@ -72,6 +73,22 @@ def test_a_cell_that_fails_is_named_and_the_others_are_measured_once(study, tmp_
     )
     run.run([study])
     assert study.measure.measured == [1, 2, 3, 4, 3]
+
+
+def test_processes_are_replaced_after_some_cells(study, tmp_path, monkeypatch):
+    pools = []
+
+    def pool(processes):
+        pools.append(processes)
+        return concurrent.futures.ThreadPoolExecutor(processes)
+
+    monkeypatch.setattr(driver, "_pool", pool)
+    monkeypatch.setattr(driver, "_CELLS_OF_A_PROCESS", 1)
+    tasks = [(study, cell) for cell in study.cells("small")[:3]]
+    results = Driver(tmp_path, "small", 2)._results(tasks, 2)
+    assert [cell for _, cell, _ in results][-1] == "number=3"
+    assert sorted(study.measure.measured) == [1, 2, 3]
+    assert pools == [2, 1]
 
 
 @pytest.mark.usefixtures("in_this_process")
