@@ -205,7 +205,8 @@ def powers(intervals: pd.DataFrame) -> pd.DataFrame:
     Args:
         intervals: A table of `over_seeds`.
     """
-    return intervals.assign(**{name: 10.0 ** intervals[name] for name in ENDS})
+    numbers = intervals.astype(float)  # also where there is no row
+    return numbers.assign(**{name: 10.0 ** numbers[name] for name in ENDS})
 
 
 def ratios_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -233,14 +234,14 @@ def answer(table: pd.DataFrame) -> Answer:
         for depth, some in group.groupby("depth"):
             row[f"{depth} layers"] = _in_words(some)
         after = rows_where(trained, when="after training", network=kind, norm=norm)
-        row[f"{after.depth.iloc[0]} layers, trained"] = _in_words(after)
+        row[f"{trained.depth.iloc[0]} layers, trained"] = _in_words(after)
         accuracy = 100 * after.accuracy.to_numpy(float)
         row["its test accuracy"] = in_words(*interval(accuracy), unit="%")
         row["its test accuracy"] += _left_out(accuracy, "diverged")
         rows.append(row)
         name = f"{kind.split()[0].split('-')[0]}_{norm}"
         values[name] = _in_words(group[group.depth == group.depth.max()])
-        values[f"{name}_trained"] = row[f"{after.depth.iloc[0]} layers, trained"]
+        values[f"{name}_trained"] = row[f"{trained.depth.iloc[0]} layers, trained"]
         values[f"{name}_accuracy"] = row["its test accuracy"]
     values["explosion"] = rounded((np.pi / (np.pi - 1)) ** (first.depth.max() / 2 - 1))
     values["root"] = f"{np.sqrt(first.depth.max() / 2):.1f}"
