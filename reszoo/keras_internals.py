@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The method by which a functional model runs its operations, of `keras.Function`.
 RUN_THROUGH_GRAPH = "_run_through_graph"
+# The function of `torch.autograd` that makes every backward pass, by whichever public name.
+RUN_BACKWARD = "_engine_run_backward"
 
 
 def sublayers(layer: Any, recursive: bool = True) -> list[keras.layers.Layer]:

@@ -21,16 +21,19 @@ def loss_scale(optimizer: keras.optimizers.Optimizer) -> Any:
     return optimizer.loss_scale_factor or 1.0
 
 
-def accumulation_steps(optimizer: keras.optimizers.Optimizer) -> int:
+def accumulation_steps(optimizer: keras.optimizers.Optimizer | None) -> int:
     """Returns the number of batches per update of the weights.
 
     Args:
-        optimizer: Any Keras optimizer, also a `LossScaleOptimizer`.
+        optimizer: Any Keras optimizer, also a `LossScaleOptimizer`; `None` for a model that is not
+            compiled.
 
     Returns:
         An integer of at least 1.
     """
-    return updating_optimizer(optimizer).gradient_accumulation_steps or 1
+    return (
+        1 if optimizer is None else updating_optimizer(optimizer).gradient_accumulation_steps or 1
+    )
 
 
 def batches_applied(optimizer: keras.optimizers.Optimizer) -> int:
@@ -63,3 +66,15 @@ def updating_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizer
     """
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     return inner
+
+
+def optimizer_classes() -> list[type]:
+    """Returns every class of optimizers that is defined."""
+    kinds = [kind for kind in keras.optimizers.Optimizer.__mro__ if kind is not object]
+    for kind in kinds:
+        kinds += [
+            sub
+            for sub in kind.__subclasses__()
+            if sub not in kinds and issubclass(sub, keras.optimizers.Optimizer)
+        ]
+    return kinds

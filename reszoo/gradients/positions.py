@@ -42,7 +42,8 @@ def remember(model: keras.Model, log_dir: str, cadence: Cadence, applied: int) -
     of_model = _positions.setdefault(model, {})
     position = of_model.setdefault(absolute_path(log_dir), Position(cadence))
     position.cadence = cadence
-    position.applied[model.optimizer] = applied
+    if model.optimizer is not None:  # a loop of one's own may have another
+        position.applied[model.optimizer] = applied
 
 
 def recall(model: keras.Model, log_dir: str, restored: bool, applied: int) -> int | None:

@@ -36,7 +36,7 @@ from typing import Any, Protocol
 
 import keras
 
-BACKENDS = ("tensorflow",)
+BACKENDS = ("tensorflow", "torch")
 _NAMES = (
     "ModelTaps",
     "Perturbed",

@@ -24,7 +24,7 @@ from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, 
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
-from reszoo.updates import accumulation_steps, loss_scale
+from reszoo.updates import accumulation_steps, loss_scale, optimizer_classes
 
 _WHY_UNREACHED = (
     "in a tf.function that was traced before, or were not differentiated by a tf.GradientTape"
@@ -226,7 +226,7 @@ class ModelTaps:
                 self._replace(graph.function, RUN_THROUGH_GRAPH, graph.run)
         # For all optimizers and tapes, wherever a step finds or creates them; only in its thread.
         self._replace(tf.GradientTape, "gradient", self._gradient(tf.GradientTape.gradient))
-        for kind in _kinds_of_optimizers():
+        for kind in optimizer_classes():
             if "scale_loss" in vars(kind):
                 self._replace(kind, "scale_loss", self._scale_loss(kind.scale_loss))
             if "apply" in vars(kind) and self._updates is not None:
@@ -303,18 +303,6 @@ class ModelTaps:
 
     def _replace(self, owner: Any, name: str, replacement: Any) -> None:
         self._put_back.callback(replace(owner, name, replacement))
-
-
-def _kinds_of_optimizers() -> list[type]:
-    """Returns every class of optimizers that is defined."""
-    kinds = [kind for kind in keras.optimizers.Optimizer.__mro__ if kind is not object]
-    for kind in kinds:
-        kinds += [
-            sub
-            for sub in kind.__subclasses__()
-            if sub not in kinds and issubclass(sub, keras.optimizers.Optimizer)
-        ]
-    return kinds
 
 
 def _tensors_in(batch: Any) -> list[tf.Tensor]:

@@ -1,0 +1,208 @@
+"""Taps of a whole model: installed while a recorded step runs, and read by the host."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from reszoo.distribution import is_chief
+from reszoo.gradients.backend.torch.block_sums import BlockSums
+from reszoo.gradients.backend.torch.passes import Passes
+from reszoo.gradients.backend.torch.processes import gathered, number_of_processes
+from reszoo.gradients.backend.torch.switch import Switch
+from reszoo.gradients.backend.torch.taps import BlockTaps
+from reszoo.gradients.backend.torch.update_taps import UpdateTaps
+from reszoo.gradients.backend.torch.weight_sums import WeightSums
+from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.first_batch import has_all_weights, is_built
+from reszoo.gradients.graph import GraphBlock, acting_block
+from reszoo.gradients.left_out import LeftOut
+from reszoo.gradients.measures import BACKWARD_PLACES, measures_of
+from reszoo.gradients.patching import replace
+from reszoo.keras_internals import RUN_BACKWARD, RUN_THROUGH_GRAPH
+from reszoo.layers import ResidualBlock
+from reszoo.updates import accumulation_steps
+
+_WHY_UNREACHED = "were run in torch.no_grad()"
+
+
+class ModelTaps:
+    """Taps of the residual blocks of a model and of its optimizers.
+
+    Between recorded steps the model is unchanged: the taps are installed when one begins, and
+    removed when it ends, with or without an error.
+
+    Args:
+        model: A built model.
+        sets: Names of the sets of statistics whose sums are computed.
+        blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+
+    Raises:
+        ValueError: If the model has no residual block, is not built, or lacks one of these blocks.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        sets: Iterable[str],
+        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
+    ):
+        if not (is_built(model) or (model.built and model.trainable_variables)):
+            raise ValueError(
+                f"The model {model.name!r} is not built, so it has no weights to observe. Call it "
+                "on a batch, or model.build(input_shape), before the first recorded step."
+            )
+        self.model = model
+        self.blocks = find_blocks(model) if blocks is None else dict(blocks)
+        self._graphs = graphs_of(model, self.blocks)
+        self.variables = list(model.trainable_variables)
+        self._measures = measures_of(sets)
+        # Otherwise its `apply` builds it, with the weights that do not exist yet.
+        optimizer = model.optimizer  # a loop of one's own may have one of torch.optim instead
+        if optimizer is not None and not optimizer.built and has_all_weights(model):
+            model.optimizer.build(self.variables)
+        self._switch = Switch(model.optimizer)
+        self._passes = Passes(list(self.blocks.values()))
+        self._number_of_passes = 0
+        self._of_blocks = [BlockSums(self._measures) for _ in self.blocks]
+        self._of_weights = None
+        if {"weights", "noise_scale", "variables"}.intersection(sets):
+            self._of_weights = WeightSums(len(self.variables), "noise_scale" in sets)
+        of_blocks = zip(self.blocks.values(), self._of_blocks, strict=True)
+        self._updates = UpdateTaps(self.variables, self._of_weights, of_blocks, self._switch)
+        paths = [variable.path for variable in self.variables]
+        self._left_out = LeftOut(model.name, self.blocks, paths, self._measures, _WHY_UNREACHED)
+
+    @property
+    def parts(self) -> int:
+        """Number of parts of a batch: accumulated batches.
+
+        The gradients of several processes are averaged before an optimizer gets them.
+        """
+        return accumulation_steps(self.model.optimizer)
+
+    @property
+    def writes(self) -> bool:
+        """Role of this process: true if it writes the log."""
+        return is_chief()
+
+    def recorded(self, step: Callable, asks: bool = True) -> Callable:
+        """Returns a step that is recorded whenever its batch is due.
+
+        Args:
+            step: A function that computes gradients and calls `apply` of an optimizer of Keras, or
+                `step` of one of `torch.optim`.
+            asks: Not used: the host always knows whether a batch is due.
+
+        Returns:
+            A function with the same arguments and result.
+        """
+
+        @torch.compiler.disable
+        def recorded_step(*args: Any, **kwargs: Any) -> Any:
+            if not self._switch.begin_batch():
+                return step(*args, **kwargs)
+            with self._in_place():
+                return step(*args, **kwargs)
+
+        return recorded_step
+
+    def set_due(self, batches: int, first: int) -> None:
+        """Sets which batch to record.
+
+        Args:
+            batches: Number of batches that have been tried.
+            first: The first batch to record, counted from 0.
+        """
+        self._switch.set(batches, first)
+        self._clear()
+
+    def update_state(self) -> tuple[bool, bool]:
+        """Returns whether the update to record has begun, and whether it is over."""
+        return self._switch.state()
+
+    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+        """Returns all sums, in one transfer, and sets them to zero.
+
+        Returns:
+            The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
+            shape `(weights,)`, float64, by name; and the number of recorded batches.
+        """
+        number = len(self.blocks) * len(self._measures)
+        values = self._values()
+        of_blocks: dict[str, Any] = {}
+        for i, of_processes in enumerate(values[:number]):
+            measure = self._measures[i % len(self._measures)]
+            whole = of_processes.max(axis=0) if measure.maximum else of_processes.sum(axis=0)
+            for name, value in zip(measure.powers, whole, strict=True):
+                of_blocks.setdefault(name, []).append(value)
+        of_blocks = {name: np.array(column) for name, column in of_blocks.items()}
+        of_weights = {}
+        if self._of_weights is not None:
+            # Every process has the same gradients, averaged, and the same weights.
+            of_weights = self._of_weights.by_name([x[0] for x in values[number:]])
+        seen = self._switch.seen
+        if seen:
+            ran = np.array([sums.ran > 0 for sums in self._of_blocks])
+            passes = [[sums.passes[p] for p in BACKWARD_PLACES] for sums in self._of_blocks]
+            reached = np.array(passes)
+            self._left_out.leave_out_blocks(of_blocks, ran, reached, self._number_of_passes)
+            self._left_out.leave_out_weights(of_weights)
+        self._switch.seen = 0
+        self._clear()
+        return of_blocks, of_weights, seen
+
+    def _values(self) -> list[np.ndarray]:
+        """Returns the values of all sums, those of the blocks first, each `(processes, sums)`."""
+        zeros = functools.partial(torch.zeros, dtype=torch.float64)
+        tensors = [x for sums in self._of_blocks for x in sums.result(zeros)]
+        if self._of_weights is not None:
+            tensors += self._of_weights.result(zeros)
+        device = next((x.device for x in tensors if x.device.type != "cpu"), torch.device("cpu"))
+        joined = gathered(torch.cat([x.to(device) for x in tensors])).cpu().numpy()
+        return np.split(joined, np.cumsum([len(x) for x in tensors])[:-1], axis=1)
+
+    def _clear(self) -> None:
+        for sums in (*self._of_blocks, self._of_weights):
+            if sums is not None:
+                sums.clear()
+        self._number_of_passes = 0
+
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Context of a recorded batch, in which the taps are installed."""
+        self._passes.begin_batch()
+        with contextlib.ExitStack() as put_back:
+            # Compiled code would not call the taps, and this leaves it as it is.
+            put_back.enter_context(torch.compiler.set_stance("force_eager"))
+            put_back.enter_context(self._updates.in_place())
+            for replacement in self._replacements():
+                put_back.callback(replace(*replacement))
+            yield
+        for sums in self._of_blocks:
+            sums.end_batch()
+        self._number_of_passes += self._passes.number
+
+    def _replacements(self) -> Iterator[tuple[Any, str, Callable]]:
+        """Yields the attributes that are replaced: owner, name, replacement."""
+        for position, block in enumerate(self.blocks.values()):
+            block = acting_block(block)
+            sums = self._of_blocks[position]
+            taps = BlockTaps(block, position, sums, self._passes, self._scale)
+            for attribute, replacement in taps.replacements().items():
+                yield block, attribute, replacement
+        for graph in self._graphs:
+            if graph.acting() is None:
+                yield graph.function, RUN_THROUGH_GRAPH, graph.run
+        run_backward = vars(torch.autograd)[RUN_BACKWARD]
+        yield torch.autograd, RUN_BACKWARD, self._passes.counted(run_backward)
+
+    def _scale(self) -> torch.Tensor | float:
+        """Returns the divisor of gradients: the loss scale, times accumulation and processes."""
+        # The gradients of all processes are averaged, so the loss is the mean of their losses.
+        batches = accumulation_steps(self.model.optimizer) * number_of_processes()
+        return self._updates.loss_scale() * batches

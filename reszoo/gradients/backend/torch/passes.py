@@ -1,0 +1,111 @@
+"""Backward passes of a training step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reszoo.gradients.graph import GraphBlock
+from reszoo.layers import ResidualBlock
+
+
+@dataclass(frozen=True, order=True)
+class Turn:
+    """Claim of a pass to be the one that is recorded of a block; of two the greater is recorded.
+
+    Attributes:
+        trains: Whether the pass can differentiate with respect to weights of the block.
+        number: Number of the pass within the batch, from 1.
+    """
+
+    trains: bool
+    number: int
+
+
+class Passes:
+    """Backward passes of a batch.
+
+    A pass is a call of `Tensor.backward`, `torch.autograd.backward` or `torch.autograd.grad`; calls
+    within it, to compute activations again, are parts of it.
+
+    Args:
+        blocks: The blocks, in the order of the network.
+
+    Attributes:
+        anchor: A scalar that every fork takes too. Without it no gradient would come back to a
+            block that is the first one, or that has only frozen layers before it.
+        number: Number of passes of the batch so far.
+        is_running: Whether a pass is made now.
+    """
+
+    def __init__(self, blocks: Sequence[ResidualBlock | GraphBlock]):
+        self._weights = [{id(v.value) for v in block.trainable_variables} for block in blocks]
+        self._inputs: set[int] = set()
+        self.anchor = torch.zeros((), requires_grad=True)
+        self.number = 0
+        self.is_running = False
+
+    def begin_batch(self) -> None:
+        """Counts from 0 again."""
+        self.number = 0
+
+    def turn(self, position: int) -> Turn:
+        """Returns the claim of the running pass.
+
+        Args:
+            position: Position of the block in the network, from 0.
+        """
+        own = self._weights[position]
+        return Turn(bool(own & self._inputs) if self._inputs else bool(own), self.number)
+
+    def counted(self, run_backward: Callable) -> Callable:
+        """Returns the replacement of PyTorch's function that makes a pass.
+
+        Args:
+            run_backward: The function that is replaced.
+        """
+
+        def run(
+            outputs: Any,
+            gradients: Any,
+            retain_graph: bool,
+            create_graph: bool,
+            inputs: Sequence[Any],
+            allow_unreachable: bool,
+            accumulate_grad: bool,
+        ) -> Any:
+            def original(inputs: Sequence[Any], allow_unreachable: bool) -> Any:
+                options = (retain_graph, create_graph, inputs, allow_unreachable, accumulate_grad)
+                return run_backward(outputs, gradients, *options)
+
+            if self.is_running:
+                return original(inputs, allow_unreachable)
+            self.number += 1
+            self._inputs = set(map(id, inputs))
+            self.is_running = True
+            try:
+                if not inputs:
+                    return original(inputs, allow_unreachable)
+                # Otherwise a pass to these inputs alone would end before the first forks.
+                found = original((*inputs, self.anchor), True)
+            finally:
+                self.is_running = False
+            return None if found is None else _without_last(found, allow_unreachable)
+
+        return run
+
+
+def _without_last(gradients: Sequence[Any], allow_unreachable: bool) -> tuple:
+    """Returns the gradients of the inputs that were asked for.
+
+    Raises:
+        RuntimeError: As PyTorch, if an input that must be reached is not.
+    """
+    *found, _ = gradients
+    if not allow_unreachable and any(gradient is None for gradient in found):
+        raise RuntimeError(
+            "One of the differentiated Tensors appears to not have been used in the graph. Set "
+            "allow_unused=True if this is the desired behavior."
+        )
+    return tuple(found)

@@ -1,0 +1,136 @@
+"""Gradient by one path through the residual blocks at a time."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from reszoo.gradients.blocks import graphs_of
+from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.patching import replace
+from reszoo.keras_internals import RUN_THROUGH_GRAPH
+from reszoo.layers import ResidualBlock
+
+Blocks = Mapping[str, ResidualBlock | GraphBlock]
+
+
+def path_gradients(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    loss: Callable,
+    sets: Iterable[Iterable[int]],
+    blocks: Blocks,
+) -> Iterator[np.ndarray]:
+    """Yields the gradient at the input of the first block by one path at a time.
+
+    Args:
+        model: A built model whose blocks are in series.
+        x: A batch of inputs.
+        y: Targets of the batch.
+        loss: Takes `(y, model(x))` and returns a scalar or a loss per example, which is averaged.
+        sets: For each path, the positions of the blocks whose branch it takes.
+        blocks: The blocks by name, in the order of the network.
+
+    Yields:
+        The gradient, float64, of the shape of the block's input.
+
+    Raises:
+        ValueError: If a block does not run exactly once.
+    """
+    paths = _Paths(blocks)
+    replacements = paths.forks()
+    replacements += [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
+    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
+        for replacement in replacements:
+            put_back.callback(replace(*replacement))
+        put_back.enter_context(torch.compiler.set_stance("force_eager"))
+        put_back.enter_context(torch.enable_grad())
+        total = torch.mean(loss(keras.ops.convert_to_tensor(y), model(x, training=True)))
+        paths.check_calls()
+    for taken in sets:
+        paths.taken = frozenset(taken)
+        yield _as_array(_gradient(total, paths.start))
+
+
+def _gradient(total: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    if not total.requires_grad:
+        return torch.zeros_like(start)
+    return torch.autograd.grad(total, start, retain_graph=True, materialize_grads=True)[0]
+
+
+def _as_array(gradient: torch.Tensor) -> np.ndarray:
+    return gradient.detach().cpu().double().numpy()
+
+
+class _Fork(torch.autograd.Function):
+    """Splits a tensor in two, and takes the gradient of only one of them."""
+
+    @staticmethod
+    def forward(ctx: Any, takes_branch: Callable[[], bool], x: torch.Tensor) -> tuple:
+        ctx.takes_branch = takes_branch
+        return x.view_as(x), x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple:
+        skip, branch = gradients
+        return None, branch if ctx.takes_branch() else skip
+
+
+class _Paths:
+    """Forks that take the gradient of only one of the two paths.
+
+    Args:
+        blocks: The blocks by name, in the order of the network.
+
+    Attributes:
+        taken: The positions of the blocks whose branch is taken; it may change between one backward
+            pass and the next.
+        start: The input of the first block.
+    """
+
+    def __init__(self, blocks: Blocks):
+        self.blocks = blocks
+        self.taken = frozenset()
+        self.start: Any = None
+        self._calls = Counter()
+
+    def forks(self) -> list[tuple[Any, str, Callable]]:
+        """Returns the replacements of the blocks' forks: owner, attribute, replacement."""
+        return [
+            (block, "fork", self._fork(position, name))
+            for position, (name, block) in enumerate(self.blocks.items())
+        ]
+
+    def check_calls(self) -> None:
+        """Raises an error if a block did not run exactly once."""
+        for name in self.blocks:
+            if self._calls[name] != 1:
+                raise ValueError(
+                    f"The block {name!r} runs {self._calls[name]} times in one forward pass. The "
+                    "length of a path is defined for blocks in series that run once each."
+                )
+
+    def _fork(self, position: int, name: str) -> Callable:
+        def fork(x: torch.Tensor) -> tuple:
+            self._calls[name] += 1
+            if position == 0:
+                self.start = x = x.detach().requires_grad_()
+            return _Fork.apply(lambda: position in self.taken, x)
+
+        return fork
+
+
+@contextlib.contextmanager
+def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Context at whose end variables are set to their values at its beginning."""
+    before = [variable.value.detach().clone() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)

@@ -1,0 +1,137 @@
+"""Taps of a block: functions that replace its fork, its merge and its activation.
+
+In the forward pass a tap returns its tensors unchanged; in the backward pass it computes sums of
+the gradients, and passes them on unchanged.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from reszoo.gradients.backend.torch.block_sums import BlockSums, unscaled
+from reszoo.gradients.backend.torch.passes import Passes
+from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.measures import Measure
+from reszoo.keras_internals import hand_on_mask
+from reszoo.layers import ResidualBlock
+
+# Takes the gradients of the two paths and their sum.
+Observe = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+
+
+class _Fork(torch.autograd.Function):
+    """Splits a tensor in two, and observes the gradients of both."""
+
+    @staticmethod
+    def forward(ctx: Any, observe: Observe, anchor: torch.Tensor, x: torch.Tensor) -> tuple:
+        ctx.observe = observe
+        # The branch may work in place, as it may on the copy that a block's own fork makes.
+        return x.view_as(x), x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple:
+        skip, branch = gradients
+        total = skip + branch
+        ctx.observe(skip, branch, total)
+        return None, None, total
+
+
+class _Paths(torch.autograd.Function):
+    """Observes the gradients of two paths that another function has split."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, observe: Observe, anchor: torch.Tensor, skip: torch.Tensor, branch: torch.Tensor
+    ) -> tuple:
+        ctx.observe = observe
+        return skip.view_as(skip), branch.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple:
+        skip, branch = gradients
+        ctx.observe(skip, branch, skip + branch)
+        return None, None, skip, branch
+
+
+class BlockTaps:
+    """Taps of one block, which add sums of the tensors at its places.
+
+    Args:
+        block: The block, whose own `merge` and `activation` are still called.
+        position: Its position in the network, from 0.
+        sums: The sums of the block.
+        passes: The backward passes of the batch.
+        scale: Returns the factor of the loss in the running pass.
+    """
+
+    def __init__(
+        self,
+        block: ResidualBlock | GraphBlock,
+        position: int,
+        sums: BlockSums,
+        passes: Passes,
+        scale: Callable[[], torch.Tensor | float],
+    ):
+        # Another recorder's fork, if there is one; a block's own returns its input twice, as here.
+        self._own_fork = vars(block).get("fork")
+        self._own_merge = block.merge
+        self._own_activation = block.activation
+        self._position = position
+        self._sums = sums
+        self._passes = passes
+        self._scale = scale
+
+    def replacements(self) -> dict[str, Callable]:
+        """Returns the replacements of the block's attributes, by their names."""
+        replacements = {"fork": self.fork, "merge": self.merge}
+        if self._sums.of_place("activation"):
+            replacements["activation"] = self.activation
+        return replacements
+
+    def fork(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
+        ends = (x,) if self._own_fork is None else self._own_fork(x)
+        if not self._passes.is_running:  # otherwise it runs again, for a pass that needs its values
+            self._sums.ran += 1
+        function = _Fork if self._own_fork is None else _Paths
+        paths = function.apply(self._observe_fork, self._passes.anchor, *ends)
+        return tuple(hand_on_mask(x, path) for path in paths)
+
+    def merge(self, shortcut: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        """Replaces `ResidualBlock.merge`, and observes `s(x)`, `f(x)` and `g_y`."""
+        y = self._own_merge(shortcut, branch)
+        self._observe_forward("forward", shortcut, branch, y)
+        if y.requires_grad:
+            y.register_hook(self._observe_merge)
+        return y
+
+    def activation(self, y: torch.Tensor) -> torch.Tensor:
+        """Replaces the block's activation, and observes its output."""
+        output: Any = self._own_activation(y)
+        self._observe_forward("activation", output)
+        return output
+
+    def _observe_fork(self, skip: torch.Tensor, branch: torch.Tensor, total: torch.Tensor) -> None:
+        self._observe_backward("fork", skip, branch)
+        self._observe_backward("input", total)
+
+    def _observe_merge(self, gradient: torch.Tensor) -> None:
+        self._observe_backward("merge", gradient)
+
+    def _observe_backward(self, place: str, *gradients: torch.Tensor) -> None:
+        measures = self._sums.of_place(place)
+        if measures and self._sums.is_taken(place, self._passes.turn(self._position)):
+            for measure in measures:
+                self._sums.add_backward(measure, self._taken(measure, gradients))
+
+    def _observe_forward(self, place: str, *tensors: torch.Tensor) -> None:
+        if not self._passes.is_running:
+            for measure in self._sums.of_place(place):
+                self._sums.add_forward(measure, self._taken(measure, tensors))
+
+    @torch.no_grad()
+    def _taken(self, measure: Measure, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        if measure.unscaled:
+            tensors = tuple(unscaled(x.double(), {"": 1}, self._scale()) for x in tensors)
+        return unscaled(measure.formula(*tensors), measure.powers, self._scale())

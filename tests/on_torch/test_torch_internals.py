@@ -1,0 +1,38 @@
+"""The name of PyTorch that is not public still means what is relied on."""
+
+import pytest
+import torch
+
+from reszoo.gradients import backend
+from reszoo.gradients.patching import replace
+from reszoo.keras_internals import RUN_BACKWARD
+
+
+def test_every_backward_pass_is_made_by_one_function():
+    passes = []
+    original = vars(torch.autograd)[RUN_BACKWARD]
+
+    def run(
+        outputs, gradients, retain_graph, create_graph, inputs, allow_unreachable, accumulate_grad
+    ):
+        passes.append((len(inputs), accumulate_grad))
+        options = (retain_graph, create_graph, inputs, allow_unreachable, accumulate_grad)
+        return original(outputs, gradients, *options)
+
+    x = torch.ones(2, requires_grad=True)
+    put_back = replace(torch.autograd, RUN_BACKWARD, run)
+    try:
+        (2 * x).sum().backward()
+        torch.autograd.backward((2 * x).sum(), inputs=[x])
+        (gradient,) = torch.autograd.grad((2 * x).sum(), [x])
+    finally:
+        put_back()
+    if passes != [(0, True), (1, True), (1, False)]:
+        pytest.fail(f"torch.autograd.{RUN_BACKWARD} is not what reszoo relies on: {passes}")
+    assert gradient.tolist() == [2, 2]
+    assert x.grad.tolist() == [4, 4]
+
+
+def test_the_backend_has_the_names_of_all():
+    for name in backend._NAMES:
+        assert getattr(backend, name) is getattr(backend.torch, name)
