@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -175,7 +176,8 @@ class SaturatedScale(Alarm):
             for layer in layers_of(block):
                 if not isinstance(layer, keras.layers.BatchNormalization) or not layer.scale:
                     continue
-                off = np.mean(np.abs(keras.ops.convert_to_numpy(layer.gamma)) < self.below)
+                scales: Any = keras.ops.convert_to_numpy(layer.gamma)
+                off = np.mean(np.abs(scales) < self.below)
                 if off > self.share:
                     yield name, None, f"{off:.0%} of the scales of {layer.name!r} are next to zero"
 

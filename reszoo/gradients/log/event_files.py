@@ -5,16 +5,19 @@ import os
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from google.protobuf.message import DecodeError
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.event_pb2 import SessionLog as SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary as Summary
+from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from reszoo.files import StoredPath, as_path, reason_of
 from reszoo.gradients.log.format import FILE_PREFIX, TAG, log_directories
+
+# The classes of messages exist only once their module is imported, so no type is known of them.
+_EVENTS: Any = event_pb2
+_SUMMARIES: Any = summary_pb2
+Event, SessionLog, Summary = _EVENTS.Event, _EVENTS.SessionLog, _SUMMARIES.Summary
 
 
 class _DamageError(Exception):
@@ -115,7 +118,7 @@ def first_step(path: str) -> int | None:
     return None
 
 
-def events(path: str, warn: bool = True) -> Iterator[Event]:
+def events(path: str, warn: bool = True) -> Iterator[Any]:
     """Yields the events of a file up to its end or the first damage.
 
     Args:
