@@ -56,7 +56,7 @@ setup(
             "tensorflow-datasets>=4.9.9",
             "tqdm>=4.66",
         ],
-        "jax": ["jax>=0.6"],
+        "jax": ["jax>=0.10"],
         "torch": ["torch>=2.6"],
         # Playwright drives the Chromium of the system; its own download is not needed.
         "test": [

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 RUN_THROUGH_GRAPH = "_run_through_graph"
 # The function of `torch.autograd` that makes every backward pass, by whichever public name.
 RUN_BACKWARD = "_engine_run_backward"
+# The method of a model on JAX to which its `make_train_function` gives the compiled step.
+MAKE_FUNCTION = "_make_function"
 
 
 def sublayers(layer: Any, recursive: bool = True) -> list[keras.layers.Layer]:
@@ -96,16 +99,30 @@ def is_concatenation(operation: keras.Operation) -> bool:
 def hand_on_mask(source: Any, target: Any) -> Any:
     """Returns a tensor with the mask, if any, of another tensor with the same values.
 
-    Relies on the attribute `_keras_mask`, in which Keras keeps the mask of a tensor.
+    Relies on `get_keras_mask` and `set_keras_mask` of `keras.src.backend.common.masking`: the mask
+    is in the attribute `_keras_mask`, or, for a tensor of JAX, in a dictionary.
 
     Args:
         source: The tensor that may have a mask.
         target: The tensor that gets it.
     """
-    mask = getattr(source, "_keras_mask", None)
+    mask = get_keras_mask(source)
     if mask is not None:
-        target._keras_mask = mask
+        set_keras_mask(target, mask)
     return target
+
+
+def train_function_of(model: keras.Model, step: Callable) -> Callable:
+    """Returns a train function of `fit` on JAX: it runs batches of an iterator.
+
+    Relies on `JAXTrainer._make_function`, whose result runs as many as the model's
+    `steps_per_execution`, or fewer where the data ends.
+
+    Args:
+        model: A compiled model.
+        step: Takes a state and a batch, and returns outputs and the new state.
+    """
+    return getattr(model, MAKE_FUNCTION)(step)
 
 
 def batch_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:

@@ -54,3 +54,35 @@ def has_all_weights(model: keras.Model) -> bool:
     """
     parts = sublayers(model)
     return bool(parts) and all(part.built for part in parts)
+
+
+def check_compiled(model: keras.Model) -> None:
+    """Refuses a model without an optimizer.
+
+    Args:
+        model: Any model.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if model.optimizer is None:
+        raise ValueError(
+            f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
+            "before recording its gradients."
+        )
+
+
+def check_built(model: keras.Model) -> None:
+    """Refuses a model that has no weights yet.
+
+    Args:
+        model: Any model.
+
+    Raises:
+        ValueError: If it is not built.
+    """
+    if not (is_built(model) or (model.built and model.trainable_variables)):
+        raise ValueError(
+            f"The model {model.name!r} is not built, so it has no weights to observe. Call it "
+            "on a batch, or model.build(input_shape), before the first recorded step."
+        )

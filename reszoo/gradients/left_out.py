@@ -66,6 +66,23 @@ class LeftOut:
             "paths are those of the last that differentiates by their weights.",
         )
 
+    def leave_out(
+        self, sums: dict[str, np.ndarray], names: Iterable[str], where: np.ndarray, text: str
+    ) -> None:
+        """Replaces some sums of some blocks by NaN.
+
+        Args:
+            sums: Sums by name, each of shape `(blocks,)`.
+            names: The names of those that are replaced.
+            where: Whether those of each block are, of shape `(blocks,)`.
+            text: The reason, with `{}` for the blocks.
+        """
+        names = list(names)
+        for name in names:
+            sums[name][where] = np.nan
+        if names:
+            self._tell("blocks", self._blocks[where], text)
+
     def leave_out_weights(self, sums: dict[str, np.ndarray]) -> None:
         """Replaces the sums by NaN where no update was observed.
 

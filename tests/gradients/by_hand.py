@@ -1,10 +1,10 @@
 """The same gradients by a `tf.GradientTape` written out by hand, for the tests to compare with."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from reszoo import ResidualBlock
+from tests.gradients.expected import expected_statistics, expected_weight_statistics
 
 
 class _InTraining(keras.layers.Layer):
@@ -44,27 +44,6 @@ def path_gradients(model, x, loss_of):
     return gradients
 
 
-def expected_statistics(skip, branch, output):
-    """Returns path statistics of three gradients, in float64, with NumPy alone."""
-    skip, branch, output = (g.astype(np.float64).ravel() for g in (skip, branch, output))
-    norms = {
-        "skip_gradient_norm": np.linalg.norm(skip),
-        "branch_gradient_norm": np.linalg.norm(branch),
-        "input_gradient_norm": np.linalg.norm(skip + branch),
-        "output_gradient_norm": np.linalg.norm(output),
-    }
-    together = norms["skip_gradient_norm"] * norms["branch_gradient_norm"]
-    return {
-        **norms,
-        "skip_branch_cosine": skip @ branch / together if together else np.nan,
-        "skip_share": norms["skip_gradient_norm"]
-        / (norms["skip_gradient_norm"] + norms["branch_gradient_norm"]),
-        "gradient_gain": norms["input_gradient_norm"] / norms["output_gradient_norm"],
-        "skip_gradient_rms": norms["skip_gradient_norm"] / np.sqrt(skip.size),
-        "output_gradient_rms": norms["output_gradient_norm"] / np.sqrt(output.size),
-    }
-
-
 def training_by_hand(model, optimizer, batches, loss_of):
     """Trains a model eagerly, and returns the statistics of each step: step, block, name, value."""
     steps = []
@@ -84,18 +63,9 @@ def training_by_hand(model, optimizer, batches, loss_of):
             {
                 name: {
                     **expected_statistics(*gradients[name]),
-                    **_expected_weight_statistics(model.get_layer(name), weights),
+                    **expected_weight_statistics(model.get_layer(name), weights),
                 }
                 for name in gradients
             }
         )
     return steps
-
-
-def _expected_weight_statistics(block, weights):
-    of_block = [weights[id(variable)] for variable in block.trainable_variables]
-    norms = [
-        np.sqrt(sum(np.sum(np.square(array, dtype=np.float64)) for array in arrays))
-        for arrays in zip(*of_block, strict=True)
-    ]
-    return dict(zip(("weight_norm", "weight_gradient_norm", "update_norm"), norms, strict=True))

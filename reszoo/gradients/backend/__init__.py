@@ -36,7 +36,7 @@ from typing import Any, Protocol
 
 import keras
 
-BACKENDS = ("tensorflow", "torch")
+BACKENDS = ("tensorflow", "jax", "torch")
 _NAMES = (
     "ModelTaps",
     "Perturbed",
@@ -106,5 +106,12 @@ def running() -> ModuleType:
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        return getattr(running(), name)
+        module = running()
+        if not hasattr(module, name):
+            raise ValueError(
+                f"This needs {name} of reszoo.gradients.backend, which the Keras backend "
+                f"{keras.backend.backend()!r} does not have. Set the environment variable "
+                "KERAS_BACKEND=tensorflow before Keras is imported."
+            )
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from reszoo.gradients.backend.tensorflow.passes import Passes, Turns
 from reszoo.gradients.backend.tensorflow.taps import BlockTaps, Switch
 from reszoo.gradients.backend.tensorflow.update_tap import UpdateTap
 from reszoo.gradients.blocks import find_blocks, graphs_of
-from reszoo.gradients.first_batch import has_all_weights, is_built
+from reszoo.gradients.first_batch import check_built, check_compiled, has_all_weights
 from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
@@ -54,16 +54,8 @@ class ModelTaps:
         sets: Iterable[str],
         blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
-        if model.optimizer is None:
-            raise ValueError(
-                f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
-                "before recording its gradients."
-            )
-        if not (is_built(model) or (model.built and model.trainable_variables)):
-            raise ValueError(
-                f"The model {model.name!r} is not built, so it has no weights to observe. Call it "
-                "on a batch, or model.build(input_shape), before the first recorded step."
-            )
+        check_compiled(model)
+        check_built(model)
         self.model = model
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
         self._graphs = graphs_of(model, self.blocks)

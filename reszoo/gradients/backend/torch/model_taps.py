@@ -18,7 +18,7 @@ from reszoo.gradients.backend.torch.taps import BlockTaps
 from reszoo.gradients.backend.torch.update_taps import UpdateTaps
 from reszoo.gradients.backend.torch.weight_sums import WeightSums
 from reszoo.gradients.blocks import find_blocks, graphs_of
-from reszoo.gradients.first_batch import has_all_weights, is_built
+from reszoo.gradients.first_batch import check_built, has_all_weights
 from reszoo.gradients.graph import GraphBlock, acting_block
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, measures_of
@@ -51,11 +51,7 @@ class ModelTaps:
         sets: Iterable[str],
         blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
     ):
-        if not (is_built(model) or (model.built and model.trainable_variables)):
-            raise ValueError(
-                f"The model {model.name!r} is not built, so it has no weights to observe. Call it "
-                "on a batch, or model.build(input_shape), before the first recorded step."
-            )
+        check_built(model)
         self.model = model
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
         self._graphs = graphs_of(model, self.blocks)

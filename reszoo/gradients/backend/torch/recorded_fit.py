@@ -60,7 +60,7 @@ class RecordedFit:
             ):
                 self._put_back.callback(replace(self.model, name, replacement))
         self.trainings.append(training)
-        self._make_function()
+        self._make_train_functions()
 
     def remove(self, training: Training) -> None:
         """Stops recording a training. After the last one the model's own methods are restored.
@@ -77,7 +77,7 @@ class RecordedFit:
         self._put_back.close()
         self._own_make_train_function(force=True)
 
-    def _make_function(self) -> None:
+    def _make_train_functions(self) -> None:
         self._own_make_train_function(force=True)
         self._own = self.model.train_function
         self.model.train_function = self._run
@@ -90,7 +90,7 @@ class RecordedFit:
         if not self.trainings:
             return self._own_make_train_function(force)
         if self.model.train_function is None or force:
-            self._make_function()
+            self._make_train_functions()
             for training in self.trainings:
                 training.renew_taps()
         return self.model.train_function

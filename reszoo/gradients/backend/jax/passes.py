@@ -1,0 +1,121 @@
+"""Backward passes of one run, or one trace, of a training step."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import get_opaque_trace_state
+
+from reszoo.gradients.backend.jax.reductions import in_double
+from reszoo.gradients.backend.jax.taps import Running, Tap, empty_tap
+from reszoo.gradients.measures import Measure
+
+Tensor = Any
+
+
+class Passes:
+    """Collects the sums of the backward passes of a step.
+
+    Where a function of a model's weights begins, the weights pass through an identity that also
+    returns the taps of all blocks. In the backward pass it gets the gradients of the taps, which
+    are the sums, and hands on those of the weights. So a step gets the gradients that it always
+    gets, and may do with them what it likes. Of several passes that reach a block the last is
+    recorded; one that does not differentiate by the model's weights reaches none.
+
+    Args:
+        parts: The measures of each part of a tap.
+        blocks: Number of blocks.
+
+    Attributes:
+        running: The tap of each block that is used now.
+        lost: Whether a pass was made in a function of its own, such as a loop on the device.
+    """
+
+    def __init__(self, parts: dict[str, list[Measure]], blocks: int):
+        self._parts = parts
+        self.running = [Running() for _ in range(blocks)]
+        self.lost = False
+        self._passes: list[list[list[Tap]]] = []
+        self._has_ended = True
+        self._trace = get_opaque_trace_state()
+
+    @contextlib.contextmanager
+    def differentiated(self, weights: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+        """Context of a function that may be differentiated by the weights.
+
+        Args:
+            weights: The weights that it is given.
+
+        Yields:
+            The weights to use in it.
+        """
+        if not len(weights) or any(running.tap is not None for running in self.running):
+            yield weights
+            return
+        weights, taps = self._collector()(list(weights))
+        for running, tap in zip(self.running, taps, strict=True):
+            running.tap, running.forks = tap, 0
+        try:
+            yield weights
+        finally:
+            for running in self.running:
+                running.tap = None
+
+    def _collector(self) -> Any:
+        @jax.custom_vjp
+        def collect(weights: list[Tensor]) -> tuple[list[Tensor], list[Tap]]:
+            return weights, [empty_tap(self._parts) for _ in self.running]
+
+        def forward(weights: list[Tensor]) -> tuple[Any, None]:
+            return collect(weights), None
+
+        def backward(_: None, gradients: Any) -> tuple[list[Tensor]]:
+            of_weights, of_taps = gradients
+            self._end(of_taps)
+            return (of_weights,)
+
+        collect.defvjp(forward, backward)
+        # Functions that begin before a pass ends are differentiated by the same pass.
+        if self._has_ended:
+            self._has_ended = False
+            self._passes.append([])
+        return collect
+
+    def _end(self, sums: list[Tap]) -> None:
+        self._has_ended = True
+        if get_opaque_trace_state() != self._trace:
+            self.lost = True  # the values exist in that function alone
+            return
+        self._passes[-1].append(sums)
+
+    def sums(self) -> dict[str, Tensor]:
+        """Returns the sums of the step.
+
+        Returns:
+            By name: each part of the taps, of shape `(blocks, sums + 1)`; `reached`, the number of
+            passes that reached the places of each part; `ran`, which blocks ran; and `passes`,
+            the number of passes. If one is lost there is none of them.
+        """
+        with in_double():
+            ended = [] if self.lost else self._passes
+            passes = [self._of_pass(of_pass) for of_pass in ended if of_pass]
+            taken = self._stacked([empty_tap(self._parts) for _ in self.running])
+            reached = {part: jnp.zeros(len(self.running), jnp.float64) for part in taken}
+            for of_pass in passes:
+                for part, sums in of_pass.items():
+                    count = sums[..., -1]
+                    is_reached = count.reshape(len(self.running), -1).sum(axis=1) > 0
+                    shape = [-1] + [1] * (sums.ndim - 1)
+                    taken[part] = jnp.where(is_reached.reshape(shape), sums, taken[part])
+                    reached[part] += is_reached
+            ran = jnp.asarray([running.ran for running in self.running], jnp.float64)
+            number = jnp.asarray(len(passes), jnp.float64)
+            return {**taken, "reached": reached, "ran": ran, "passes": number}
+
+    def _of_pass(self, collected: list[list[Tap]]) -> dict[str, Tensor]:
+        return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *map(self._stacked, collected))
+
+    def _stacked(self, taps: list[Tap]) -> dict[str, Tensor]:
+        return jax.tree.map(lambda *of_blocks: jnp.stack(of_blocks), *taps)

@@ -1,0 +1,212 @@
+"""Train function of `fit` while recorders observe a model."""
+
+import contextlib
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from reszoo.gradients.backend import Training
+from reszoo.gradients.backend.jax.update_tap import Values
+from reszoo.gradients.patching import replace
+from reszoo.keras_internals import MAKE_FUNCTION, train_function_of
+
+_NAME = "_recorded_fit"
+# The step that a train function runs for each batch, so that it is compiled only once.
+_plain_steps = weakref.WeakKeyDictionary()
+
+
+def recorded_fit(model: keras.Model) -> "RecordedFit":
+    """Returns the `RecordedFit` of a model: one for all recorders while it is in place.
+
+    Args:
+        model: The model that is trained.
+    """
+    return fit_of(model) or RecordedFit(model)
+
+
+def fit_of(model: keras.Model) -> "RecordedFit | None":
+    """Returns the `RecordedFit` that is in place, or `None`.
+
+    Args:
+        model: Any model.
+    """
+    return vars(model).get(_NAME)
+
+
+class RecordedFit:
+    """Recorded steps in `fit`, until training ends, fails, or begins again.
+
+    It replaces the model's `make_train_function` and `train_function`, once for all recorders. Of
+    two steps, which Keras makes, one is the model's own, and the other is recorded; for each batch
+    the host chooses one. While batches run, the model's variables have no values: these are in the
+    state that the step is given.
+
+    Args:
+        model: The model that is trained.
+
+    Attributes:
+        trainings: The recorded trainings, one per recorder.
+        executions: Number of executions that have begun.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model: Any = model
+        self.trainings: list[Training] = []
+        self.executions = 0
+        self._history = getattr(model, "history", None)
+        self._own_make_train_function = model.make_train_function
+        self._put_back = contextlib.ExitStack()
+        self._state: Any = None
+        self._applied = 0
+        self._batches = 0
+        self._run_batches = train_function_of(model, self._step)
+
+    def install(self, training: Training) -> None:
+        """Records a training from the next batch on.
+
+        Args:
+            training: The training of one recorder, of the same model.
+        """
+        if keras.config.is_nnx_enabled():
+            raise ValueError(
+                "Gradients cannot be recorded on JAX while Keras uses NNX, which trains by the "
+                "train_step of the model's class. Unset KERAS_NNX_ENABLED before Keras is imported."
+            )
+        if not self.trainings:
+            self._replace(_NAME, self)
+            self._replace("make_train_function", self._make_train_function)
+        self.trainings.append(training)
+        self._make_functions()
+
+    def remove(self, training: Training) -> None:
+        """Stops recording a training. After the last one the model's own methods are restored.
+
+        Args:
+            training: A training that was installed.
+        """
+        if training not in self.trainings:
+            return
+        self.trainings.remove(training)
+        if self.trainings:
+            return
+        # A replacement that other code has set since calls `_run`, which then records nothing.
+        self._put_back.close()
+        self.model.train_function = train_function_of(self.model, self._plain)
+        _plain_steps[self.model.train_function] = self._plain
+
+    def batches_applied(self) -> int | None:
+        """Returns the number of batches that the optimizer applied; `None` between executions."""
+        if self._state is None:
+            return None
+        counter = Values(self.model.optimizer, self._state[2]).applied()
+        # A step that was interrupted has taken its state with it.
+        if not counter.is_deleted():
+            self._applied = int(counter)
+        return self._applied
+
+    def _replace(self, name: str, replacement: Any) -> None:
+        self._put_back.callback(replace(self.model, name, replacement))
+
+    def _make_functions(self) -> None:
+        self._plain = _plain_steps.get(self.model.train_function) or self._step_of_fit()
+        put_back = replace(self.model, "train_step", self._recorded_step(self.model.train_step))
+        try:
+            self._recorded = self._step_of_fit()
+        finally:
+            put_back()
+        self.model.train_function = self._run
+
+    def _step_of_fit(self) -> Callable:
+        """Returns the model's step, compiled as Keras compiles it."""
+        steps = []
+        put_back = replace(self.model, MAKE_FUNCTION, lambda step: steps.append(step))
+        try:
+            self._own_make_train_function(force=True)
+        finally:
+            put_back()
+        if not steps:
+            raise ValueError(
+                f"The gradients of {self.model.name!r} cannot be recorded in fit on JAX, because "
+                "it makes its train function in a way of its own. Remove its make_train_function, "
+                "or record a step of your own with GradientRecorder.recorded."
+            )
+        return steps[-1]
+
+    def _recorded_step(self, step: Callable) -> Callable:
+        def train_step(state: Any, data: Any) -> Any:
+            observed = step
+            for training in self.trainings:
+                observed = _with_record_in_outputs(training.taps.observed(observed))
+            return observed(state, data)
+
+        return train_step
+
+    def _make_train_function(self, force: bool = False) -> None:
+        """Replaces the model's `make_train_function`."""
+        if self.trainings and self._history is not getattr(self.model, "history", None):
+            # A new fit begins: the previous one was interrupted, so on_train_end was not called.
+            self._close()
+        if not self.trainings:
+            self._own_make_train_function(force)
+        elif self.model.train_function is None or force:
+            self._make_functions()
+            for training in self.trainings:
+                training.renew_taps()
+
+    def _run(self, state: Any, iterator: Any) -> Any:
+        """Replaces the function that `fit` calls for every execution."""
+        self.executions += 1
+        self._state, self._batches = state, 0
+        try:
+            for training in self.trainings:
+                training.begin_execution(self.model.steps_per_execution)
+            outputs, state = self._run_batches(state, iterator)
+            for training in self.trainings:
+                training.end_execution(self._batches)
+            return outputs, state
+        except StopIteration:
+            raise
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            self._state = None
+
+    def _step(self, state: Any, data: Any) -> Any:
+        """Runs one batch."""
+        due = [t for t in self.trainings if t.due and t.taps.is_next(self.batches_applied)]
+        try:
+            if due:
+                outputs, self._state = self._recorded(state, data)
+                outputs = self._kept(outputs, due)
+            else:
+                outputs, self._state = self._plain(state, data)
+        except BaseException:
+            for training in self.trainings:
+                training.count_interrupted()
+            raise
+        self._batches += 1
+        return outputs, self._state
+
+    def _kept(self, outputs: Any, due: list[Training]) -> Any:
+        """Returns the outputs of the model's own step, and keeps the records of those due."""
+        for training in reversed(self.trainings):
+            outputs, record = outputs
+            if training in due:
+                training.taps.keep(record)
+        return outputs
+
+    def _close(self) -> None:
+        for training in list(self.trainings):
+            training.close()
+            self.remove(training)
+
+
+def _with_record_in_outputs(observed: Callable) -> Callable:
+    def step(state: Any, data: Any) -> Any:
+        (outputs, state), record = observed(state, data)
+        return (outputs, record), state
+
+    return step

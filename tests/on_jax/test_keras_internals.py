@@ -1,0 +1,73 @@
+"""Each name of Keras on JAX that is not public still means what is relied on."""
+
+import jax
+import keras
+import numpy as np
+from jax.extend.core import get_opaque_trace_state
+from keras.src.backend.common.masking import get_keras_mask
+
+from reszoo import keras_internals
+
+
+def test_a_train_function_is_made_of_a_step_by_make_function():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=2)
+    steps = []
+    vars(model)[keras_internals.MAKE_FUNCTION] = steps.append
+    try:
+        model.make_train_function(force=True)
+    finally:
+        del vars(model)[keras_internals.MAKE_FUNCTION]
+    assert len(steps) == 1
+    ran = []
+
+    def step(state, data):
+        ran.append(data)
+        return data, state + 1
+
+    run = keras_internals.train_function_of(model, step)
+    batches = iter("abc")
+    assert run(0, batches) == ("b", 2)
+    assert run(2, batches) == ("c", 3)
+    assert ran == ["a", "b", "c"]
+
+
+def test_a_counter_and_accumulated_gradients_are_variables_of_the_optimizer():
+    weight = keras.Variable([1.0, 2.0])
+    inner = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner)
+    optimizer.build([weight])
+    assert keras_internals.optimized_variables(optimizer)[0] is weight
+    own = [id(variable) for variable in optimizer.variables]
+    assert id(optimizer.dynamic_scale) in own
+    assert id(keras_internals.batch_counter(inner)) in own
+    assert id(keras_internals.accumulated_gradient(inner, weight)) in own
+
+
+def test_a_mask_hangs_on_a_tensor_that_is_traced():
+    seen = []
+
+    def function(x):
+        x = keras.layers.Masking()(x)
+        seen.append(get_keras_mask(keras_internals.hand_on_mask(x, x + 0)) is not None)
+        return x
+
+    jax.jit(function)(np.ones((1, 2, 1), np.float32))
+    assert seen == [True]
+
+
+def test_the_state_of_a_trace_tells_functions_within_a_step_apart():
+    states = []
+
+    def inner(x):
+        states.append(get_opaque_trace_state())
+        return x
+
+    def step(x):
+        states.append(get_opaque_trace_state())
+        jax.jit(inner)(x)
+        states.append(get_opaque_trace_state())
+        return x
+
+    jax.jit(step)(1.0)
+    assert states[0] == states[2] != states[1]
