@@ -7,6 +7,15 @@ import keras
 from reszoo.keras_internals import batch_counter
 
 
+def optimizer_of(model: keras.Model) -> keras.optimizers.Optimizer | None:
+    """Returns the optimizer that a model is compiled with, `None` if it is not compiled.
+
+    Args:
+        model: Any model. Keras gives it the attribute only when it is compiled.
+    """
+    return getattr(model, "optimizer", None)
+
+
 def loss_scale(optimizer: keras.optimizers.Optimizer) -> Any:
     """Returns the factor by which the optimizer multiplied the loss.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import keras
 
 from reszoo.gradients.cadence import Cadence
-from reszoo.updates import accumulation_steps
+from reszoo.updates import accumulation_steps, optimizer_of
 
 _positions = weakref.WeakKeyDictionary()
 
@@ -42,8 +42,9 @@ def remember(model: keras.Model, log_dir: str, cadence: Cadence, applied: int) -
     of_model = _positions.setdefault(model, {})
     position = of_model.setdefault(absolute_path(log_dir), Position(cadence))
     position.cadence = cadence
-    if model.optimizer is not None:  # a loop of one's own may have another
-        position.applied[model.optimizer] = applied
+    optimizer = optimizer_of(model)
+    if optimizer is not None:  # a loop of one's own may have another
+        position.applied[optimizer] = applied
 
 
 def recall(model: keras.Model, log_dir: str, restored: bool, applied: int) -> int | None:
@@ -58,7 +59,7 @@ def recall(model: keras.Model, log_dir: str, restored: bool, applied: int) -> in
     position = _positions.get(model, {}).get(absolute_path(log_dir))
     if position is None:
         return None
-    optimizer = model.optimizer
+    optimizer = optimizer_of(model)
     if optimizer in position.applied:
         # The difference is negative if the optimizer was restored to an earlier state.
         return max(0, position.cadence.batches + applied - position.applied[optimizer])

@@ -22,7 +22,7 @@ from reszoo.gradients.measures import HISTOGRAMS
 from reszoo.gradients.statistics import Statistic, derive, ratio, statistics_of
 from reszoo.layers import ResidualBlock
 from reszoo.names import escaped_markdown, printable
-from reszoo.updates import accumulation_steps
+from reszoo.updates import accumulation_steps, optimizer_of
 
 _ABSENT: Any = None  # before the first batch, and once the training is closed
 
@@ -149,7 +149,7 @@ class RecordedTraining:
         """Creates new taps, for a model that was compiled or unfrozen while it trains."""
         if self.cadence is None:
             return
-        size, before = accumulation_steps(self.model.optimizer), self.cadence
+        size, before = accumulation_steps(optimizer_of(self.model)), self.cadence
         same = size == before.batches_per_step
         self._begin_at(before.batches if same else before.next_step * size)
         self._make_taps()
@@ -206,7 +206,7 @@ class RecordedTraining:
         return applied, Origin.RESTORED if applied > self._unrecorded else Origin.NEW
 
     def _cadence_at(self, batches: int) -> Cadence:
-        size = accumulation_steps(self.model.optimizer)
+        size = accumulation_steps(optimizer_of(self.model))
         position = backend.batches_applied(self.model) % size
         return Cadence(self._recording.every_steps, size, batches, position)
 

@@ -12,6 +12,7 @@ from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.recorded_training import RecordedTraining, Recording
 from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
 from reszoo.layers import ResidualBlock
+from reszoo.updates import optimizer_of
 
 
 class GradientRecorder(keras.callbacks.Callback):
@@ -29,7 +30,8 @@ class GradientRecorder(keras.callbacks.Callback):
     In a training loop of your own, call it through `keras.callbacks.CallbackList`, wrap the step of
     one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
     `tf.function` traces it, and call `recorder.close()` when the loop ends, also by an error. The
-    step must call `model.optimizer.apply`.
+    step must call `model.optimizer.apply`; on PyTorch any optimizer of Keras or of `torch.optim`
+    will do. Of several processes, each needs a recorder.
 
     A model that trains again, compiled again or not, continues the count in the same directory,
     with this recorder or another; a restored one continues at the count of its optimizer. A
@@ -127,7 +129,7 @@ class GradientRecorder(keras.callbacks.Callback):
         super().set_model(model)
         self._check_backend()
         # Read here, before any callback can restore the optimizer.
-        self._applied = 0 if model.optimizer is None else backend.batches_applied(model)
+        self._applied = 0 if optimizer_of(model) is None else backend.batches_applied(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.close()
@@ -177,7 +179,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
         Args:
             step: A function that computes one replica's gradients and calls
-                `model.optimizer.apply`, not traced yet.
+                `model.optimizer.apply`, not traced yet; on PyTorch it may use `torch.optim`.
             asks: Whether the step tests on the device if it is due. Pass `False` in a loop that
                 runs it only while `due` is true.
 

@@ -34,7 +34,8 @@ def batches_applied(model: keras.Model) -> int:
     Args:
         model: A model; if it is not compiled, nothing counts its batches.
     """
-    return 0 if model.optimizer is None else updates.batches_applied(model.optimizer)
+    optimizer = updates.optimizer_of(model)
+    return 0 if optimizer is None else updates.batches_applied(optimizer)
 
 
 def Perturbed(*arguments: Any) -> Any:

@@ -25,7 +25,7 @@ from reszoo.gradients.measures import BACKWARD_PLACES, measures_of
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_BACKWARD, RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
-from reszoo.updates import accumulation_steps
+from reszoo.updates import accumulation_steps, optimizer_of
 
 _WHY_UNREACHED = "were run in torch.no_grad()"
 
@@ -57,11 +57,11 @@ class ModelTaps:
         self._graphs = graphs_of(model, self.blocks)
         self.variables = list(model.trainable_variables)
         self._measures = measures_of(sets)
-        # Otherwise its `apply` builds it, with the weights that do not exist yet.
-        optimizer = model.optimizer  # a loop of one's own may have one of torch.optim instead
-        if optimizer is not None and not optimizer.built and has_all_weights(model):
-            model.optimizer.build(self.variables)
-        self._switch = Switch(model.optimizer)
+        self._optimizer = optimizer_of(model)  # a loop of one's own may have another
+        if self._optimizer and not self._optimizer.built and has_all_weights(model):
+            # Otherwise its `apply` builds it, with the weights that do not exist yet.
+            self._optimizer.build(self.variables)
+        self._switch = Switch(self._optimizer)
         self._passes = Passes(list(self.blocks.values()))
         self._number_of_passes = 0
         self._of_blocks = [BlockSums(self._measures) for _ in self.blocks]
@@ -79,7 +79,7 @@ class ModelTaps:
 
         The gradients of several processes are averaged before an optimizer gets them.
         """
-        return accumulation_steps(self.model.optimizer)
+        return accumulation_steps(self._optimizer)
 
     @property
     def writes(self) -> bool:
@@ -200,5 +200,5 @@ class ModelTaps:
     def _scale(self) -> torch.Tensor | float:
         """Returns the divisor of gradients: the loss scale, times accumulation and processes."""
         # The gradients of all processes are averaged, so the loss is the mean of their losses.
-        batches = accumulation_steps(self.model.optimizer) * number_of_processes()
+        batches = accumulation_steps(self._optimizer) * number_of_processes()
         return self._updates.loss_scale() * batches

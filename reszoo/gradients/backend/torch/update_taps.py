@@ -196,7 +196,7 @@ def _values(weights: dict[int, torch.nn.Parameter]) -> Weights:
 
 
 def _has_closure(args: tuple, kwargs: dict) -> bool:
-    return bool(args or kwargs) and callable(next(iter((*args, *kwargs.values())), None))
+    return any(map(callable, (*args, *kwargs.values())))
 
 
 def _dense(gradient: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
