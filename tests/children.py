@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +23,8 @@ def run_tests(backend):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"{' '.join(command[1:])}\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def blocks_on(backend, text):
+    """Returns the blocks of Python in a document that run on a backend: a comment says so."""
+    return re.findall(rf"<!-- on {backend} -->\n```python\n(.*?)```", text, flags=re.DOTALL)

@@ -15,17 +15,20 @@ import pytest
 import reszoo
 from reszoo.gradients.statistics import markdown_table
 from reszoo.training import read_config
+from tests.children import blocks_on
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted(DOCS.glob("*.md"))
 
-# A block that cannot run in a test says why, in a comment before it.
+# A block that cannot run in a test says why, in a comment before it; or on which backend it runs.
 BLOCK = re.compile(r"(?:<!-- not run: (.+) -->\n)?```python\n(.*?)```", flags=re.DOTALL)
 
 
 def python_blocks(document):
-    return [code for reason, code in BLOCK.findall(document.read_text()) if not reason]
+    text = document.read_text()
+    elsewhere = blocks_on("jax", text) + blocks_on("torch", text)
+    return [code for reason, code in BLOCK.findall(text) if not reason and code not in elsewhere]
 
 
 WITH_PYTHON = [path for path in DOCUMENTS if python_blocks(path)]

@@ -1,9 +1,9 @@
 """PyTorch loops of one's own are recorded, in one process and in several."""
 
 import os
+import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,10 +11,9 @@ import pytest
 import torch
 
 import reszoo
+from tests.children import ROOT, blocks_on
 from tests.gradients.dense import BATCHES, LOSS, assert_recorded, dense_model, recorded, sgd
 from tests.on_torch.by_hand import assert_same, training_by_hand
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +148,18 @@ def test_processes_of_one_training_record_one_batch(by_hand, tmp_path):
     for kind in ("torch", "keras"):
         assert_recorded(tmp_path / kind, by_hand)
         assert len(list((tmp_path / kind).iterdir())) == 1
+
+
+def test_the_python_of_the_document_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in {**settings, "GLOO_SOCKET_IFNAME": "lo"}.items():
+        monkeypatch.setenv(name, value)
+    blocks, names = blocks_on("torch", (ROOT / "docs" / "backends.md").read_text()), {}
+    for block in blocks:
+        exec(block, names)
+    for run in ("torch", "parallel"):
+        assert sorted(recorded(tmp_path / "runs" / run)) == [0, 2]

@@ -70,6 +70,16 @@ def test_an_input_that_is_not_used_is_an_error_as_without_a_recorder(tmp_path):
             fit(compiled(dense_model(Unused)), *recorders)
 
 
+class ByTransform(keras.Sequential):
+    def train_step(self, data):
+        torch.func.grad(lambda x: self(x).sum())(data[0])
+
+
+def test_gradients_by_torch_func_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"torch\.func computes cannot be recorded. Compute"):
+        fit(compiled(dense_model(ByTransform)), reszoo.GradientRecorder(tmp_path, 1))
+
+
 class WithPenalty(keras.Sequential):
     """A model whose loss has the squared gradient at the input in it."""
 

@@ -4,7 +4,8 @@ In the forward pass a tap returns its tensors unchanged; in the backward pass it
 the gradients, and passes them on unchanged.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -54,6 +55,20 @@ class _Paths(torch.autograd.Function):
         return None, None, skip, branch
 
 
+@contextlib.contextmanager
+def _refusing_transforms() -> Iterator[None]:
+    """Context in which the error of an autograd function in `torch.func` is told in our terms."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "functorch" not in str(error):
+            raise
+        raise ValueError(
+            "Gradients that torch.func computes cannot be recorded. Compute those of a recorded "
+            "step by loss.backward() or torch.autograd.grad."
+        ) from error
+
+
 class BlockTaps:
     """Taps of one block, which add sums of the tensors at its places.
 
@@ -95,7 +110,8 @@ class BlockTaps:
         if not self._passes.is_running:  # otherwise it runs again, for a pass that needs its values
             self._sums.ran += 1
         function = _Fork if self._own_fork is None else _Paths
-        paths = function.apply(self._observe_fork, self._passes.anchor, *ends)
+        with _refusing_transforms():
+            paths = function.apply(self._observe_fork, self._passes.anchor, *ends)
         return tuple(hand_on_mask(x, path) for path in paths)
 
     def merge(self, shortcut: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
