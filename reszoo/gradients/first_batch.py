@@ -65,7 +65,7 @@ def check_compiled(model: keras.Model) -> None:
     Raises:
         ValueError: If it has none.
     """
-    if model.optimizer is None:
+    if getattr(model, "optimizer", None) is None:
         raise ValueError(
             f"The model {model.name!r} has no optimizer. Call model.compile(optimizer, ...) "
             "before recording its gradients."

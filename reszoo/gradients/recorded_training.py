@@ -162,9 +162,12 @@ class RecordedTraining:
 
     def close(self) -> None:
         """Closes the log. Does nothing the second time."""
-        cadence, self.cadence, self.taps = self.cadence, _ABSENT, _ABSENT
+        taps, self.taps = self.taps, _ABSENT
+        cadence, self.cadence = self.cadence, _ABSENT
         if cadence is not None:
             applied = backend.batches_applied(self.model)
+            if not taps.updates_model and applied == self._applied_at_start:
+                applied += cadence.batches - self._batches_at_start
             positions.remember(self.model, self._recording.log_dir, cadence, applied)
         writer, watch, self._writer, self._watch = self._writer, self._watch, _ABSENT, _ABSENT
         if writer is not None:

@@ -11,6 +11,7 @@ The names of the backend in use are attributes of this package, such as `backend
 - `ModelTaps(model, sets, blocks)`: the taps of a model, and the sums that they take.
     - `blocks`, `variables`: the blocks by name, and the weights that are observed
     - `parts`: number of parts of a batch, which the noise scale compares
+    - `updates_model`: whether the optimizer of the model counts the batches that ran
     - `writes`: whether this process writes the log
     - `set_due(batches, first)`: the number of batches tried, and the next one to record
     - `recorded(step, asks)`: a step that is recorded whenever the batch is due

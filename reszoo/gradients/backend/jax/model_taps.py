@@ -51,6 +51,10 @@ class ModelTaps:
         sets: Names of the sets of statistics whose sums are computed.
         blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
 
+    Attributes:
+        updates_model: Whether the count of the model's optimizer is that of the batches that ran. A
+            loop of one's own may keep its state to itself.
+
     Raises:
         ValueError: If the model has no residual block, is not compiled, or lacks one of these
             blocks.
@@ -75,6 +79,7 @@ class ModelTaps:
         self._counted, self._first, self._begun = 0, -1, None
         self._records: list[Any] = []
         self._compiled = {}
+        self.updates_model = True
         paths = [variable.path for variable in self.variables]
         self._left_out = LeftOut(model.name, self.blocks, paths, measures, _WHY_UNREACHED)
 
@@ -120,7 +125,11 @@ class ModelTaps:
         if self._begun is None:
             return False, False
         size = accumulation_steps(self.model.optimizer)
-        return True, self._begun <= backend.batches_applied(self.model) - size
+        if self.updates_model:
+            applied = backend.batches_applied(self.model)
+        else:
+            applied = int(self._records[-1]["applied"]) if self._records else self._begun
+        return True, self._begun <= applied - size
 
     def observed(self, step: Callable) -> Callable:
         """Returns a step that returns its result and the record of its sums.
@@ -133,15 +142,17 @@ class ModelTaps:
         @functools.wraps(step)
         def observed_step(state: Any, *args: Any, **kwargs: Any) -> Any:
             passes = Passes(self._parts, len(self.blocks))
-            update = UpdateTap(self.variables, self._of_noise) if self._of_weights else None
+            # The last of several batches of an update is told by the count of the optimizer.
+            observes = self._of_weights or self.parts > 1
+            update = UpdateTap(self.variables, self._of_noise) if observes else None
             with in_double():
                 scale = jnp.asarray(self._scale(state), jnp.float64)
             for running in passes.running:
                 running.scale = scale
             with self._in_place(passes, update):
                 result = step(state, *args, **kwargs)
-            record = {**passes.sums(), "scale": scale}
-            return result, record | (update.sums() if update else {})
+            record = {**passes.sums(), "scale": scale, **(update.sums() if update else {})}
+            return result, _on_all_devices(record)
 
         return observed_step
 
@@ -156,6 +167,7 @@ class ModelTaps:
         Returns:
             A function with the same arguments and result, to be called outside of `jax.jit`.
         """
+        self.updates_model = False
 
         def recorded_step(state: Any, *args: Any, **kwargs: Any) -> Any:
             _check_state(state, self.model)
@@ -225,6 +237,8 @@ class ModelTaps:
 
     def _of_all_weights(self, records: list[Any]) -> dict[str, np.ndarray]:
         sums = {}
+        if not self._of_weights:
+            return sums
         for part, names in (("weights", WEIGHT_SUMS), ("parts", NOISE_SUMS)):
             for column, (name, power) in enumerate(names.items()):
                 if part in records[0]:
@@ -283,6 +297,16 @@ class ModelTaps:
             return update(optimizer, original, *arguments)
 
         return stateless_apply
+
+
+def _on_all_devices(record: Any) -> Any:
+    """Returns a record that each process has as a whole."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return record
+    mesh = distribution.device_mesh.backend_mesh
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.lax.with_sharding_constraint(record, everywhere)
 
 
 def _check_state(state: Any, model: keras.Model) -> None:

@@ -182,7 +182,8 @@ def _observed(
         return tensors
 
     def forward(tensors: list[Tensor], tap: Tap, kept: Any) -> tuple[list[Tensor], Any]:
-        return tensors, kept
+        # Itself, for a gradient of a gradient: the outer one observes it too.
+        return identity(tensors, tap, kept), kept
 
     def backward(kept: Any, gradients: list[Tensor]) -> tuple[list[Tensor], Tap, Any]:
         with in_double():

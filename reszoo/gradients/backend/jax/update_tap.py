@@ -43,6 +43,7 @@ class UpdateTap:
         self._row_of = {id(variable): row for row, variable in enumerate(variables)}
         self._of_parts = of_parts
         self.is_inside = False
+        self._applied = jnp.zeros(())
         with in_double():
             self._sums = jnp.zeros((len(variables), len(WEIGHT_SUMS)), jnp.float64)
             self._part_sums = jnp.zeros((len(variables), len(NOISE_SUMS)), jnp.float64)
@@ -66,6 +67,7 @@ class UpdateTap:
         if not places:  # such as another model
             return result
         values = Values(optimizer, optimizer_variables)
+        self._applied = Values(optimizer, result[1]).applied()
         rows = jnp.asarray([self._row_of[id(variables[i])] for i in places])
         before, after = ([all_of[i] for i in places] for all_of in (trainable_variables, result[0]))
         gradients = [grads[i] for i in places]
@@ -82,8 +84,12 @@ class UpdateTap:
         return result
 
     def sums(self) -> dict[str, Tensor]:
-        """Returns the sums by name: `weights`, and `parts` if asked for, each `(weights, sums)`."""
-        return {"weights": self._sums, **({"parts": self._part_sums} if self._of_parts else {})}
+        """Returns the sums by name: `weights`, and `parts` if asked for, each `(weights, sums)`.
+
+        Beside them is `applied`, the number of batches that the optimizer has applied now.
+        """
+        sums = {"weights": self._sums, "applied": self._applied}
+        return {**sums, "parts": self._part_sums} if self._of_parts else sums
 
 
 class Values:

@@ -48,6 +48,8 @@ class ModelTaps:
             blocks.
     """
 
+    updates_model = True
+
     def __init__(
         self,
         model: keras.Model,

@@ -45,6 +45,8 @@ class ModelTaps:
         ValueError: If the model has no residual block, is not built, or lacks one of these blocks.
     """
 
+    updates_model = True
+
     def __init__(
         self,
         model: keras.Model,
