@@ -17,6 +17,7 @@ from reszoo.models.catalog import create_model as create_model
 from reszoo.models.catalog import list_models as list_models
 from reszoo.models.mlp import ResidualMLP as ResidualMLP
 from reszoo.models.resnet import ResNet as ResNet
+from reszoo.models.revnet import RevNet as RevNet
 from reszoo.models.table import Plain18 as Plain18
 from reszoo.models.table import Plain20 as Plain20
 from reszoo.models.table import Plain34 as Plain34

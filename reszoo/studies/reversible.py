@@ -34,7 +34,7 @@ FACTORS = (1.0, 4.0, 16.0)
 # Size of each scale: numbers of blocks, channels, pixels, examples; rounds of timing; seeds.
 SIZES = {
     "smoke": ((1, 2), 4, 8, 16, 2, 1),
-    "small": ((4, 8, 16, 32, 64), 16, 16, 128, 10, 5),
+    "small": ((4, 8, 16, 32), 16, 16, 128, 10, 3),
     "paper": ((4, 8, 16, 32, 64), 64, 32, 128, 20, 5),
 }
 
