@@ -219,7 +219,8 @@ def answer(table: pd.DataFrame) -> Answer:
 
 
 def _range(values: pd.Series) -> str:
-    return f"{values.min():.2g} to {values.max():.2g}"
+    low, high = (f"{float(f'{value:.2g}'):g}" for value in (values.min(), values.max()))
+    return f"{low} to {high}"
 
 
 STUDY = Study(

@@ -283,6 +283,7 @@ def _in_words(ratios: pd.DataFrame) -> str:
     logs = ratios.log_ratio.to_numpy(float)
     mean, low, high = (10.0**end for end in interval(logs))
     text = rounded(mean) if np.isnan(low) else f"{rounded(mean)} [{rounded(low)}, {rounded(high)}]"
+    text = "not defined" if np.isnan(mean) else text
     return text + _left_out(logs, "zero or not finite")
 
 

@@ -185,6 +185,7 @@ def answer(table: pd.DataFrame) -> Answer:
         row |= {"without 10 blocks": words.get("without_10", "")}
         row |= {"parameters": f"{network.parameters.iloc[0]:,}"}
         rows.append(row | {"seeds": str(network.seed.nunique())})
+        words["whole_by_seed"] = ", ".join(f"{percent:.1f}%" for percent in figures["whole"])
         values |= {f"{kind}_{depth}_{name}": text for name, text in words.items()}
     values |= {"seeds": str(table.seed.nunique())}
     return Answer(values, pd.DataFrame(rows))

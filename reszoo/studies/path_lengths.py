@@ -103,6 +103,9 @@ def draw(table: pd.DataFrame) -> Figure:
     paths = rows_where(table, when=WHEN[0]).groupby("length").share_of_paths.first()
     axes[1].plot(paths.index, 100 * paths, "--", color=TRUNK, label="number of paths")
     axes[0].set_yscale("log")
+    # Of the lines: intervals of what nearly underflows are as wide as the axis.
+    lines = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes[0].lines])
+    axes[0].set_ylim(np.nanmin(lines[lines > 0]) / 1e4, 1e4 * np.nanmax(lines))
     axes[0].set_title("Gradient by one path")
     axes[1].set_title("Share of all paths, %")
     axes[1].set_ylim(bottom=0)

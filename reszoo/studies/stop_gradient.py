@@ -373,7 +373,7 @@ def power_in_words(log: float) -> str:
     """
     if np.isnan(log):
         return "not defined"
-    return f"{10**log:.2g}" if -3 < log < 3 else f"$10^{{{log:.1f}}}$"
+    return f"{float(f'{10**log:.2g}'):g}" if -3 < log < 3 else f"$10^{{{log:.1f}}}$"
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -420,7 +420,7 @@ def _compared(table: pd.DataFrame, one: str, other: str) -> tuple[int, int]:
 def _table(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the accuracies, a row a setting and a column a variant."""
     percents, rows = accuracies(table), []
-    settings: Any = percents[_SETTING].drop_duplicates()
+    settings: Any = percents[_SETTING].drop_duplicates().sort_values(_SETTING)
     for setting in settings.to_dict("records"):
         of_setting = rows_where(percents, **setting)
         parameters = rows_where(table, **setting, quantity="parameters").value.iloc[0]
