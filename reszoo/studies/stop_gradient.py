@@ -420,8 +420,8 @@ def _compared(table: pd.DataFrame, one: str, other: str) -> tuple[int, int]:
 def _table(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the accuracies, a row a setting and a column a variant."""
     percents, rows = accuracies(table), []
-    settings: Any = percents[_SETTING].drop_duplicates().sort_values(_SETTING)
-    for setting in settings.to_dict("records"):
+    settings: Any = percents[_SETTING].drop_duplicates()
+    for setting in settings.sort_values(_SETTING).to_dict("records"):
         of_setting = rows_where(percents, **setting)
         parameters = rows_where(table, **setting, quantity="parameters").value.iloc[0]
         row = {"data": setting["data"].replace("fashion_mnist", "Fashion-MNIST")}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -316,11 +317,9 @@ def _check_state(state: Any, model: keras.Model) -> None:
             "The step that GradientRecorder.recorded returned runs inside jax.jit, where nothing "
             "can be read. Compile the step before: recorder.recorded(jax.jit(step))."
         )
-    has_form = isinstance(state, tuple | list) and len(state) >= 3
-    if not has_form or [len(model.trainable_variables), len(model.optimizer.variables)] != [
-        len(state[0]),
-        len(state[2]),
-    ]:
+    parts: Any = state if isinstance(state, tuple | list) else ()
+    expected = [len(model.trainable_variables), len(model.optimizer.variables)]
+    if len(parts) < 3 or [len(parts[0]), len(parts[2])] != expected:
         raise ValueError(
             "The first argument of a recorded step must be a tuple of the values of "
             "model.trainable_variables, model.non_trainable_variables and "

@@ -77,7 +77,7 @@ class UpdateTap:
                 of_part, _ = over_finite(_squares, gradients)
                 self._part_sums = self._part_sums.at[rows, 0].add(of_part)
             sums = [*_gradient_sums(whole), *_update_sums(before, after), self._sums[rows, -1] + 1]
-            columns = dict(zip(_COLUMNS, sums, strict=True))
+            columns: dict[str, Tensor] = dict(zip(_COLUMNS, sums, strict=True))
             sums = jnp.stack([columns[name] for name in WEIGHT_SUMS], axis=1)
             sums = jnp.where(values.makes_update(), sums, self._sums[rows])
             self._sums = self._sums.at[rows].set(sums)
