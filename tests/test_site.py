@@ -163,6 +163,8 @@ def test_a_visitor_plays_three_trainings_in_the_site():
         chosen = live.locator('.gf-chip[aria-pressed="true"]').all_text_contents()
         assert chosen == list(SHORTCUTS)
         assert live.locator(".gf-block").count() == 3 * 27
+        step = live.locator(".gf").get_attribute("data-step")
         live.get_by_role("button", name="Play").click()
-        live.locator('.gf[data-step="6"]').wait_for()
+        # Any other step: on a busy machine the page is past the next one before it is looked at.
+        live.locator(f'.gf:not([data-step="{step}"])').wait_for()
         assert page.url.endswith("live.html")
