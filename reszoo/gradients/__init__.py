@@ -36,7 +36,8 @@ And on the host, without a backend of Keras:
 - `statistics`: norms, cosines and shares, derived from the sums
 - `log`: the event file, written and read; its format imports no framework
 - `alarms`, `alarm_log`: conditions on the statistics; the steps at which they went off
-- `path_lengths`: the gradient by the length of its path, outside of training
+- `path_lengths`, `series`: the gradient by the length of its path, outside of training; blocks in
+  series whose forks take one path
 - `check`, `finite_differences`, `double_precision`: gradients compared with finite differences, in
   float64
 """

@@ -1,21 +1,16 @@
 """Gradient by one path through the residual blocks at a time."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from reszoo.gradients.blocks import graphs_of
-from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH
-from reszoo.layers import ResidualBlock, stored_activations
-
-Blocks = Mapping[str, ResidualBlock | GraphBlock]
+from reszoo.gradients.series import Blocks, Series
+from reszoo.layers import stored_activations
 
 
 def path_gradients(
@@ -43,11 +38,9 @@ def path_gradients(
         ValueError: If a block does not run exactly once.
     """
     paths = _Paths(blocks)
-    replacements = paths.forks()
-    replacements += [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
     stored = stored_activations()  # the tape must reach the paths inside of reversible blocks
     with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables), stored:
-        for replacement in replacements:
+        for replacement in paths.replacements(model):
             put_back.callback(replace(*replacement))
         with tf.GradientTape(persistent=True) as tape:
             paths.tape = tape
@@ -60,43 +53,23 @@ def path_gradients(
         yield tf.convert_to_tensor(gradient).numpy().astype(np.float64)
 
 
-class _Paths:
+class _Paths(Series):
     """Forks that take the gradient of only one of the two paths.
 
-    Args:
-        blocks: The blocks by name, in the order of the network.
-
     Attributes:
-        taken: The positions of the blocks whose branch is taken; it may change between one backward
-            pass and the next.
         tape: Records the forward pass.
         start: The input of the first block.
     """
 
-    def __init__(self, blocks: Blocks):
-        self.blocks = blocks
-        self.taken = frozenset()
-        self.tape: Any = None
-        self.start: Any = None
-        self._calls = Counter()
+    tape: Any = None
+    start: Any = None
 
-    def forks(self) -> list[tuple[Any, str, Callable]]:
-        """Returns the replacements of the blocks' forks: owner, attribute, replacement."""
-        return [
-            (block, "fork", self._fork(position, name))
-            for position, (name, block) in enumerate(self.blocks.items())
-        ]
+    def _start(self, x: tf.Tensor) -> tf.Tensor:
+        self.start = tf.identity(x)
+        self.tape.watch(self.start)
+        return self.start
 
-    def check_calls(self) -> None:
-        """Raises an error if a block did not run exactly once."""
-        for name in self.blocks:
-            if self._calls[name] != 1:
-                raise ValueError(
-                    f"The block {name!r} runs {self._calls[name]} times in one forward pass. The "
-                    "length of a path is defined for blocks in series that run once each."
-                )
-
-    def _fork(self, position: int, name: str) -> Callable:
+    def _fork(self, x: tf.Tensor, position: int) -> Any:
         @tf.custom_gradient
         def fork(x: tf.Tensor) -> Any:
             def backward(skip: tf.Tensor, branch: tf.Tensor) -> tf.Tensor:
@@ -104,14 +77,7 @@ class _Paths:
 
             return (tf.identity(x), tf.identity(x)), backward
 
-        def counted(x: tf.Tensor) -> Any:
-            self._calls[name] += 1
-            if position == 0:
-                self.start = x = tf.identity(x)
-                self.tape.watch(x)
-            return fork(x)
-
-        return counted
+        return fork(x)
 
 
 @contextlib.contextmanager

@@ -1,21 +1,15 @@
 """Gradient by one path through the residual blocks at a time."""
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import torch
 
-from reszoo.gradients.blocks import graphs_of
-from reszoo.gradients.graph import GraphBlock
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH
-from reszoo.layers import ResidualBlock
-
-Blocks = Mapping[str, ResidualBlock | GraphBlock]
+from reszoo.gradients.series import Blocks, Series
 
 
 def path_gradients(
@@ -43,10 +37,8 @@ def path_gradients(
         ValueError: If a block does not run exactly once.
     """
     paths = _Paths(blocks)
-    replacements = paths.forks()
-    replacements += [(g.function, RUN_THROUGH_GRAPH, g.run) for g in graphs_of(model, blocks)]
     with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
-        for replacement in replacements:
+        for replacement in paths.replacements(model):
             put_back.callback(replace(*replacement))
         put_back.enter_context(torch.compiler.set_stance("force_eager"))
         put_back.enter_context(torch.enable_grad())
@@ -81,48 +73,21 @@ class _Fork(torch.autograd.Function):
         return None, branch if ctx.takes_branch() else skip
 
 
-class _Paths:
+class _Paths(Series):
     """Forks that take the gradient of only one of the two paths.
 
-    Args:
-        blocks: The blocks by name, in the order of the network.
-
     Attributes:
-        taken: The positions of the blocks whose branch is taken; it may change between one backward
-            pass and the next.
         start: The input of the first block.
     """
 
-    def __init__(self, blocks: Blocks):
-        self.blocks = blocks
-        self.taken = frozenset()
-        self.start: Any = None
-        self._calls = Counter()
+    start: Any = None
 
-    def forks(self) -> list[tuple[Any, str, Callable]]:
-        """Returns the replacements of the blocks' forks: owner, attribute, replacement."""
-        return [
-            (block, "fork", self._fork(position, name))
-            for position, (name, block) in enumerate(self.blocks.items())
-        ]
+    def _start(self, x: torch.Tensor) -> torch.Tensor:
+        self.start = x.detach().requires_grad_()
+        return self.start
 
-    def check_calls(self) -> None:
-        """Raises an error if a block did not run exactly once."""
-        for name in self.blocks:
-            if self._calls[name] != 1:
-                raise ValueError(
-                    f"The block {name!r} runs {self._calls[name]} times in one forward pass. The "
-                    "length of a path is defined for blocks in series that run once each."
-                )
-
-    def _fork(self, position: int, name: str) -> Callable:
-        def fork(x: torch.Tensor) -> tuple:
-            self._calls[name] += 1
-            if position == 0:
-                self.start = x = x.detach().requires_grad_()
-            return _Fork.apply(lambda: position in self.taken, x)
-
-        return fork
+    def _fork(self, x: torch.Tensor, position: int) -> tuple:
+        return _Fork.apply(lambda: position in self.taken, x)
 
 
 @contextlib.contextmanager
