@@ -1,4 +1,4 @@
-"""What the documents show is up to date: tables, Python and commands."""
+"""Tables, Python and commands of the documents are up to date."""
 
 import importlib
 import json

@@ -29,7 +29,7 @@ _ABSENT: Any = None  # before the first batch, and once the training is closed
 
 @dataclass(frozen=True)
 class Recording:
-    """What a recorder records, and where.
+    """Statistics that a recorder records, and the place of its log.
 
     Attributes:
         log_dir: Directory of the log.

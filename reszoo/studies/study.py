@@ -42,7 +42,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the table of a study says, for the document.
+    """Statements of the document, from the table of a study.
 
     Args:
         values: Texts by name, which stand in the document for `{{study.name}}`.

@@ -1,4 +1,4 @@
-"""What is recorded is what a tape written by hand finds, and training does not notice."""
+"""Records equal the values of a tape written by hand, and training does not notice the recorder."""
 
 import zipfile
 

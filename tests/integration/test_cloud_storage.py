@@ -1,4 +1,4 @@
-"""What is done on `gs://` comes to the same as on a local disk.
+"""Work on `gs://` comes to the same as on a local disk.
 
 TensorFlow's own `gs://` file system is at work, with its default settings, and talks to a stand-in
 for Google Cloud Storage (`cloud_storage.py`).

@@ -1,4 +1,4 @@
-"""What the comparisons with other libraries' networks share."""
+"""Code that the comparisons with other libraries' networks share."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What shortcuts do backward is what their matrices, written out by hand, do."""
+"""Backward passes of shortcuts, held to their matrices, which are written out by hand."""
 
 import keras
 import numpy as np

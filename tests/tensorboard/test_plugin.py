@@ -1,4 +1,4 @@
-"""What the server answers, over the same data providers that TensorBoard uses."""
+"""Answers of the server, over the same data providers that TensorBoard uses."""
 
 import json
 from types import SimpleNamespace

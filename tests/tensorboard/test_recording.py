@@ -1,4 +1,4 @@
-"""What the page is given is what was recorded, thinned out without hiding anything."""
+"""Records given to the page are those recorded, thinned out without hiding anything."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What uses a tensor waits for its sums, so that it may be written in the tensor's place."""
+"""Users of a tensor wait for its sums, so that it may be written in the tensor's place."""
 
 import keras
 import tensorflow as tf
