@@ -71,6 +71,12 @@ def get_config() -> ConfigDict:
     config.recording = ConfigDict()
     config.recording.every_steps = 10  # 0: off
     config.recording.statistics = ("paths", "weights")  # other sets: docs/statistics.md
+    config.recording.alarms = ConfigDict()  # limits; 0: none
+    config.recording.alarms.nonfinite = True
+    config.recording.alarms.vanishing = 1e-3  # the first block's gradient over the last block's
+    config.recording.alarms.exploding = 1e3
+    config.recording.alarms.dead_branch = 3  # recorded steps in a row
+    config.recording.alarms.saturated_scale = 0.0  # share of the scales that are next to zero
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 0  # besides one after every epoch; 0: none

@@ -25,7 +25,8 @@ The loop:
 Files:
 
 - `checkpoint_files`, `metrics_file`, `event_files`: writing and reading of each
-- `confusion`, `summary`, `data_description`: `confusion.csv`, `summary.json`, `data.json`
+- `confusion`, `summary`, `data_description`: `confusion.csv`, `summary.json`, `data.json`;
+  `gradients_summary`: the gradients in the summary
 - `tensorboard_images`: pictures; `loggers`: Weights & Biases and MLflow
 
 `modes/`: uses of a trained model: evaluate, export, predict.

@@ -223,6 +223,28 @@ FIELDS = {
         ("paths", "weights"),
         "sets of [statistics](statistics.md)",
     ),
+    "recording.alarms.nonfinite": Field(
+        _SWITCH, True, "alarm: a gradient has values that are not finite"
+    ),
+    "recording.alarms.vanishing": Field(
+        _SHARE,
+        1e-3,
+        "alarm: the gradient that leaves the first block is below this share of the last block's; "
+        "0: none",
+    ),
+    "recording.alarms.exploding": Field(
+        _FROM_ZERO, 1e3, "alarm: it is above this multiple of the last block's; 0: none"
+    ),
+    "recording.alarms.dead_branch": Field(
+        _STEPS,
+        3,
+        "alarm: nothing comes back through a branch in so many recorded steps in a row; 0: none",
+    ),
+    "recording.alarms.saturated_scale": Field(
+        _PART,
+        0.0,
+        "alarm: more than this share of a batch normalization's scales is next to zero; 0: none",
+    ),
     "checkpoint.every_steps": Field(
         _STEPS, 0, "steps from one checkpoint to the next, beside one after every epoch; 0: none"
     ),
@@ -262,7 +284,13 @@ FIELDS = {
     "jit_compile": Field(_SWITCH, False, "whether steps are compiled by XLA"),
 }
 
-SECTIONS = tuple(dict.fromkeys(name.split(".")[0] for name in FIELDS if "." in name))
+
+def _sections_of(name: str) -> list[str]:
+    """Returns the sections around a field, the outermost first."""
+    return [name[:index] for index, letter in enumerate(name) if letter == "."]
+
+
+SECTIONS = tuple(dict.fromkeys(section for name in FIELDS for section in _sections_of(name)))
 
 
 def complete(config: ConfigDict) -> ConfigDict:
@@ -283,7 +311,8 @@ def complete(config: ConfigDict) -> ConfigDict:
     defaults = {
         name: field.default
         for name, field in FIELDS.items()
-        if field.default not in (REQUIRED, OF_THE_MODEL) and name.split(".")[0] not in given
+        if field.default not in (REQUIRED, OF_THE_MODEL)
+        and given.keys().isdisjoint(_sections_of(name))
     }
     return ConfigDict(_nested(defaults | given))
 
@@ -392,28 +421,29 @@ def _plain(config: Any) -> dict[str, Any]:
         ) from error
 
 
-def _given(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _given(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the fields by their full names; only sections are looked into."""
     for name, value in fields.items():
-        if name in SECTIONS and isinstance(value, dict):
-            yield from ((f"{name}.{inner}", of_field) for inner, of_field in value.items())
+        if f"{prefix}{name}" in SECTIONS and isinstance(value, dict):
+            yield from _given(value, f"{prefix}{name}.")
         else:
-            yield str(name), value
+            yield f"{prefix}{name}", value
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     nested = {}
     for name, value in values.items():
         section, _, field = name.rpartition(".")
-        if section in SECTIONS:
-            nested.setdefault(section, {})[field] = value
-        else:
-            nested[name] = value
+        inner = nested
+        for outer in section.split(".") * (section in SECTIONS):
+            inner = inner.setdefault(outer, {})
+        inner[field if section in SECTIONS else name] = value
     return nested
 
 
 def _fields_of(section: str) -> list[str]:
-    return [name.split(".")[1] for name in FIELDS if name.startswith(f"{section}.")]
+    inside = f"{section}."
+    return [name.removeprefix(inside) for name in FIELDS if name.startswith(inside)]
 
 
 def _advice(name: str) -> str:
@@ -545,6 +575,13 @@ CONDITIONS = (
         "recording.statistics",
         "recording.every_steps",
         lambda values: values["recording.every_steps"] > 0,
+    ),
+    (
+        "recording.alarms.",
+        'recording.every_steps and the set "paths" of recording.statistics',
+        lambda values: (
+            values["recording.every_steps"] > 0 and "paths" in values["recording.statistics"]
+        ),
     ),
     *(
         (

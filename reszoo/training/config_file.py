@@ -216,8 +216,10 @@ def _changed(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
     if changed is None:
         return config
     for name, value in fields.items():
-        section, _, field = name.rpartition(".")
-        inner = changed.setdefault(section, {}) if section else changed
+        *sections, field = name.split(".")
+        inner = changed
+        for section in sections:
+            inner = inner.setdefault(section, {}) if isinstance(inner, dict) else None
         if isinstance(inner, dict):  # otherwise the check reports it
             inner[field] = value
     return ConfigDict(changed)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,11 +11,13 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
 from reszoo.files import StoredPath, written_whole
+from reszoo.gradients.log import GRADIENTS_DIRECTORY
 from reszoo.json_files import read_json
 from reszoo.training.averages import averaged_weights
 from reszoo.training.callbacks.confusion_counts import ConfusionCounts
 from reszoo.training.confusion import ClassFigures, worst_classes, write_confusion
 from reszoo.training.event_files import EventFiles
+from reszoo.training.gradients_summary import summarize_gradients
 from reszoo.training.loop import evaluate
 from reszoo.training.metrics_file import mend_metrics, steps_done
 from reszoo.training.state import RunError, TrainingState
@@ -91,9 +94,15 @@ class Results:
                 f"{self.workdir / METRICS_FILE} has no epoch, so there is no summary. The model is "
                 f"{self.model_file}; --mode=eval tests it."
             )
-        summary = summarize(self.model, self.pipeline, self.config.data.name, epochs, worst)
+        data, gradients = self.config.data.name, self._gradients()
+        summary = summarize(self.model, self.pipeline, data, epochs, worst, gradients)
         write_summary(self.summary_file, summary)
         return as_table(summary, self.workdir)
+
+    def _gradients(self) -> dict[str, Any] | None:
+        if not self.config.recording.every_steps:
+            return None
+        return summarize_gradients(str(self.workdir / GRADIENTS_DIRECTORY))
 
     def _counts_on_one_device(self) -> np.ndarray | None:
         confusion = ConfusionCounts(self.pipeline.source.num_classes)

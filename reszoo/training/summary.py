@@ -17,6 +17,7 @@ from reszoo.files import as_path, write_whole
 from reszoo.json_files import to_json
 from reszoo.names import clipped, printable
 from reszoo.training.confusion import ClassFigures
+from reszoo.training.gradients_summary import gradients_in_words
 
 COLUMNS = 80  # of a terminal
 LETTERS = 25  # of a class name; each may be two columns wide
@@ -28,6 +29,7 @@ def summarize(
     data: str,
     epochs: Sequence[dict[str, Any]],
     worst: Sequence[ClassFigures] = (),
+    gradients: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the summary of a run.
 
@@ -41,6 +43,7 @@ def summarize(
     | `train_seconds` | time of the training steps, over all starts; without tests and start-up |
     | `images_per_second` | training images; the median of the epochs |
     | `worst_classes` | classes with mistakes, the worst first |
+    | `gradients` | what `reszoo.training.gradients_summary` has of them; `None` without a log |
 
     Args:
         model: The trained model.
@@ -48,6 +51,7 @@ def summarize(
         data: Name of the data set.
         epochs: The lines of the metrics file, by name of figure.
         worst: Classes that `reszoo.training.confusion.worst_classes` returned.
+        gradients: The summary of the gradient log, if there is one.
     """
     last = epochs[-1]
     best = max(epochs, key=lambda line: line["test_accuracy"])
@@ -72,6 +76,7 @@ def summarize(
         "worst_classes": [
             dataclasses.asdict(of_class) | {"accuracy": of_class.accuracy} for of_class in worst
         ],
+        "gradients": gradients,
     }
 
 
@@ -101,8 +106,9 @@ def as_table(summary: dict[str, Any], workdir: str | os.PathLike) -> str:
 
     Args:
         summary: A summary that `summarize` returned.
-        workdir: The work directory, for the command that opens TensorBoard.
+        workdir: The work directory, for the commands that show more.
     """
+    gradients, directory = summary["gradients"], shlex.quote(str(workdir))
     rows = {
         "model": _sizes(summary),
         "data": _data(summary),
@@ -118,7 +124,9 @@ def as_table(summary: dict[str, Any], workdir: str | os.PathLike) -> str:
         ),
         "speed": f"{_time(summary['train_seconds'])} of training steps, "
         f"{summary['images_per_second']:,.0f} images/s",
-        "TensorBoard": f"tensorboard --logdir {shlex.quote(str(workdir))}",
+        "gradients": gradients_in_words(gradients) if gradients else "",
+        "report": f"python -m reszoo.report {directory}" if gradients else "",
+        "TensorBoard": f"tensorboard --logdir {directory}",
     }
     return "\n".join(_row(name, text) for name, text in rows.items() if text)
 

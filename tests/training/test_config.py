@@ -45,8 +45,11 @@ def config_of(**changes):
     """The smallest configuration, with changes under their full names."""
     fields = {}
     for name, value in (LEAST | changes).items():
-        section, _, field = name.rpartition(".")
-        (fields.setdefault(section, {}) if section else fields)[field] = value
+        *sections, field = name.split(".")
+        inner = fields
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[field] = value
     return ConfigDict(fields)
 
 
@@ -182,16 +185,20 @@ def test_every_field_may_be_left_out_or_is_asked_for(name):
 @pytest.mark.parametrize("name", SECTIONS)
 @pytest.mark.parametrize("value", [3, None, "sgd", (), [1]])
 def test_a_section_is_no_value(name, value):
-    config = config_of()
-    with config.ignore_type():
-        config[name] = value
+    others = {of_field: LEAST[of_field] for of_field in LEAST if not of_field.startswith(name)}
+    *sections, field = name.split(".")
+    fields = config_of(**others).to_dict()
+    inner = fields
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[field] = value
     with pytest.raises(ValueError, match=f"^{name} must be a section of fields, but got"):
-        checked(config)
+        checked(ConfigDict(fields))
 
 
 def test_a_whole_section_may_be_left_out():
     config = config_of()
-    assert set(checked(config).to_dict()) == {*SECTIONS, *(n for n in FIELDS if "." not in n)}
+    assert set(checked(config).to_dict()) == {name.split(".")[0] for name in FIELDS}
     for section in ("data", "model", "optimizer"):
         without = ConfigDict({k: v for k, v in config.to_dict().items() if k != section})
         with pytest.raises(ValueError, match=f"{section}.* must be given"):
@@ -206,6 +213,9 @@ def test_a_whole_section_may_be_left_out():
         ("epoch", r"Did you mean 'epochs'\?"),
         ("learning_rate", r"Did you mean 'optimizer.learning_rate'\?"),
         ("optimiser", r"Did you mean 'optimizer'\?"),
+        ("recording.alarms.vanish", r"Did you mean 'recording.alarms.vanishing'\?"),
+        ("recording.vanishing", r"Did you mean 'recording.alarms.vanishing'\?"),
+        ("recording.alarms.colour", "recording.alarms has nonfinite, vanishing, "),
         ("data.batch_size", r"Did you mean 'batch_size'\?"),
         ("model.depth", "model has name, weights"),
         ("colour", "A configuration has data, crop, .*, epochs, batch_size"),
@@ -293,6 +303,7 @@ NEEDED = {
     "schedule.factor": (0.3, {"schedule.name": "step", "schedule.boundaries": (3,)}),
     "schedule.power": (2.0, {"schedule.name": "polynomial"}),
     "recording.statistics": (("weights",), {"recording.every_steps": 1}),
+    "recording.alarms.vanishing": (0.5, {"recording.every_steps": 1}),
     "nonfinite.roll_backs": (1, {"nonfinite.action": "roll_back"}),
     "nonfinite.rate_factor": (0.1, {"nonfinite.action": "roll_back"}),
 }

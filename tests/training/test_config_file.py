@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reszoo.training import read_config
+from reszoo.training.config import flat
 from reszoo.training.config_file import recipes
 
 ROOT = Path(__file__).parents[2]
@@ -197,12 +198,13 @@ def test_a_file_is_run_once_and_may_print_and_have_dataclasses(write, capsys):
         ("loss.class_weights", '("balanced",)', ("balanced",)),
         ("loss.class_weights", "[1, 2]", (1.0, 2.0)),
         ("recording.statistics", "paths", ("paths",)),
+        ("recording.alarms.vanishing", "1e-5", 1e-5),
+        ("recording.alarms.nonfinite", "false", False),
     ],
 )
 def test_the_command_line_sets_a_field_in_the_type_of_the_field(name, text, value, write):
     found = read_config(write(GOOD), [(name, text)])
-    section, _, field = name.rpartition(".")
-    assert (found[section] if section else found)[field] == value
+    assert flat(found.to_dict())[name] == value
 
 
 def test_a_tuple_may_be_given_by_its_elements_and_of_others_the_last_counts(write):

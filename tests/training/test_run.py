@@ -15,6 +15,7 @@ from PIL import Image
 
 import reszoo.gradients
 from reszoo import GradientRecorder, save_weights
+from reszoo.gradients import read_findings
 from reszoo.models import create_model
 from reszoo.training import predict_run, prepare, results
 from reszoo.training.callbacks.checkpoints import Checkpoints
@@ -75,6 +76,12 @@ def test_the_summary_agrees_with_the_metrics_and_the_confusion_matrix(whole):
     assert summary["test_accuracy"] == lines(whole)[-1]["test_accuracy"]
     assert summary["model"] == "resnet18"
     assert (summary["epochs"], summary["steps"]) == (2, 10)
+    log = reszoo.gradients.load(str(whole / "gradients"))
+    shares = log[log.statistic == "skip_share"].pivot(columns="block", index="step", values="value")
+    gradients = summary["gradients"]
+    assert gradients["skip_share"] == pytest.approx(np.median(shares.median(axis=1)))
+    assert (gradients["first_step"], gradients["last_step"]) == (0, 8)
+    assert gradients["alarms"] == {}
 
 
 def test_the_gradients_of_every_block_are_recorded(whole):
@@ -384,8 +391,13 @@ def test_a_folder_of_photos_is_learned_from_the_weights_of_another_task(tmp_path
     assert float(tf.reduce_max(tf.nn.softmax(logits))) == pytest.approx(probability, abs=1e-3)
 
 
+RECORDED = 2
+
+
 def test_a_termination_signal_waits_for_the_end_of_an_update(tmp_path, capsys):
-    config = tiny_config(**{"optimizer.accumulation_steps": 2})
+    # An alarm that has held from the first recorded step to the last goes off at the last.
+    alarm = {"model.gate": "stop_branch_input", "recording.alarms.dead_branch": RECORDED}
+    config = tiny_config(**{"optimizer.accumulation_steps": 2, **alarm})
     prepare(config, tmp_path / "whole").train()
     run = prepare(config, tmp_path / "stopped")
     run.callbacks.in_order.insert(0, Terminate(run.state))
@@ -397,3 +409,8 @@ def test_a_termination_signal_waits_for_the_end_of_an_update(tmp_path, capsys):
     assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
     logs = [reszoo.gradients.load(tmp_path / name / "gradients") for name in ("stopped", "whole")]
     assert logs[0].equals(logs[1])
+    assert len(set(logs[0].step)) == RECORDED
+    found = [read_findings(str(tmp_path / name / "gradients")) for name in ("stopped", "whole")]
+    texts = [[finding.text for finding in findings] for findings in found]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 2

@@ -64,6 +64,19 @@ def test_the_table_fits_a_terminal(summary):
     assert lines[-1] == "TensorBoard     tensorboard --logdir runs/digits"
 
 
+def test_the_gradients_are_told_with_the_command_of_the_report(summary):
+    assert "gradients  " not in as_table(summary, "runs/digits")
+    assert "report  " not in as_table(summary, "runs/digits")
+    gradients = {"skip_share": 0.56, "last_to_first": 3.3, "alarms": {}}
+    lines = as_table(summary | {"gradients": gradients}, "runs/a b").splitlines()
+    assert lines[-4:] == [
+        "gradients       skip 56% in the median block, x3.3 from the last block to the",
+        "                first, no alarms",
+        "report          python -m reszoo.report 'runs/a b'",
+        "TensorBoard     tensorboard --logdir 'runs/a b'",
+    ]
+
+
 def test_one_epoch_is_one(summary):
     assert "training        1 epoch, 56 steps" in as_table(summary | {"epochs": 1}, "runs/digits")
 

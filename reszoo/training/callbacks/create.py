@@ -8,7 +8,15 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
 from reszoo.files import StoredPath
-from reszoo.gradients import GradientRecorder
+from reszoo.gradients import (
+    Alarm,
+    DeadBranch,
+    Exploding,
+    GradientRecorder,
+    NonFinite,
+    SaturatedScale,
+    Vanishing,
+)
 from reszoo.gradients.log import GRADIENTS_DIRECTORY
 from reszoo.training.callbacks.best_epoch import BestEpoch
 from reszoo.training.callbacks.checkpoints import Checkpoints
@@ -29,6 +37,15 @@ from reszoo.training.event_files import EventFiles
 from reszoo.training.identity import identity_of
 from reszoo.training.state import TrainingState
 from reszoo.training.workdir import CHECKPOINTS_DIRECTORY, METRICS_FILE
+
+# By the names that they have in a configuration, each with its limit.
+_ALARMS = {
+    "nonfinite": lambda _: NonFinite(),
+    "vanishing": lambda limit: Vanishing(fraction=limit),
+    "exploding": lambda limit: Exploding(multiple=limit),
+    "dead_branch": lambda limit: DeadBranch(recorded_steps=limit),
+    "saturated_scale": lambda limit: SaturatedScale(share=limit),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,4 +158,11 @@ def _profiler(
 def _recorders(options: ConfigDict, log_dir: Path | StoredPath) -> list[GradientRecorder]:
     if options.every_steps == 0:
         return []
-    return [GradientRecorder(str(log_dir), **options.to_dict())]
+    alarms = _alarms(options)
+    return [GradientRecorder(str(log_dir), options.every_steps, options.statistics, alarms)]
+
+
+def _alarms(options: ConfigDict) -> list[Alarm]:
+    if "paths" not in options.statistics:  # which all of them look at
+        return []
+    return [_ALARMS[name](limit) for name, limit in options.alarms.items() if limit]

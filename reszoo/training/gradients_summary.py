@@ -1,0 +1,100 @@
+"""Summary of the gradients that a run recorded."""
+
+import collections
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from reszoo.gradients import read_findings, records
+
+RECORDED_STEPS = 10  # the last ones, over which medians are taken
+_NEEDED = ("skip_share", "input_gradient_norm", "output_gradient_norm")
+
+
+def summarize_gradients(log_dir: str) -> dict[str, Any] | None:
+    """Returns the summary of a log, in constant memory.
+
+    | key | meaning |
+    |---|---|
+    | `first_step`, `last_step` | the last 10 recorded steps, of which medians are taken |
+    | `skip_share` | the median block's share of the skip in the gradient |
+    | `last_to_first` | the gradient that leaves the first block over the one at the last |
+    | `alarms` | number of times that each kind of alarm went off in the run |
+    | `first_alarm_step` | step of the first, `None` if there was none |
+
+    Args:
+        log_dir: A recorder's `log_dir`.
+
+    Returns:
+        The summary; `None` if there is no log, or none of its steps has these statistics.
+    """
+    last: collections.deque[tuple[int, dict[str, np.ndarray]]]
+    last = collections.deque(maxlen=RECORDED_STEPS)
+    try:
+        for record in records(log_dir):
+            values = dict(zip(record.statistics, record.values.T, strict=True))
+            if all(name in values for name in _NEEDED):
+                last.append((record.step, values))
+    except ValueError:  # there is no log that can be read
+        return None
+    if not last:
+        return None
+    findings = read_findings(log_dir)
+    return {
+        "first_step": last[0][0],
+        "last_step": last[-1][0],
+        "skip_share": _median([_median(values["skip_share"]) for _, values in last]),
+        "last_to_first": _median([_last_to_first(values) for _, values in last]),
+        "alarms": dict(collections.Counter(finding.alarm for finding in findings)),
+        "first_alarm_step": min((finding.step for finding in findings), default=None),
+    }
+
+
+def gradients_in_words(summary: Mapping[str, Any]) -> str:
+    """Returns the summary of a log as text for a table.
+
+    Args:
+        summary: A summary that `summarize_gradients` returned.
+
+    Example:
+
+    >>> gradients = {"skip_share": 0.56, "last_to_first": 3.3, "alarms": {}}
+    >>> gradients_in_words(gradients)
+    'skip 56% in the median block, x3.3 from the last block to the first, no alarms'
+    """
+    share, ratio = summary["skip_share"], summary["last_to_first"]
+    skip = "share of the skip not defined" if math.isnan(share) else f"skip {share:.0%}"
+    change = "not defined" if math.isnan(ratio) else f"x{_short(ratio)}"
+    return (
+        f"{skip} in the median block, {change} from the last block to the first, "
+        f"{_alarms_in_words(summary)}"
+    )
+
+
+def _alarms_in_words(summary: Mapping[str, Any]) -> str:
+    number = sum(summary["alarms"].values())
+    if not number:
+        return "no alarms"
+    kinds = ", ".join(
+        kind.replace("_", " ") + f" {times}" * (times > 1)
+        for kind, times in summary["alarms"].items()
+    )
+    return f"{number} alarm{'s' * (number > 1)} from step {summary['first_alarm_step']} on: {kinds}"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:,.0f}" if 100 <= ratio < 1e6 else f"{ratio:.2g}"
+
+
+def _last_to_first(values: Mapping[str, np.ndarray]) -> float:
+    first, last = values["input_gradient_norm"][0], values["output_gradient_norm"][-1]
+    return float(first / last) if last else math.nan
+
+
+def _median(values: Any) -> float:
+    """Returns the median of the values that are defined; NaN if none is."""
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known)]
+    return float(np.median(known)) if known.size else math.nan

@@ -1,0 +1,81 @@
+"""The gradients in the summary are those of the log, worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from reszoo.gradients.log import LogWriter
+from reszoo.training.gradients_summary import gradients_in_words, summarize_gradients
+
+NAMES = ["skip_share", "input_gradient_norm", "output_gradient_norm"]
+
+
+def write(log_dir, steps, names=NAMES):
+    """Writes steps: of each the shares, what leaves the first block and what reaches the last."""
+    blocks = [{"name": name} for name in ("first", "second", "third")]
+    writer = LogWriter(str(log_dir), blocks, names, first_step=0)
+    for step, (shares, leaves, reaches) in enumerate(steps):
+        of_step = np.array([shares, [leaves, 7, 7], [7, 7, reaches]]).T
+        writer.write(10 * step, of_step[:, : len(names)], {})
+    writer.close()
+    return str(log_dir)
+
+
+def note_alarms(log_dir, *found):
+    rows = [
+        {"step": s, "alarm": kind, "block": "first", "path": None, "text": ""} for s, kind in found
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (log_dir / "alarms.jsonl").write_text(lines)
+
+
+def test_medians_are_over_blocks_and_then_over_the_last_recorded_steps(tmp_path):
+    early = [((1, 1, 1), 1e6, 1)] * 5
+    last = [((0.1, 0.2 + 0.01 * n, 0.9), 2.0 + n, 1.0) for n in range(10)]
+    found = summarize_gradients(write(tmp_path, early + last))
+    assert (found["first_step"], found["last_step"]) == (50, 140)
+    assert found["skip_share"] == pytest.approx(0.245)
+    assert found["last_to_first"] == pytest.approx(6.5)
+    assert found["alarms"] == {}
+    words = "skip 24% in the median block, x6.5 from the last block to the first, no alarms"
+    assert gradients_in_words(found) == words
+
+
+def test_what_is_not_defined_is_left_out_of_medians_and_said_where_nothing_is_left(tmp_path):
+    some = [((math.nan, 0.5, math.nan), 1.0, 0.0), ((math.nan,) * 3, 3.0, 1.0)]
+    found = summarize_gradients(write(tmp_path / "some", some))
+    assert (found["skip_share"], found["last_to_first"]) == (0.5, 3.0)
+    found = summarize_gradients(write(tmp_path / "none", [((math.nan,) * 3, 1.0, 0.0)]))
+    assert gradients_in_words(found).startswith(
+        "share of the skip not defined in the median block, not defined from the last block"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(3.34, "x3.3"), (1e-7, "x1e-07"), (1234.5, "x1,234"), (1e9, "x1e+09")]
+)
+def test_ratios_have_two_digits_or_all_of_them(tmp_path, ratio, text):
+    found = summarize_gradients(write(tmp_path, [((1, 1, 1), ratio, 1.0)]))
+    assert f", {text} from the last block" in gradients_in_words(found)
+
+
+def test_alarms_are_counted_by_kind_with_the_first_step(tmp_path):
+    log_dir = write(tmp_path, [((1, 1, 1), 1.0, 1.0)])
+    note_alarms(tmp_path, (20, "dead_branch"))
+    assert gradients_in_words(summarize_gradients(log_dir)).endswith(
+        ", 1 alarm from step 20 on: dead branch"
+    )
+    note_alarms(tmp_path, (20, "dead_branch"), (10, "vanishing"), (30, "dead_branch"))
+    found = summarize_gradients(log_dir)
+    assert found["alarms"] == {"dead_branch": 2, "vanishing": 1}
+    assert gradients_in_words(found).endswith(
+        ", 3 alarms from step 10 on: dead branch 2, vanishing"
+    )
+
+
+def test_without_a_log_or_without_these_statistics_there_is_none(tmp_path):
+    assert summarize_gradients(str(tmp_path)) is None
+    log_dir = write(tmp_path / "other", [((1, 1, 1), 1.0, 1.0)], names=NAMES[:1])
+    assert summarize_gradients(log_dir) is None
