@@ -71,6 +71,7 @@ def get_config() -> ConfigDict:
     config.recording = ConfigDict()
     config.recording.every_steps = 10  # 0: off
     config.recording.statistics = ("paths", "weights")  # other sets: docs/statistics.md
+    config.recording.path_lengths = 0  # sets of blocks for each length of a path; 0: none
     config.recording.alarms = ConfigDict()  # limits; 0: none
     config.recording.alarms.nonfinite = True
     config.recording.alarms.vanishing = 1e-3  # the first block's gradient over the last block's

@@ -80,7 +80,7 @@ def gradient_by_path_length(
             f"gradient_by_path_length got samples={samples}, but it must be at least 1."
         )
     blocks = find_blocks(model) if blocks is None else blocks
-    _check_series(blocks)
+    check_series(blocks)
     drawn = list(_drawn_sets(len(blocks), samples, seed))
     sets = [taken for _, _, taken in drawn]
     gradients = backend.path_gradients(model, x, y, loss, sets, blocks)
@@ -106,7 +106,15 @@ def _drawn_sets(blocks: int, samples: int, seed: int) -> Iterator[tuple[int, int
             yield length, sample, taken
 
 
-def _check_series(blocks: Blocks) -> None:
+def check_series(blocks: Blocks) -> None:
+    """Checks that no block lies in another.
+
+    Args:
+        blocks: The blocks by name.
+
+    Raises:
+        ValueError: If one does.
+    """
     for block in describe_blocks(blocks):
         if block["parent"] is not None:
             raise ValueError(

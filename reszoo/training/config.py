@@ -223,6 +223,12 @@ FIELDS = {
         ("paths", "weights"),
         "sets of [statistics](statistics.md)",
     ),
+    "recording.path_lengths": Field(
+        Whole(0, 1_000_000),
+        0,
+        "sets of blocks drawn for each length of a path, before the first step and after every "
+        "epoch, on one device; each costs a backward pass of 32 images; 0: none",
+    ),
     "recording.alarms.nonfinite": Field(
         _SWITCH, True, "alarm: a gradient has values that are not finite"
     ),

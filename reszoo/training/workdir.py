@@ -14,6 +14,7 @@ DATA_FILE = "data.json"  # classes and contents of the data
 PROVENANCE_FILE = "provenance.jsonl"  # command, versions and devices, one line for each start
 CHECKPOINTS_DIRECTORY = "checkpoints"
 METRICS_FILE = "metrics.jsonl"  # figures, one line for each epoch
+PATH_LENGTHS_FILE = "path_lengths.csv"  # gradients by the length of their path
 LOGGERS_FILE = "loggers.json"  # the last step sent to each logger
 TRACEBACK_FILE = "error.log"  # tracebacks of failures
 MODEL_FILE = "model.keras"  # the trained model

@@ -9,6 +9,7 @@
 - `progress`: progress on the terminal
 - `metrics_log`, `logging`: `metrics.jsonl`, and Weights & Biases or MLflow
 - `tensorboard_scalars`, `example_images`, `model_graph`, `confusion_picture`: TensorBoard
+- `path_lengths`: gradients by the length of their path
 - `profiler`: profiles of some steps
 
 `reszoo.gradients.GradientRecorder` is one more.

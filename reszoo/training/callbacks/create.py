@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.data import Pipeline
@@ -17,7 +18,9 @@ from reszoo.gradients import (
     SaturatedScale,
     Vanishing,
 )
+from reszoo.gradients.blocks import find_blocks
 from reszoo.gradients.log import GRADIENTS_DIRECTORY
+from reszoo.gradients.path_lengths import check_series
 from reszoo.training.callbacks.best_epoch import BestEpoch
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.callbacks.confusion_counts import ConfusionCounts
@@ -28,6 +31,7 @@ from reszoo.training.callbacks.logging import Logging
 from reszoo.training.callbacks.loop_callback import LoopCallback
 from reszoo.training.callbacks.metrics_log import MetricsLog
 from reszoo.training.callbacks.model_graph import ModelGraph
+from reszoo.training.callbacks.path_lengths import PathLengths, check_one_device
 from reszoo.training.callbacks.profiler import Profiler
 from reszoo.training.callbacks.progress import Progress
 from reszoo.training.callbacks.stop_on_signal import StopOnSignal
@@ -36,7 +40,7 @@ from reszoo.training.config import flat
 from reszoo.training.event_files import EventFiles
 from reszoo.training.identity import identity_of
 from reszoo.training.state import TrainingState
-from reszoo.training.workdir import CHECKPOINTS_DIRECTORY, METRICS_FILE
+from reszoo.training.workdir import CHECKPOINTS_DIRECTORY, METRICS_FILE, PATH_LENGTHS_FILE
 
 # By the names that they have in a configuration, each with its limit.
 _ALARMS = {
@@ -102,6 +106,7 @@ def create_callbacks(
         MetricsLog(workdir / METRICS_FILE, state),
         *_tensorboard(config.tensorboard, workdir, pipeline, state, confusion),
         *_loggers(config, workdir),
+        *_path_lengths(config, workdir, pipeline, model),
     ]
     recorders = _recorders(config.recording, workdir / GRADIENTS_DIRECTORY)
     checkpoints.before_saving = [recorder.flush for recorder in recorders]
@@ -139,6 +144,17 @@ def _tensorboard(
 
 def _loggers(config: ConfigDict, workdir: Path | StoredPath) -> list[Logging]:
     return [Logging(config.loggers, workdir, flat(config.to_dict()))] if config.loggers else []
+
+
+def _path_lengths(
+    config: ConfigDict, workdir: Path | StoredPath, pipeline: Pipeline, model: keras.Model
+) -> list[PathLengths]:
+    samples = config.recording.path_lengths
+    if not samples:
+        return []
+    check_one_device(tf.distribute.get_strategy())
+    check_series(find_blocks(model))
+    return [PathLengths(workdir / PATH_LENGTHS_FILE, pipeline, samples, config.seed)]
 
 
 def _profiler(
