@@ -64,6 +64,22 @@ def test_no_formula_of_the_site_is_shown_as_its_source(site):
             assert not left, (path, left)
 
 
+def test_only_documents_are_published(site):
+    published = {path.suffix for path in SITE.rglob("*") if path.is_file()}
+    assert site
+    assert not published & {".py", ".pyc"}
+
+
+def test_an_identifier_in_a_table_is_not_broken_across_lines(site):
+    assert "site.css" in site["statistics.html"]
+    with opened("statistics.html") as page:
+        lines = page.locator("td:first-child code").evaluate_all(
+            "cells => cells.map(cell => cell.getClientRects().length)"
+        )
+    assert len(lines) > 30
+    assert set(lines) == {1}
+
+
 def test_no_code_in_a_table_of_the_site_has_a_backslash(site):
     cells = re.findall(r"<td.*?</td>", site["statistics.html"], flags=re.DOTALL)
     assert len(cells) > 100
@@ -73,7 +89,7 @@ def test_no_code_in_a_table_of_the_site_has_a_backslash(site):
 @pytest.fixture
 def to_html(monkeypatch):
     """Converts Markdown as the site's generator does."""
-    monkeypatch.syspath_prepend(DOCS)
+    monkeypatch.syspath_prepend(ROOT / "site_extensions")
     extensions = re.search(
         r"^markdown_extensions:\n((?:  .*\n)+)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE
     )[1]
