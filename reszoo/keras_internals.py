@@ -20,6 +20,55 @@ RUN_THROUGH_GRAPH = "_run_through_graph"
 RUN_BACKWARD = "_engine_run_backward"
 # The method of a model on JAX to which its `make_train_function` gives the compiled step.
 MAKE_FUNCTION = "_make_function"
+# Names of the classes of activation functions, those of operations and of layers.
+_ACTIVATIONS = frozenset(
+    (
+        "Relu",
+        "ReLU",
+        "Relu6",
+        "Elu",
+        "ELU",
+        "Selu",
+        "Celu",
+        "Gelu",
+        "Silu",
+        "HardSilu",
+        "LeakyRelu",
+        "LeakyReLU",
+        "PReLU",
+        "Sigmoid",
+        "HardSigmoid",
+        "LogSigmoid",
+        "Softmax",
+        "LogSoftmax",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "HardTanh",
+        "Glu",
+        "Sparsemax",
+        "Squareplus",
+        "MultiHeadAttention",
+        "GroupedQueryAttention",
+        "Attention",
+    )
+)
+# Names of the classes of operations whose result has no gradient by any of their tensors.
+_WITHOUT_GRADIENT = frozenset(
+    (
+        "StopGradient",
+        "ZerosLike",
+        "OnesLike",
+        "FullLike",
+        "Sign",
+        "Round",
+        "Floor",
+        "Ceil",
+        "Argmax",
+        "Argmin",
+        "Shape",
+    )
+)
 
 
 def sublayers(layer: Any, recursive: bool = True) -> list[keras.layers.Layer]:
@@ -83,6 +132,44 @@ def is_addition(operation: keras.Operation) -> bool:
     if isinstance(operation, keras.layers.Layer):
         return isinstance(operation, keras.layers.Add)
     return type(operation).__name__ == "Add"
+
+
+def is_subtraction(operation: keras.Operation) -> bool:
+    """Returns whether an operation subtracts a tensor from another.
+
+    Relies on the class name `Subtract` of the operation behind `keras.ops.subtract` and `-`.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    if isinstance(operation, keras.layers.Layer):
+        return isinstance(operation, keras.layers.Subtract)
+    return type(operation).__name__ == "Subtract"
+
+
+def is_activation(operation: keras.Operation) -> bool:
+    """Returns whether an operation is an activation function, or a layer that ends in one.
+
+    Relies on the class names of the operations of `keras.ops`, and on the attribute `activation`.
+
+    Args:
+        operation: An operation, or any layer.
+    """
+    if type(operation).__name__ in _ACTIVATIONS:
+        return True
+    activation = getattr(operation, "activation", None)
+    return callable(activation) and activation is not keras.activations.linear
+
+
+def passes_gradients(operation: keras.Operation) -> bool:
+    """Returns whether an operation passes gradients at all.
+
+    Relies on the class names of the operations of `keras.ops`.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    return type(operation).__name__ not in _WITHOUT_GRADIENT
 
 
 def is_concatenation(operation: keras.Operation) -> bool:

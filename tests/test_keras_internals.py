@@ -108,6 +108,15 @@ def test_additions_and_concatenations_have_these_class_names():
         (node,) = keras_internals.nodes_in_order(keras.Model(x, join([x, x])))
         check(keras_internals.is_concatenation(node.operation), "operation Concatenate")
         assert not keras_internals.is_addition(node.operation)
+    for subtract in (keras.layers.Subtract(), lambda xs: xs[0] - xs[1]):
+        (node,) = keras_internals.nodes_in_order(keras.Model(x, subtract([x, x])))
+        check(keras_internals.is_subtraction(node.operation), "operation Subtract")
+    for activate in (keras.ops.relu, keras.layers.Softmax(), keras.layers.Dense(2, "tanh")):
+        (node,) = keras_internals.nodes_in_order(keras.Model(x, activate(x)))
+        check(keras_internals.is_activation(node.operation), "an activation function")
+    for constant in (keras.ops.stop_gradient, keras.ops.zeros_like, keras.ops.round):
+        (node,) = keras_internals.nodes_in_order(keras.Model(x, constant(x)))
+        check(not keras_internals.passes_gradients(node.operation), "an operation's name")
 
 
 def test_a_mask_hangs_on_its_tensor():

@@ -25,7 +25,8 @@ From the callback down to a tensor:
 - `cadence`, `positions`, `continuation`: the step that is due, the batches before it, and the
   training whose log is in a directory
 - `first_batch`: models that are built by their first batch
-- `blocks`, `instrument`, `graph`: residual blocks, as layers or as additions in a functional model
+- `blocks`, `instrument`, `graph`, `found_block`, `flow`: residual blocks, as layers or as additions
+  in a functional model
 - `measures`: the sums at each place of a block: formulas, names, and the sets that need them
 - `backend`: taps, sums over tensors and the patches of `fit`, a package for each Keras backend
 - `patching`: attributes that are replaced temporarily

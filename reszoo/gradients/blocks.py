@@ -3,10 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
-from reszoo.gradients.graph import Graph, GraphBlock, strides_of
+from reszoo.gradients.found_block import FoundBlock, strides_of
 from reszoo.keras_internals import sublayers
 from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
 
@@ -57,15 +58,15 @@ def _walk(
         _walk(child, child_path, found)
 
 
-def graphs_of(model: keras.Model, blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[Graph]:
-    """Returns the graphs in which some of a model's blocks were found.
+def found_in(model: keras.Model, blocks: Mapping[str, ResidualBlock | FoundBlock]) -> list[Any]:
+    """Returns the graphs and the calls of layers in which some of a model's blocks were found.
 
     Args:
         model: A model, or any layer.
         blocks: Blocks by name.
 
     Returns:
-        Each graph once; none for the blocks that are layers.
+        Each once; none for the blocks that are layers.
 
     Raises:
         ValueError: If `blocks` is empty, or a block does not belong to this model.
@@ -73,20 +74,20 @@ def graphs_of(model: keras.Model, blocks: Mapping[str, ResidualBlock | GraphBloc
     if not blocks:
         raise ValueError("There is no block to record: blocks is empty. Leave it out to have all.")
     layers = {id(layer) for layer in (model, *sublayers(model))}
-    graphs = {}
+    searched = {}
     for name, block in blocks.items():
-        owner = block.graph.function if isinstance(block, GraphBlock) else block
+        owner = block.found_in.owner if isinstance(block, FoundBlock) else block
         if id(owner) not in layers:
             raise ValueError(
                 f"The block {name!r} is not of the model {model.name!r} that is trained, but of "
                 "another one. Give blocks=reszoo.gradients.instrument(model) of the very model."
             )
-        if isinstance(block, GraphBlock):
-            graphs[id(block.graph)] = block.graph
-    return list(graphs.values())
+        if isinstance(block, FoundBlock):
+            searched[id(block.found_in)] = block.found_in
+    return list(searched.values())
 
 
-def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[dict]:
+def describe_blocks(blocks: Mapping[str, ResidualBlock | FoundBlock]) -> list[dict]:
     """Returns the description of each block in the log: enough to draw the network.
 
     Args:
@@ -103,7 +104,7 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | GraphBlock]) -> list[di
     return [
         {
             "name": name,
-            **(_described_in_graph(block) if isinstance(block, GraphBlock) else _described(block)),
+            **(_described_as_found(block) if isinstance(block, FoundBlock) else _described(block)),
             "parent": _innermost(block, inside),
             "trainable_weights": sum(math.prod(w.shape) for w in block.trainable_variables),
         }
@@ -119,7 +120,7 @@ def _described(block: ResidualBlock) -> dict:
     }
 
 
-def _described_in_graph(block: GraphBlock) -> dict:
+def _described_as_found(block: FoundBlock) -> dict:
     return {
         "shortcut": block.shortcut_in_words,
         "strides": block.strides,
@@ -127,30 +128,29 @@ def _described_in_graph(block: GraphBlock) -> dict:
     }
 
 
-def layers_of(block: ResidualBlock | GraphBlock) -> list[keras.layers.Layer]:
+def layers_of(block: ResidualBlock | FoundBlock) -> list[keras.layers.Layer]:
     """Returns the layers in a block, with the layers nested in them.
 
     Args:
-        block: A `ResidualBlock`, or a block found in a graph.
+        block: A `ResidualBlock`, or a block that is found.
 
     Returns:
         The layers on its two paths and the layers inside of these.
     """
-    if not isinstance(block, GraphBlock):
+    if not isinstance(block, FoundBlock):
         return sublayers(block)
     layers = [part for part in block.operations if isinstance(part, keras.layers.Layer)]
     return [part for layer in layers for part in (layer, *sublayers(layer))]
 
 
-def _parts(block: ResidualBlock | GraphBlock) -> list:
-    """Returns the layers in a block, and the nodes of a block that is found in a graph."""
-    nodes = [*block.shortcut_nodes, *block.branch_nodes] if isinstance(block, GraphBlock) else []
-    return [*layers_of(block), *nodes]
+def _parts(block: ResidualBlock | FoundBlock) -> list:
+    """Returns the layers in a block, and the parts of a block that is found."""
+    return [*layers_of(block), *(block.parts if isinstance(block, FoundBlock) else [])]
 
 
-def _innermost(block: ResidualBlock | GraphBlock, inside: Mapping[str, set[int]]) -> str | None:
+def _innermost(block: ResidualBlock | FoundBlock, inside: Mapping[str, set[int]]) -> str | None:
     """Returns the name of the smallest block that contains a block, or `None`."""
-    places = [block.node, block.graph.function] if isinstance(block, GraphBlock) else [block]
+    places = block.places if isinstance(block, FoundBlock) else [block]
     around = [name for name, parts in inside.items() if any(id(place) in parts for place in places)]
     return min(around, key=lambda name: len(inside[name]), default=None)
 

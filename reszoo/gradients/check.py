@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from reszoo.gradients import backend
-from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.double_precision import clone, double_precision, in_double_precision
 from reszoo.gradients.finite_differences import Derivative, derivative, directions
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.graph import Graph, GraphBlock
 from reszoo.keras_internals import sublayers
 from reszoo.layers import ResidualBlock
@@ -19,7 +20,7 @@ from reszoo.layers import ResidualBlock
 if TYPE_CHECKING:
     import pandas as pd
 
-Blocks = Mapping[str, ResidualBlock | GraphBlock]
+Blocks = Mapping[str, ResidualBlock | FoundBlock]
 # A direction, and the derivative along it for each path.
 Along = tuple[np.ndarray, dict[str, Derivative]]
 
@@ -121,7 +122,7 @@ def check(
 
     _check_arguments(block_or_model, number_of_directions)
     blocks = _blocks_of(block_or_model) if blocks is None else dict(blocks)
-    graphs_of(block_or_model, blocks)  # raises an error for blocks of another model
+    found_in(block_or_model, blocks)  # raises an error for blocks of another model
     with double_precision():
         inputs = in_double_precision(inputs)
         copy, copies = clone(block_or_model, inputs)
@@ -184,7 +185,7 @@ def _copied(blocks: Blocks, copies: dict[int, keras.layers.Layer]) -> Blocks:
     }
 
 
-def _is_of_graph(block: ResidualBlock | GraphBlock) -> bool:
+def _is_of_graph(block: ResidualBlock | FoundBlock) -> bool:
     return isinstance(block, GraphBlock)
 
 

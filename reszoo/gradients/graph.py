@@ -6,21 +6,26 @@ of an operation. Keras keeps it for the life of the model; nothing is added to i
 
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 
+from reszoo.gradients.flow import Addition, Flow, ResidualSum, Tensor, residual_sums
+from reszoo.gradients.found_block import FoundBlock, is_nonlinear
 from reszoo.keras_internals import (
     RUN_THROUGH_GRAPH,
     is_addition,
     is_concatenation,
+    is_subtraction,
     nodes_in_order,
+    passes_gradients,
     run_through_graph,
 )
 
 Node = Any  # One call of an operation; its class has no public name.
+# Takes a node, one of its inputs and one of its outputs: whether a gradient flows between them.
+Passes = Callable[[Node, keras.KerasTensor, keras.KerasTensor], bool]
 # Operations that, between a merge and the next block, belong to the block.
 _ACTIVATIONS = (
     keras.layers.Activation,
@@ -31,102 +36,61 @@ _ACTIVATIONS = (
 )
 
 
-class GraphBlock:
+class GraphBlock(FoundBlock):
     """A residual block of a functional model: two paths from one tensor to one addition.
-
-    It has the methods of a `ResidualBlock` that taps replace: `fork`, `merge` and `activation`.
 
     Args:
         graph: The graph that contains it.
-        node: The call of the addition.
-        fork: The symbolic tensor from which both paths start.
-        shortcut: The symbolic tensor at the end of the shortcut.
-        branch: The symbolic tensor at the end of the branch.
+        found: The sum in which it ends.
     """
 
-    def __init__(
-        self,
-        graph: "Graph",
-        node: Node,
-        fork: keras.KerasTensor,
-        shortcut: keras.KerasTensor,
-        branch: keras.KerasTensor,
-    ):
-        self.graph = graph
-        self.node = node
-        self.fork_tensor = fork
-        self.shortcut_tensor = shortcut
-        self.branch_tensor = branch
-        self.shortcut_nodes = graph.nodes_between(fork, shortcut)
-        self.branch_nodes = graph.nodes_between(fork, branch)
-        self.activation_node = graph.activation_after(node)
-
-    def fork(self, x: Any) -> tuple[Any, Any]:
-        """Returns `x` for the shortcut and `x` for the branch."""
-        return x, x
-
-    def merge(self, shortcut: Any, branch: Any) -> Any:
-        """Returns the sum of the two paths, by the model's own addition."""
-        tensors = {id(self.shortcut_tensor): shortcut, id(self.branch_tensor): branch}
-        args, kwargs = self.node.arguments.fill_in(tensors)
-        return self.node.operation(*args, **kwargs)
+    def __init__(self, graph: "Graph", found: ResidualSum):
+        super().__init__()
+        self.graph = self.found_in = graph
+        self.sum = found
+        self.node = found.addition.place
+        self.key = id(self.node)
+        self.name = self.node.operation.name
+        self.fork_tensor = graph.tensors[found.fork]
+        self.shortcut_nodes = graph.nodes_between(found.fork, [found.skip.tensor])
+        self.branch_nodes = graph.nodes_between(found.fork, [t.tensor for t in found.branch])
+        self.activation_node = graph.activation_after(self.node)
 
     def activation(self, y: Any) -> Any:
         """Returns the activation of the sum, or the sum if an activation is not its only reader."""
         return y if self.activation_node is None else self.activation_node.operation(y)
 
     @property
-    def operations(self) -> list[keras.Operation]:
-        """The operations on the two paths."""
-        return [node.operation for node in (*self.shortcut_nodes, *self.branch_nodes)]
+    def parts(self) -> list[Any]:
+        return [*self.shortcut_nodes, *self.branch_nodes]
 
     @property
-    def trainable_variables(self) -> list[keras.Variable]:
-        """The trainable weights of the operations on the two paths."""
-        variables = itertools.chain.from_iterable(
-            getattr(operation, "trainable_variables", ()) for operation in self.operations
-        )
-        return list({id(variable): variable for variable in variables}.values())
+    def places(self) -> list[Any]:
+        return [self.node, self.graph.function]
 
     @property
-    def shortcut_in_words(self) -> str:
-        """The shortcut: `"identity"`, `"projection"`, or the names of its operations."""
-        operations = [node.operation for node in self.shortcut_nodes]
-        if not operations:
-            return "identity"
-        if any(getattr(operation, "weights", ()) for operation in operations):
-            return "projection"
-        return ", ".join(type(operation).__name__.lower() for operation in operations)
+    def shortcut_operations(self) -> list[keras.Operation]:
+        return [node.operation for node in self.shortcut_nodes]
 
     @property
-    def strides(self) -> int:
-        """The factor by which an image shrinks from the fork to the merge."""
-        before, after = self.fork_tensor.shape, self.branch_tensor.shape
-        sides = range(1, min(len(before), len(after)))
-        if len(before) > 2 and keras.config.image_data_format() == "channels_last":
-            sides = sides[:-1]
-        elif len(before) > 2:
-            sides = sides[1:]
-        else:
-            return 1
-        known = [round(before[i] / after[i]) for i in sides if before[i] and after[i]]
-        if known:
-            return max(1, *known)
-        return math.prod(strides_of(node.operation) for node in self.branch_nodes)
+    def branch_operations(self) -> list[keras.Operation]:
+        return [node.operation for node in self.branch_nodes]
+
+    @property
+    def shapes(self) -> tuple[tuple, tuple]:
+        return self.fork_tensor.shape, self.node.outputs[0].shape
 
     def readers_of_fork(self) -> tuple[set[int], set[int]]:
         """Returns the ids of the nodes that read the fork for the shortcut, and for the branch."""
 
-        def readers(nodes: Iterable[Node], end: keras.KerasTensor) -> set[int]:
-            if end is self.fork_tensor:
-                return {id(self.node)}
+        def readers(nodes: Iterable[Node]) -> set[int]:
             fork = self.fork_tensor
             return {id(n) for n in nodes if any(x is fork for x in n.input_tensors)}
 
-        return (
-            readers(self.shortcut_nodes, self.shortcut_tensor),
-            readers(self.branch_nodes, self.branch_tensor),
-        )
+        of_shortcut = readers(self.shortcut_nodes)
+        if self.sum.has_identity:
+            of_shortcut = {id(self.sum.skip.addition.place)}
+        return of_shortcut, readers(self.branch_nodes)
 
 
 class Graph:
@@ -134,8 +98,11 @@ class Graph:
 
     Args:
         function: A functional model. A nested model is one operation in it, with its own graph.
+        passes: Tells whether a gradient flows through the call of a layer whose inside is not
+            known; by default it does.
 
     Attributes:
+        owner: The functional model.
         blocks: The residual blocks, in the order in which the model reaches their merges.
         left_out: The names of the merges whose paths cross those of another block with the same
             fork.
@@ -143,42 +110,29 @@ class Graph:
             `None`.
     """
 
-    def __init__(self, function: keras.Function):
-        self.function = function
+    def __init__(self, function: keras.Function, passes: Passes = lambda *_: True):
+        self.function = self.owner = function
         self.nodes = list(nodes_in_order(function))
+        self._passes = passes
         outputs = itertools.chain.from_iterable(node.outputs for node in self.nodes)
-        self._tensors = [*function.inputs, *outputs]
-        self._position = {id(x): i for i, x in enumerate(self._tensors)}
-        # The tensors that each depends on, including itself: bit i is the one at position i.
-        self._origins = {key: 1 << i for key, i in self._position.items()}
+        self.tensors = [*function.inputs, *outputs]
+        self._number = {id(x): i for i, x in enumerate(self.tensors)}
         self._readers = {}
-        for node in self.nodes:
-            origins = 0
-            for x in node.input_tensors:
-                self._readers.setdefault(id(x), []).append(node)
-                origins |= self._origins[id(x)]
-            for y in node.outputs:
-                self._origins[id(y)] |= origins
+        self.flow = self._flow()
         self.concatenation = self._first_concatenation()
         self.left_out = []
-        self.blocks = self._compatible(filter(None, map(self._block_at, self.nodes)))
+        self.blocks = self._compatible(GraphBlock(self, s) for s in residual_sums(self.flow))
 
-    def nodes_between(self, start: keras.KerasTensor, end: keras.KerasTensor) -> list:
-        """Returns the nodes on the paths from one tensor to another, in the model's order.
+    def nodes_between(self, start: int, ends: Iterable[int]) -> list:
+        """Returns the nodes on the paths from one tensor to others, in the model's order.
 
         Args:
-            start: The symbolic tensor that the first nodes read.
-            end: The symbolic tensor that the last node returns.
-
-        Returns:
-            The nodes; empty if the tensors are the same or there is no path.
+            start: The number of the symbolic tensor that the first nodes read.
+            ends: The numbers of the symbolic tensors that the last nodes return.
         """
-        from_start = 1 << self._position[id(start)]
+        inner = {number for end in ends for number in self.flow.between(start, end)}
         return [
-            node
-            for node in self.nodes
-            if any(self._is_between(y, from_start, end) for y in node.outputs)
-            and not any(y is start for y in node.outputs)
+            node for node in self.nodes if any(self._number[id(y)] in inner for y in node.outputs)
         ]
 
     def activation_after(self, node: Node) -> Node | None:
@@ -208,34 +162,42 @@ class Graph:
         owner = getattr(vars(self.function).get(RUN_THROUGH_GRAPH), "__self__", None)
         return owner if isinstance(owner, Graph) else None
 
-    def _is_between(self, y: keras.KerasTensor, from_start: int, end: keras.KerasTensor) -> bool:
-        origins_of_end = self._origins[id(end)]
-        return bool(
-            self._origins[id(y)] & from_start and origins_of_end >> self._position[id(y)] & 1
-        )
+    def replacements(self) -> list[tuple[Any, str, Callable]]:
+        """Returns what is replaced for a run that calls the blocks: owner, attribute, value."""
+        return [(self.function, RUN_THROUGH_GRAPH, self.run)]
 
-    def _common_origin(self, tensors: Sequence[keras.KerasTensor]) -> keras.KerasTensor | None:
-        """Returns the nearest tensor that all depend on; `None` if there is none, or several."""
-        common = functools.reduce(int.__and__, (self._origins[id(x)] for x in tensors))
-        if not common:
-            return None
-        nearest = self._tensors[common.bit_length() - 1]
-        # If there are two, neither depends on the other.
-        return nearest if self._origins[id(nearest)] == common else None
+    def _flow(self) -> Flow:
+        """Returns the flow of gradients between the symbolic tensors, with the same numbers."""
+        flow = Flow()
+        for x in self.function.inputs:
+            flow.add(Tensor((), x.shape))
+        for node in self.nodes:
+            for x in node.input_tensors:
+                self._readers.setdefault(id(x), []).append(node)
+            weights = bool(getattr(node.operation, "weights", ()))
+            for y in node.outputs:
+                sources = tuple(dict.fromkeys(self._sources(node, y)))
+                flow.add(Tensor(sources, y.shape, is_nonlinear(node.operation), weights))
+            self._add_sum(flow, node)
+        return flow
 
-    def _block_at(self, node: Node) -> GraphBlock | None:
-        """Returns the block that ends in a node, or `None`."""
-        ends = node.input_tensors
-        if not is_addition(node.operation) or len(ends) != 2 or ends[0] is ends[1]:
-            return None
-        if ends[0].shape != ends[1].shape:
-            return None
-        fork = self._common_origin(ends)
-        if fork is None or not keras.backend.is_float_dtype(fork.dtype):
-            return None
-        # The shorter path is the shortcut; the first if both are equally long.
-        shortcut, branch = sorted(ends, key=lambda end: len(self.nodes_between(fork, end)))
-        return GraphBlock(self, node, fork, shortcut, branch)
+    def _sources(self, node: Node, y: keras.KerasTensor) -> Iterator[int]:
+        """Yields the numbers of the tensors from which gradients flow into an output of a node."""
+        if not keras.backend.is_float_dtype(y.dtype) or not passes_gradients(node.operation):
+            return
+        for x in node.input_tensors:
+            if keras.backend.is_float_dtype(x.dtype) and self._passes(node, x, y):
+                yield self._number[id(x)]
+
+    def _add_sum(self, flow: Flow, node: Node) -> None:
+        """Adds a node to the flow's additions or concatenations, if it is one."""
+        operands = tuple(self._number[id(x)] for x in node.input_tensors)
+        if is_concatenation(node.operation):
+            flow.concatenations[self._number[id(node.outputs[0])]] = operands
+        subtracts = is_subtraction(node.operation)
+        if (subtracts or is_addition(node.operation)) and len(operands) > 1:
+            result = self._number[id(node.outputs[0])]
+            flow.additions.append(Addition(node, operands, result, subtracts))
 
     def _compatible(self, blocks: Iterable[GraphBlock]) -> list[GraphBlock]:
         """Returns the blocks whose forks can all be separated at the same time."""
@@ -244,30 +206,19 @@ class Graph:
         for block in reversed(list(blocks)):
             same_fork = [other for other in kept if other.fork_tensor is block.fork_tensor]
             if any(_cross(block, other) for other in same_fork):
-                self.left_out.insert(0, block.node.operation.name)
+                self.left_out.insert(0, block.name)
             else:
                 kept.append(block)
         return kept[::-1]
 
     def _first_concatenation(self) -> str | None:
         for node in self.nodes:
-            tensors = node.input_tensors
-            joins = is_concatenation(node.operation) and len(tensors) > 1
-            if joins and self._common_origin(tensors) is not None:
-                return node.operation.name
+            numbers = [self._number[id(x)] for x in node.input_tensors]
+            if is_concatenation(node.operation) and len(numbers) > 1:
+                origins = [self.flow.tensors[number].origins for number in numbers]
+                if functools.reduce(int.__and__, origins):
+                    return node.operation.name
         return None
-
-
-def acting_block(block: Any) -> Any:
-    """Returns the block that is used in a run of its model now: another search may have found it.
-
-    Args:
-        block: A block that was found in a graph, or a layer.
-    """
-    graph = block.graph.acting() if isinstance(block, GraphBlock) else None
-    if graph is None:
-        return block
-    return next(other for other in graph.blocks if other.node is block.node)
 
 
 class _Run:
@@ -281,7 +232,10 @@ class _Run:
     def __init__(self, graph: Graph, operation_fn: Callable):
         self._operation_fn = operation_fn
         self._nodes = iter(graph.nodes)
-        self._merges = {id(block.node): block for block in graph.blocks}
+        self._sums = {}
+        for block in graph.blocks:
+            for node in {id(t.addition.place): t.addition.place for t in block.sum.terms}.values():
+                self._sums.setdefault(id(node), []).append(block)
         self._activations = {
             id(block.activation_node): block for block in graph.blocks if block.activation_node
         }
@@ -289,13 +243,14 @@ class _Run:
         for block in reversed(graph.blocks):
             self._forks.setdefault(id(block.fork_tensor), []).append(block)
         self._versions = {}
+        self._terms = {}
 
     def operation(self, operation: keras.Operation) -> Callable:
         """Returns the function to call for the next node. Keras requests them in its node order."""
         node = next(node for node in self._nodes if node.operation is operation)
         call = self._operation_fn(operation)
         reads_a_fork = any(id(x) in self._forks for x in node.input_tensors)
-        if reads_a_fork or id(node) in self._merges or id(node) in self._activations:
+        if reads_a_fork or id(node) in self._sums or id(node) in self._activations:
             return functools.partial(self._call, node, call)
         return call
 
@@ -307,14 +262,25 @@ class _Run:
             for x, value in zip(symbols, values, strict=True)
             if isinstance(x, keras.KerasTensor)
         }
-        if block := self._merges.get(id(node)):
-            ends = (block.shortcut_tensor, block.branch_tensor)
-            y = block.merge(*(tensors[id(end)] for end in ends))
-            return block.activation(y) if block.activation_node is None else y
+        args, kwargs = node.arguments.fill_in(tensors)
+        if blocks := self._sums.get(id(node)):
+            return self._add(node, blocks, tensors, functools.partial(call, *args, **kwargs))
         if block := self._activations.get(id(node)):
             return block.activation(*tensors.values())
-        args, kwargs = node.arguments.fill_in(tensors)
         return call(*args, **kwargs)
+
+    def _add(self, node: Node, blocks: Iterable[GraphBlock], tensors: dict, own: Callable) -> Any:
+        """Returns the sum of a node, by `merge` of the block that ends there."""
+        for block in blocks:
+            for term in block.sum.terms:
+                if term.addition.place is node:
+                    value = tensors[id(node.input_tensors[term.position])]
+                    self._terms.setdefault(id(block), {})[term] = value
+        ending = next((block for block in blocks if block.node is node), None)
+        if ending is None:
+            return own()
+        y = ending.add(own, self._terms.pop(id(ending)))
+        return ending.activation(y) if ending.activation_node is None else y
 
     def _read(self, node: Node, x: keras.KerasTensor, value: Any) -> Any:
         """Returns a tensor's value as a node reads it: for the shortcut, the branch or neither."""
@@ -344,13 +310,3 @@ def _cross(block: GraphBlock, later: GraphBlock) -> bool:
     readers = set.union(*block.readers_of_fork())
     parts = [readers & of_path for of_path in later.readers_of_fork()]
     return any(parts) and readers not in parts
-
-
-def strides_of(operation: keras.Operation) -> int:
-    """Returns the stride of an operation, in pixels: the largest, if it has one for each axis.
-
-    Args:
-        operation: An operation, or any layer; 1 if it has none.
-    """
-    strides = getattr(operation, "strides", 1)
-    return max(strides) if isinstance(strides, tuple | list) else strides

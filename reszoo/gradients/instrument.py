@@ -13,11 +13,12 @@ from reszoo.keras_internals import sublayers
 def instrument(model: keras.Model) -> dict[str, GraphBlock]:
     """Finds the residual blocks in the graph of a functional model, for `GradientRecorder`.
 
-    A block is an addition (`keras.layers.Add`, `keras.ops.add` or `+`) of two tensors of one shape
-    whose paths fork from one tensor, the nearest that both depend on. The shorter path is its
-    shortcut, the other its branch. Nested functional models are searched too. The model is not
-    changed: the forks and additions are observed only while a recorded step runs or is traced;
-    outputs, weights and saved files are the same as without.
+    A block is an addition (`keras.layers.Add`, `keras.ops.add` or `+`) of tensors of one shape
+    whose paths part at one tensor, its fork, with a gradient through each; or a difference
+    `x - f(x)`. The fork itself, or the shorter path, is its shortcut; what is added to it is its
+    branch. Nested functional models are searched too. The model is not changed: the forks and
+    additions are observed only while a recorded step runs or is traced; outputs, weights and saved
+    files are the same as without.
 
     The gradient at the fork counts for the path through which it came. An operation outside the
     block that reads the fork too, such as an auxiliary head, counts for neither.
@@ -106,8 +107,8 @@ def _unique(short: list[str], long: list[str]) -> list[str]:
 def _why_no_block(model: keras.Model, graphs: Iterable[Graph]) -> str:
     concatenations = [graph.concatenation for graph in graphs if graph.concatenation]
     reason = (
-        f"The model {model.name!r} has no residual block: nowhere are two tensors of one shape "
-        "added whose paths fork from one tensor."
+        f"The model {model.name!r} has no residual block: in its graph no tensors of one shape are "
+        "added whose paths part at one tensor and each pass a gradient."
     )
     if not concatenations:
         return f"{reason} There is no gradient of a skip to record."

@@ -10,13 +10,13 @@ import numpy as np
 
 from reszoo.gradients import backend
 from reszoo.gradients.blocks import describe_blocks, find_blocks
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.layers import ResidualBlock
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Blocks = Mapping[str, ResidualBlock | GraphBlock]
+Blocks = Mapping[str, ResidualBlock | FoundBlock]
 
 
 def gradient_by_path_length(

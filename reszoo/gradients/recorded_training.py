@@ -16,7 +16,7 @@ from reszoo.gradients.alarms import Alarm, RecordedStep
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.cadence import Cadence
 from reszoo.gradients.continuation import Origin, check_alone, check_continuation
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.log import HISTOGRAMS_TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.measures import HISTOGRAMS
 from reszoo.gradients.statistics import Statistic, derive, ratio, statistics_of
@@ -45,7 +45,7 @@ class Recording:
     sets: tuple[str, ...]
     statistics: tuple[Statistic, ...]
     alarms: tuple[Alarm, ...]
-    blocks: Mapping[str, ResidualBlock | GraphBlock] | None
+    blocks: Mapping[str, ResidualBlock | FoundBlock] | None
 
 
 class RecordedTraining:

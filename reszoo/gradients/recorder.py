@@ -8,7 +8,7 @@ from absl import logging
 
 from reszoo.gradients import backend
 from reszoo.gradients.alarms import Alarm, check_alarms
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.recorded_training import RecordedTraining, Recording
 from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
 from reszoo.layers import ResidualBlock
@@ -87,7 +87,7 @@ class GradientRecorder(keras.callbacks.Callback):
         every_steps: int = 100,
         statistics: Iterable[str] = DEFAULT_SETS,
         alarms: Iterable[Alarm] = (),
-        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
+        blocks: Mapping[str, ResidualBlock | FoundBlock] | None = None,
     ):
         super().__init__()
         if not isinstance(every_steps, int) or isinstance(every_steps, bool) or every_steps < 1:

@@ -1,18 +1,18 @@
 """Blocks in series whose forks take the gradient of one path, with the tensors of any backend."""
 
 import abc
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from reszoo.gradients.blocks import graphs_of
-from reszoo.gradients.graph import GraphBlock
-from reszoo.keras_internals import RUN_THROUGH_GRAPH
+from reszoo.gradients.blocks import found_in
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.layers import ResidualBlock
 
-Blocks = Mapping[str, ResidualBlock | GraphBlock]
+Blocks = Mapping[str, ResidualBlock | FoundBlock]
 
 
 class Series(abc.ABC):
@@ -41,8 +41,8 @@ class Series(abc.ABC):
             (block, "fork", self._counted(position, name))
             for position, (name, block) in enumerate(self.blocks.items())
         ]
-        graphs = graphs_of(model, self.blocks)
-        return [*forks, *((graph.function, RUN_THROUGH_GRAPH, graph.run) for graph in graphs)]
+        runs = [searched.replacements() for searched in found_in(model, self.blocks)]
+        return [*forks, *itertools.chain.from_iterable(runs)]
 
     def check_calls(self) -> None:
         """Raises an error if a block did not run exactly once."""

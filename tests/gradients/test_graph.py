@@ -67,6 +67,95 @@ def test_additions_of_every_kind_are_found():
     assert len(names) == 4
 
 
+# Sums of one block each, of `x` and two functions of it; and the same on a tape by hand, of two
+# versions of `x`, for the skip and for the branch.
+SUMS = {
+    "three terms in one layer": (
+        lambda x, f, g: layers.Add()([x, f(x), g(x)]),
+        lambda skip, branch, f, g: skip + f(branch) + g(branch),
+    ),
+    "parallel branches": (
+        lambda x, f, g: x + g(n := f(x)) + dense_of(g, n),
+        lambda skip, branch, f, g: skip + g(n := f(branch)) + dense_of(g, n),
+    ),
+    "parallel branches, x last": (
+        lambda x, f, g: g(n := f(x)) + dense_of(g, n) + x,
+        lambda skip, branch, f, g: g(n := f(branch)) + dense_of(g, n) + skip,
+    ),
+    "a difference": (
+        lambda x, f, g: layers.Subtract()([x, g(f(x))]),
+        lambda skip, branch, f, g: skip - g(f(branch)),
+    ),
+    "a scaled skip": (
+        lambda x, f, g: 0.7 * x + g(f(x)),
+        lambda skip, branch, f, g: 0.7 * skip + g(f(branch)),
+    ),
+}
+
+
+def dense_of(layer, x):
+    """Returns another function of `x`, with the weights of a layer."""
+    return layer(layer(x))
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_a_sum_of_any_form_is_one_block_and_seen_exactly(kind, data, tmp_path):
+    of_model, by_hand = SUMS[kind]
+    first, f, g = dense(activation="tanh"), dense(activation="tanh"), dense(activation="relu")
+    inputs = keras.Input((SIZE,))
+    x = first(inputs)
+    model = keras.Model(inputs, of_model(x, f, g))
+    assert len(instrument(model)) == 1
+    with tf.GradientTape() as tape:
+        skip, branch = copies(first(data[0]))
+        y = by_hand(skip, branch, f, g)
+        loss = mean_squares(data[1], y)
+    expected = norms(tape, loss, skip=skip, branch=branch, output=y)
+    skip_output = 0.7 * skip if kind == "a scaled skip" else skip
+    sizes = [np.sqrt(np.mean(np.square(z))) for z in (skip_output, y - skip_output, y)]
+    (found,) = recorded(model, *data, tmp_path, statistics=["paths", "forward"]).values()
+    assert_path_norms(found, **expected)
+    names = ["skip_output_rms", "branch_output_rms", "sum_rms"]
+    np.testing.assert_allclose([found[name] for name in names], sizes, rtol=1e-5)
+
+
+def test_sums_that_are_no_blocks_are_not_found():
+    x = inputs = keras.Input((SIZE,))
+    cell = layers.Concatenate()([x + dense()(x), layers.Add()([x, dense()(x)])])
+    x = dense()(cell)
+    error = dense()(x) - x
+    two_branches = layers.Add()([dense(activation="relu")(x), dense(activation="tanh")(x)])
+    no_gradient = x + dense()(keras.ops.stop_gradient(x))
+    of_the_shape = x + dense()(keras.ops.zeros_like(x))
+    outputs = [error, two_branches, no_gradient, of_the_shape]
+    x = layers.Add(name="residual")([x, dense()(x)])
+    assert list(instrument(keras.Model(inputs, [*outputs, x]))) == ["residual"]
+
+
+def test_a_skip_around_a_block_that_it_is_added_to_is_another_block():
+    inputs = keras.Input((SIZE,))
+    x = dense()(inputs)
+    inner = layers.Add(name="inner")([x, dense()(x)])
+    model = keras.Model(inputs, layers.Add(name="outer")([inner, inputs]))
+    described = describe_blocks(instrument(model))
+    assert [(b["name"], b["parent"], b["shortcut"]) for b in described] == [
+        ("inner", "outer", "identity"),
+        ("outer", None, "identity"),
+    ]
+
+
+def test_a_branch_may_read_what_is_earlier_than_the_fork():
+    inputs = keras.Input((3, SIZE))
+    embedding = dense()(layers.GlobalAveragePooling1D()(inputs))
+    memory = dense()(inputs) * layers.Reshape((1, SIZE))(embedding)
+    x = dense()(memory)
+    attention = layers.MultiHeadAttention(1, SIZE)
+    x = layers.Add(name="cross_attention")([x, attention(x, memory)])
+    y = dense()(x) + layers.Reshape((1, SIZE))(embedding)
+    x = layers.Add(name="conditioned")([dense()(x), dense()(y)])
+    assert list(instrument(keras.Model(inputs, x))) == ["cross_attention", "conditioned"]
+
+
 def test_additions_that_join_no_two_paths_are_not_found():
     first, second, tokens = (
         keras.Input((SIZE,)),
@@ -79,8 +168,7 @@ def test_additions_that_join_no_two_paths_are_not_found():
     two_towers = layers.Add(name="two_towers")([dense()(first), dense()(second)])
     doubled = layers.Add(name="doubled")([two_towers, two_towers])
     broadcast = layers.Dense(1)(doubled) + doubled
-    three = layers.Add(name="three")([broadcast, dense()(broadcast), dense()(broadcast)])
-    outputs = layers.Add(name="residual")([three, dense()(three)]) + of_tokens
+    outputs = layers.Add(name="residual")([broadcast, dense()(broadcast)]) + of_tokens
     assert list(instrument(keras.Model([first, second, tokens], outputs))) == ["residual"]
 
 

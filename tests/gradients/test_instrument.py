@@ -193,6 +193,13 @@ def test_a_dense_net_is_refused_for_its_concatenations():
         instrument(model)
 
 
+def test_the_cells_of_a_nas_net_are_no_blocks():
+    keras.utils.clear_session()
+    model = keras.applications.NASNetMobile((96, 96, 3), weights=None, classes=3)
+    with pytest.raises(ValueError, match="has no residual block"):
+        instrument(model)
+
+
 def test_a_model_without_additions_is_refused():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs), name="plain")

@@ -17,13 +17,12 @@ from reszoo.gradients.backend.jax.passes import Passes
 from reszoo.gradients.backend.jax.reductions import in_double
 from reszoo.gradients.backend.jax.taps import BlockTaps, parts_of
 from reszoo.gradients.backend.jax.update_tap import UpdateTap, Values
-from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled
-from reszoo.gradients.graph import GraphBlock, acting_block
+from reszoo.gradients.found_block import FoundBlock, acting_block
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps
 
@@ -65,13 +64,13 @@ class ModelTaps:
         self,
         model: keras.Model,
         sets: Iterable[str],
-        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
+        blocks: Mapping[str, ResidualBlock | FoundBlock] | None = None,
     ):
         check_compiled(model)
         check_built(model)
         self.model = model
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
-        self._graphs = graphs_of(model, self.blocks)
+        self._found_in = found_in(model, self.blocks)
         self.variables = list(model.trainable_variables)
         measures = measures_of(sets)
         self._parts = parts_of(measures)
@@ -265,9 +264,9 @@ class ModelTaps:
                 taps = BlockTaps(block, self._parts, running)
                 for attribute, replacement in taps.replacements().items():
                     put(block, attribute, replacement)
-            for graph in self._graphs:
-                if graph.acting() is None:
-                    put(graph.function, RUN_THROUGH_GRAPH, graph.run)
+            for searched in self._found_in:
+                for replacement in searched.replacements() if searched.acting() is None else ():
+                    put(*replacement)
             # For all models and optimizers, wherever a step finds or creates them.
             own = keras.layers.Layer.stateless_call
             put(keras.layers.Layer, "stateless_call", _differentiated(own, passes))

@@ -16,13 +16,12 @@ from reszoo.distribution import is_chief
 from reszoo.gradients.backend.tensorflow.passes import Passes, Turns
 from reszoo.gradients.backend.tensorflow.taps import BlockTaps, Switch
 from reszoo.gradients.backend.tensorflow.update_tap import UpdateTap
-from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled, has_all_weights
-from reszoo.gradients.graph import GraphBlock, acting_block
+from reszoo.gradients.found_block import FoundBlock, acting_block
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps, loss_scale, optimizer_classes
 
@@ -54,13 +53,13 @@ class ModelTaps:
         self,
         model: keras.Model,
         sets: Iterable[str],
-        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
+        blocks: Mapping[str, ResidualBlock | FoundBlock] | None = None,
     ):
         check_compiled(model)
         check_built(model)
         self.model = model
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
-        self._graphs = graphs_of(model, self.blocks)
+        self._found_in = found_in(model, self.blocks)
         self.variables = list(model.trainable_variables)
         measures = measures_of(sets)
         with model.distribute_strategy.scope():
@@ -215,9 +214,9 @@ class ModelTaps:
             taps = BlockTaps(block, accumulators, self.switch, self._anchor, turns, self._scale)
             for attribute, replacement in taps.replacements().items():
                 self._replace(block, attribute, replacement)
-        for graph in self._graphs:
-            if graph.acting() is None:
-                self._replace(graph.function, RUN_THROUGH_GRAPH, graph.run)
+        for searched in self._found_in:
+            for replacement in searched.replacements() if searched.acting() is None else ():
+                self._replace(*replacement)
         # For all optimizers and tapes, wherever a step finds or creates them; only in its thread.
         self._replace(tf.GradientTape, "gradient", self._gradient(tf.GradientTape.gradient))
         for kind in optimizer_classes():

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.measures import BACKWARD_PLACES
 from reszoo.keras_internals import identity_of_variable
 from reszoo.layers import ResidualBlock
@@ -26,7 +26,7 @@ class Passes:
         blocks: The blocks, in the order of the network.
     """
 
-    def __init__(self, blocks: Sequence[ResidualBlock | GraphBlock]):
+    def __init__(self, blocks: Sequence[ResidualBlock | FoundBlock]):
         self._own = [
             {identity_of_variable(v) for v in block.trainable_variables} for block in blocks
         ]

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_THROUGH_GRAPH, hand_on_mask
+from reszoo.keras_internals import hand_on_mask
 from reszoo.layers import ResidualBlock, stored_activations
 
-Blocks = Mapping[str, ResidualBlock | GraphBlock]
+Blocks = Mapping[str, ResidualBlock | FoundBlock]
 
 # Factors of a step at the fork for each derivative: on the skip and on the branch.
 STEPS_TO = {"both": (1.0, 1.0), "skip": (1.0, 0.0), "branch": (0.0, 1.0)}
@@ -97,14 +97,17 @@ class Perturbed:
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Context in which the forks of the blocks are replaced by those of this object."""
-        graphs = {id(b.graph): b.graph for b in self._blocks.values() if isinstance(b, GraphBlock)}
+        found_in = {
+            id(b.found_in): b.found_in for b in self._blocks.values() if isinstance(b, FoundBlock)
+        }
         with contextlib.ExitStack() as stack:
             # The tape must reach the paths inside of reversible blocks.
             stack.enter_context(stored_activations())
             for name, block in self._blocks.items():
                 stack.callback(replace(block, "fork", self._fork(name, block.fork)))
-            for graph in graphs.values():
-                stack.callback(replace(graph.function, RUN_THROUGH_GRAPH, graph.run))
+            for searched in found_in.values():
+                for replacement in searched.replacements():
+                    stack.callback(replace(*replacement))
             yield
 
     def gradients(self) -> dict[str, dict[str, np.ndarray]]:

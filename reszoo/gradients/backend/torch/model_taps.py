@@ -17,13 +17,13 @@ from reszoo.gradients.backend.torch.switch import Switch
 from reszoo.gradients.backend.torch.taps import BlockTaps
 from reszoo.gradients.backend.torch.update_taps import UpdateTaps
 from reszoo.gradients.backend.torch.weight_sums import WeightSums
-from reszoo.gradients.blocks import find_blocks, graphs_of
+from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, has_all_weights
-from reszoo.gradients.graph import GraphBlock, acting_block
+from reszoo.gradients.found_block import FoundBlock, acting_block
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, measures_of
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_BACKWARD, RUN_THROUGH_GRAPH
+from reszoo.keras_internals import RUN_BACKWARD
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps, optimizer_of
 
@@ -51,12 +51,12 @@ class ModelTaps:
         self,
         model: keras.Model,
         sets: Iterable[str],
-        blocks: Mapping[str, ResidualBlock | GraphBlock] | None = None,
+        blocks: Mapping[str, ResidualBlock | FoundBlock] | None = None,
     ):
         check_built(model)
         self.model = model
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
-        self._graphs = graphs_of(model, self.blocks)
+        self._found_in = found_in(model, self.blocks)
         self.variables = list(model.trainable_variables)
         self._measures = measures_of(sets)
         self._optimizer = optimizer_of(model)  # a loop of one's own may have another
@@ -193,9 +193,8 @@ class ModelTaps:
             taps = BlockTaps(block, position, sums, self._passes, self._scale)
             for attribute, replacement in taps.replacements().items():
                 yield block, attribute, replacement
-        for graph in self._graphs:
-            if graph.acting() is None:
-                yield graph.function, RUN_THROUGH_GRAPH, graph.run
+        for searched in self._found_in:
+            yield from searched.replacements() if searched.acting() is None else ()
         run_backward = vars(torch.autograd)[RUN_BACKWARD]
         yield torch.autograd, RUN_BACKWARD, self._passes.counted(run_backward)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.layers import ResidualBlock
 
 
@@ -39,7 +39,7 @@ class Passes:
         is_running: Whether a pass is made now.
     """
 
-    def __init__(self, blocks: Sequence[ResidualBlock | GraphBlock]):
+    def __init__(self, blocks: Sequence[ResidualBlock | FoundBlock]):
         self._weights = [{id(v.value) for v in block.trainable_variables} for block in blocks]
         self._inputs: set[int] = set()
         self.anchor = torch.zeros((), requires_grad=True)

@@ -12,7 +12,7 @@ import torch
 
 from reszoo.gradients.backend.torch.block_sums import BlockSums, unscaled
 from reszoo.gradients.backend.torch.passes import Passes
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.measures import Measure
 from reszoo.keras_internals import hand_on_mask
 from reszoo.layers import ResidualBlock
@@ -82,7 +82,7 @@ class BlockTaps:
 
     def __init__(
         self,
-        block: ResidualBlock | GraphBlock,
+        block: ResidualBlock | FoundBlock,
         position: int,
         sums: BlockSums,
         passes: Passes,

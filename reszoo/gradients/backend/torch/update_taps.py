@@ -15,7 +15,7 @@ from torch.optim.optimizer import (
 from reszoo.gradients.backend.torch.block_sums import BlockSums
 from reszoo.gradients.backend.torch.switch import Switch
 from reszoo.gradients.backend.torch.weight_sums import WeightSums
-from reszoo.gradients.graph import GraphBlock
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import accumulated_gradient, optimized_variables
 from reszoo.layers import ResidualBlock
@@ -38,7 +38,7 @@ class UpdateTaps:
         self,
         variables: Sequence[keras.Variable],
         of_weights: WeightSums | None,
-        of_blocks: Iterable[tuple[ResidualBlock | GraphBlock, BlockSums]],
+        of_blocks: Iterable[tuple[ResidualBlock | FoundBlock, BlockSums]],
         switch: Switch,
     ):
         self._row_of = {id(variable.value): row for row, variable in enumerate(variables)}
