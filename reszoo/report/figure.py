@@ -9,6 +9,10 @@ from matplotlib.axes import Axes
 
 from reszoo.figure_text import AS_TEXT, drawable
 
+# The page's colours; `frontend/src/scales.js` has the same.
+SHARE_COLORS = ("#b34700", "#e08a3c", "#c9c5bd", "#4d94c9", "#00508c")
+NORM_COLORS = "cividis"
+
 LETTERS_OF_TITLE, LETTERS_OF_BLOCK = 90, 40
 
 # Panels of the figure: statistic, title, label of the colour bar.
@@ -35,7 +39,7 @@ PANELS = (
 def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.Figure:
     """Draws heatmaps of blocks by steps for the norms of a block's gradients and the skip's share.
 
-    The three norms share one logarithmic colour scale. Zeros and NaN are grey.
+    The three norms share one logarithmic colour scale. Zeros and NaN are hatched.
 
     Args:
         table: A log, from `reszoo.gradients.load`.
@@ -60,7 +64,7 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
     for axis, (statistic, name, unit) in zip(axes.ravel(), PANELS, strict=True):
         share = statistic == "skip_share"
         scale = matplotlib.colors.Normalize(0, 1) if share else log_scale
-        _draw(axis, grids[statistic], scale, "RdYlBu" if share else "viridis")
+        _draw(axis, grids[statistic], scale, _share_colors() if share else NORM_COLORS)
         axis.set_title(name, fontsize=11, loc="left")
         figure.colorbar(axis.images[0], ax=axis, label=unit)
     for axis in axes[1]:
@@ -78,8 +82,18 @@ def _grid(
     return grid.reindex(index=blocks, columns=steps)
 
 
-def _draw(axis: Axes, grid: pd.DataFrame, scale: matplotlib.colors.Normalize, palette: str) -> None:
-    colors = matplotlib.colormaps[palette].with_extremes(bad="0.8", under="0.8")
+def _share_colors() -> matplotlib.colors.Colormap:
+    return matplotlib.colors.LinearSegmentedColormap.from_list("share", SHARE_COLORS)
+
+
+def _draw(
+    axis: Axes,
+    grid: pd.DataFrame,
+    scale: matplotlib.colors.Normalize,
+    palette: str | matplotlib.colors.Colormap,
+) -> None:
+    colors = matplotlib.colormaps.get_cmap(palette).with_extremes(bad="none", under="none")
+    axis.patch.set(facecolor="white", edgecolor="0.6", hatch="////")
     values = np.ma.masked_invalid(grid.to_numpy(dtype=float))
     if isinstance(scale, matplotlib.colors.LogNorm):
         values = np.ma.masked_less_equal(values, 0)

@@ -368,6 +368,56 @@ def test_the_drawn_numbers_can_be_saved(page, address, logs, tmp_path):
     assert (tmp_path / "lines.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_line_is_named_with_its_value_at_the_pointer(page, address, logs):
+    page.open(address, runs=["with-skip"], blocks=[BLOCKS[1]], lines=["skip_share"])
+    chart = page.find(".gf-chart .u-over")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    legend = page.find(".gf-legend .gf-value")
+    for step in (2, 9):
+        x = box["x"] + box["width"] * (step + 0.5) / STEPS
+        value = recorded(logs, "with-skip", "skip_share", BLOCKS[1], step)
+        for y in range(5, int(box["height"]), 25):
+            page.tab.mouse.move(x, box["y"] + y)
+            assert float(legend.text_content()) == pytest.approx(value, rel=0.01)
+            if page.find(".gf-tooltip").is_visible():
+                break
+        said = page.find(".gf-tooltip").text_content()
+        found = re.match(rf"{BLOCKS[1]}step {step}skip share: (\S+)$", said)
+        assert float(found[1]) == pytest.approx(value, rel=0.01)
+    page.tab.mouse.move(0, 0)
+    assert page.find(".gf-tooltip").is_hidden()
+
+
+def test_a_line_that_is_hidden_stays_hidden_whatever_is_drawn_anew(page, address):
+    page.open(address, runs=["with-skip"], blocks=BLOCKS[:3])
+    page.find(".gf-legend button").nth(1).click()
+    page.find(".gf-block").nth(4).click()
+    page.find(".gf-legend li").nth(3).wait_for()
+    pressed = page.find(".gf-legend button").evaluate_all("all => all.map(e => e.ariaPressed)")
+    assert pressed == ["true", "false", "true", "true"]
+
+
+def test_no_two_lines_look_alike(page, address):
+    statistics = ["skip_share", "update_norm", "weight_norm", "gradient_gain"]
+    page.open(address, runs=["with-skip", "stop-gradient"], blocks=BLOCKS[:4], lines=statistics)
+    looks = page.find(".gf-legend .gf-swatch path").evaluate_all(
+        "all => all.map(e => `${e.getAttribute('stroke')} ${e.getAttribute('stroke-dasharray')}`)"
+    )
+    assert len(looks) == len(set(looks)) == 2 * 4 * len(statistics)
+
+
+def test_a_scale_does_not_change_by_itself_with_a_click_or_a_zoom(page, address):
+    page.open(address, runs=["with-skip"], lines=["input_gradient_norm"], blocks=[BLOCKS[4]])
+    ticks = "label:has-text('Scale') select"
+    assert page.find(ticks).input_value() == "log"
+    page.find(".gf-block").first.click()
+    page.find(".gf-block.is-chosen").nth(1).wait_for()
+    assert page.find(ticks).input_value() == "log"
+    page.open(address, runs=["with-skip"], **{"from": 5, "to": 6})
+    assert page.find(ticks).input_value() == "log"
+
+
 def test_an_address_shows_the_same_view_again(page, open_page, address):
     state = {"runs": ["stop-gradient", "with-skip"], "step": 3, "map": "skip_share"}
     page.open(address, in_tensorboard=True, **state)
@@ -465,9 +515,9 @@ def test_it_follows_the_theme(open_page, address, theme):
     page.picture(f"{theme}.png")
 
 
-def write_log(log_dir, statistics, rows, first_step=0):
+def write_log(log_dir, statistics, rows, first_step=0, blocks=({"name": "a"}, {"name": "b"})):
     """A log by hand, for what a short training does not give."""
-    writer = LogWriter(str(log_dir), [{"name": "a"}, {"name": "b"}], statistics, first_step)
+    writer = LogWriter(str(log_dir), list(blocks), statistics, first_step)
     for step, values in enumerate(rows, first_step):
         writer.write(step, values, {})
     writer.close()
@@ -496,6 +546,35 @@ def test_statistics_of_tomorrow_and_odd_values_are_shown(page, address, logs):
     page.find(".gf-bar figcaption:has-text('never defined')").wait_for()
     page.find(".gf-over").hover(position={"x": 310, "y": 20})
     assert "never defined: not defined" in page.find(".gf-tooltip").text_content()
+
+
+def test_a_network_without_skips_is_drawn_without_them(page, address, logs):
+    kinds = ["zero", "projection", "average pool"]
+    blocks = [{"name": kind, "shortcut": kind, "stops_gradient": False} for kind in kinds]
+    statistics = ["skip_gradient_norm", "branch_gradient_norm", "skip_share"]
+    write_log(logs / "plain", statistics, [[[0, 1, 0], [1, 1, 0.5], [1, 1, 0.5]]], blocks=blocks)
+    wait_for_run(page, address, "plain", 0)
+    page.open(address, runs=["plain"])
+    drawn = "all => all.map(e => [...e.querySelectorAll('.gf-skip')].map(s => s.getAttribute('d')))"
+    skips = page.find(".gf-block").evaluate_all(drawn)
+    assert [any(skip) for skip in skips] == [False, True, True]
+    marks = page.find(".gf-block .gf-mark").evaluate_all(
+        "all => all.map(e => e.getAttribute('points'))"
+    )
+    assert len(marks) == 2
+    corners = [len(mark.split()) for mark in marks]
+    assert corners == [4, 4]
+    sides = [
+        abs(float(m.split()[0].split(",")[1]) - float(m.split()[1].split(",")[1])) for m in marks
+    ]
+    assert sides[0] == 0 < sides[1]
+
+
+def test_the_newest_run_is_shown_first(page, address, logs):
+    write_log(logs / "a run of today", ["skip_share"], [[[0.5], [0.5]]])
+    wait_for_run(page, address, "a run of today", 0)
+    page.open(address)
+    assert page.find(".gf-panel h3").all_text_contents() == ["a run of today"]
 
 
 def test_a_run_that_goes_on_is_followed(page, address, logs):

@@ -1,13 +1,16 @@
 """The picture shows the numbers of the log."""
 
+import importlib.resources
 import io
+import json
+import re
 
 import numpy as np
 import pytest
 
 from reszoo.gradients import load
 from reszoo.gradients.log import LogWriter
-from reszoo.report.figure import PANELS, gradient_flow_figure
+from reszoo.report.figure import PANELS, SHARE_COLORS, gradient_flow_figure
 from tests.odd_names import ODD_NAMES
 
 STATISTICS = [statistic for statistic, _, _ in PANELS]
@@ -62,13 +65,19 @@ def test_a_block_without_a_defined_number_keeps_its_row(tmp_path):
     np.testing.assert_array_equal(drawn.mask, [[False] * 2, [True] * 2, [False] * 2])
 
 
-def test_a_log_without_these_statistics_is_drawn_grey(tmp_path):
+def test_a_log_without_these_statistics_is_hatched(tmp_path):
     writer = LogWriter(str(tmp_path), [{"name": "a"}], ["update_norm"], 0)
     writer.write(0, np.ones((1, 1)), {})
     writer.close()
     figure = gradient_flow_figure(load(str(tmp_path)), "a run")
     figure.savefig(io.BytesIO(), dpi=40)
     assert all(axis.images[0].get_array().mask.all() for axis in figure.axes if axis.images)
+
+
+def test_the_colours_are_those_of_the_page():
+    source = importlib.resources.files("reszoo.tensorboard") / "frontend/src/scales.js"
+    found = re.search(r"light: interpolateRgbBasis\((\[.*?\])\)", source.read_text())
+    assert tuple(json.loads(found[1])) == SHARE_COLORS
 
 
 def test_names_are_text_whatever_is_in_them(tmp_path):

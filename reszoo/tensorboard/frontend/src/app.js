@@ -121,7 +121,7 @@ export class App {
     }
   }
 
-  /** The chosen runs that exist and can be read; if none was chosen, all of a report, or the first. */
+  /** The chosen runs that exist and can be read; if none was chosen, all of a report, or the newest. */
   chosenRuns() {
     const readable = this.store.runs.map((run) => run.run).filter((name) => !this.store.error(name));
     const chosen = (this.state.runs ?? []).filter((name) => readable.includes(name));

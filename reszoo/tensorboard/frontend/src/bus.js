@@ -65,7 +65,7 @@ export class Bus {
       const color = colorOf(index);
       const [skipEnd, branchEnd] = [at(skip, index), at(branch, index)];
       this.#ribbon(part.branch, part.branchLine, branchEnd, arriving ?? branchEnd, color);
-      if (this.blocks[index].stops_gradient) set(part.skip.ribbon, {d: ""});
+      if (this.blocks[index].stops_gradient || isPlain(this.blocks[index])) set(part.skip.ribbon, {d: ""});
       else this.#ribbon(part.skip, part.skipLine, skipEnd, arriving ?? skipEnd, color);
     });
     for (const {part, line, left, right} of this.trunks) {
@@ -189,12 +189,13 @@ export class Bus {
     group.append(
       svg("rect", {class: "gf-target", x: box[0], y: box[1], width: box[2], height: box[3], rx: 6}),
       branch.group, skip.group,
-      ...this.#marks(block, fork, merge, y),
+      ...(isPlain(block) ? [] : this.#marks(block, fork, merge, y)),
     );
     if (place.isLeaf) group.append(this.#label(block, (fork + merge) / 2));
     return {
       group, skip, branch,
-      skipLine: straight(fork, merge, y), branchLine: arch(fork, merge, y, branchTop),
+      skipLine: straight(fork, merge, y),
+      branchLine: isPlain(block) && place.isLeaf ? straight(fork, merge, y) : arch(fork, merge, y, branchTop),
     };
   }
 
@@ -246,20 +247,23 @@ export class Bus {
   }
 }
 
+/** Whether a block has no shortcut at all: its branch is the only way, and stands in the line. */
+export const isPlain = (block) => block.shortcut === "zero";
+
 function ribbonPart(kind) {
   const ribbon = svg("path", {class: `${kind} gf-ribbon`});
   const nothing = svg("path", {class: "gf-nothing"});
   return {kind, ribbon, nothing, group: svg("g", {}, nothing, ribbon)};
 }
 
+/** A triangle for zero padding, a square for a projection, and a diamond for any other shortcut. */
 function shortcutMark(shortcut, x, y, size) {
-  if (shortcut.includes("pad")) {
-    const points = `${x - size},${y + size} ${x + size},${y + size} ${x},${y - size}`;
-    return svg("polygon", {class: "gf-mark", points});
+  const at = (points) => points.map(([dx, dy]) => `${x + size * dx},${y + size * dy}`).join(" ");
+  if (shortcut.includes("projection")) {
+    return svg("polygon", {class: "gf-mark", points: at([[-1, -1], [1, -1], [1, 1], [-1, 1]])});
   }
-  return svg("rect", {
-    class: "gf-mark", x: x - size, y: y - size, width: 2 * size, height: 2 * size, rx: 1,
-  });
+  if (shortcut.includes("pad")) return svg("polygon", {class: "gf-mark", points: at([[-1, 1], [1, 1], [0, -1]])});
+  return svg("polygon", {class: "gf-mark", points: at([[-1.3, 0], [0, -1.3], [1.3, 0], [0, 1.3]])});
 }
 
 export function markIcon(kind) {

@@ -1,6 +1,6 @@
 // The section of the buses: one for each chosen run, all on one scale.
 
-import {Bus, markIcon, spoken, widest} from "./bus.js";
+import {Bus, isPlain, markIcon, spoken, widest} from "./bus.js";
 import {colorBar, comparisonBar, widthLegend} from "./legend.js";
 import {html} from "./dom.js";
 import {layOut, shortRun} from "./layout.js";
@@ -120,7 +120,7 @@ export class BusView {
     const columns = Math.max(...app.data.map((data) => layOut(data.blocks).columns));
     this.widths = widthScale(range, widest(columns, this.width));
     const colorRange = joinExtents(app.data.map((data) => extent(data.series.get(this.#color()) ?? [])));
-    this.colors = colorScale(description, colorRange, {log: suitsLog(colorRange), dark: app.isDark});
+    this.colors = colorScale(description, colorRange, {log: suitsLog(description), dark: app.isDark});
     this.ratios = comparisonScale(null, {positive: 0.1, high: 10}, {dark: app.isDark});
   }
 
@@ -170,7 +170,7 @@ export class BusView {
     const magnitude = app.describe(`skip_${this.#width()}`);
     const blocks = app.data.flatMap((data) => data.blocks);
     const others = [...new Set(blocks.filter((block) => {
-      return !block.stops_gradient && block.shortcut && block.shortcut !== "identity";
+      return !block.stops_gradient && block.shortcut && block.shortcut !== "identity" && !isPlain(block);
     }).map((block) => block.shortcut))];
     const icons = others.map((kind) => [kind, `${kind} shortcut`]);
     if (blocks.some((block) => block.stops_gradient)) icons.push(["stop", "stop-gradient"]);

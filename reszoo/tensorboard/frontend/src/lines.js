@@ -2,21 +2,26 @@
 
 import uPlot from "uplot";
 import uPlotStyle from "uplot/dist/uPlot.min.css";
-import {download, html} from "./dom.js";
+import {download, html, set, svg} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {inWords, number, SERIES_COLORS} from "./scales.js";
+import {nearest} from "./source.js";
 
 export {uPlotStyle};
 
-const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 4], [5, 2, 1, 2, 1, 2]];
+const NEAR = 30;
 
 export class Lines {
-  /** @param on {zoom(from, to), choose(step)} */
+  /** @param on {zoom(from, to), choose(step), point(series, step, value, x, y), leave()} */
   constructor(on) {
     this.on = on;
+    this.hidden = new Set();
+    this.pointed = null;
     this.chart = html("div", {class: "gf-chart"});
     this.legend = html("ul", {class: "gf-legend"});
     this.element = html("div", {class: "gf-lines"}, this.chart, this.legend);
+    this.chart.addEventListener("pointerleave", () => this.#leave());
   }
 
   /**
@@ -24,12 +29,9 @@ export class Lines {
    * @param look {width, theme, log, smoothing, domain, alarms, unit}
    */
   draw(series, look) {
-    this.series = series.map((each) => ({
-      ...each,
-      color: SERIES_COLORS[(each.blockIndex + 3 * each.statisticIndex) % SERIES_COLORS.length],
-      dash: DASHES[each.runIndex % DASHES.length],
-    }));
+    this.series = withLooks(series);
     this.look = look;
+    this.pointed = null;
     this.plot?.destroy();
     const shown = this.series.map((each) => smooth(each.values, look.smoothing));
     const data = uPlot.join(this.series.map((each, i) => [
@@ -45,11 +47,50 @@ export class Lines {
     this.step = step;
     if (!this.plot) return;
     this.plot.redraw(false);
+    this.#say();
+  }
+
+  /** The values in the legend: at the pointer, or else at the step. */
+  #say() {
+    const step = this.pointed ?? this.step;
     [...this.legend.querySelectorAll(".gf-value")].forEach((slot, i) => {
       const {steps, values} = this.series[i];
-      const index = closest(steps, step);
+      const index = step === null || step === undefined ? -1 : nearest(steps, step);
       slot.textContent = index < 0 ? "" : number(values[index]);
     });
+  }
+
+  /** Names the line next to the pointer and its value there. */
+  #point(plot) {
+    const {left, top, idx} = plot.cursor;
+    if (idx === null || idx === undefined || left < 0) return this.#leave();
+    this.pointed = plot.data[0][idx];
+    this.#say();
+    const line = this.#nearLine(plot, idx, top);
+    if (line === null) return this.on.leave();
+    const {steps, values} = this.series[line];
+    const at = nearest(steps, this.pointed);
+    const box = plot.over.getBoundingClientRect();
+    this.on.point(this.series[line], steps[at], values[at], box.left + left, box.top + top);
+  }
+
+  #nearLine(plot, idx, top) {
+    let [best, distance] = [null, NEAR];
+    this.series.forEach((_, i) => {
+      const value = plot.data[i + 1][idx];
+      if (!plot.series[i + 1].show || value === null || value === undefined) return;
+      const away = Math.abs(plot.valToPos(value, "y") - top);
+      if (away < distance) [best, distance] = [i, away];
+    });
+    return best;
+  }
+
+  #leave() {
+    // A new drawing has its cursor nowhere, too; the tooltip may be another chart's then.
+    if (this.pointed === null) return;
+    this.pointed = null;
+    this.#say();
+    this.on.leave();
   }
 
   #options() {
@@ -75,12 +116,14 @@ export class Lines {
           values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))),
         },
       ],
-      series: [{}, ...this.series.map(({color, dash, block, statistic}) => ({
+      series: [{}, ...this.series.map(({color, dash, block, statistic, key}) => ({
         label: `${block} ${statistic}`, stroke: color, width: 1.6, dash, spanGaps: true,
+        show: !this.hidden.has(key),
         points: {show: this.series[0].steps.length < 3},
       }))],
       hooks: {
         setSelect: [(plot) => this.#select(plot)],
+        setCursor: [(plot) => this.#point(plot)],
         draw: [(plot) => this.#overlay(plot)],
         ready: [(plot) => this.#listen(plot)],
       },
@@ -121,31 +164,18 @@ export class Lines {
     ctx.restore();
   }
 
-  #legendItem({color, dash, run, block, statistic, withRun}, i) {
+  #legendItem({color, dash, run, block, statistic, withRun, key}, i) {
     const words = [block, inWords(statistic), withRun ? shortRun(run) : null].filter(Boolean).join(" \u00b7 ");
-    const swatch = html("span", {class: "gf-swatch"});
-    swatch.style.background = dash.length
-      ? `repeating-linear-gradient(90deg, ${color} 0 ${dash[0]}px, transparent ${dash[0]}px ${dash[0] + dash[1]}px)`
-      : color;
-    const item = html("li", {}, html("button", {
-      type: "button", "aria-pressed": "true",
+    const button = html("button", {
+      type: "button", "aria-pressed": String(!this.hidden.has(key)),
       onclick: () => {
-        /** On a logarithmic axis only whole decades get a line, at most seven of them. */
-function someDecades(splits) {
-  const exponents = splits.map((at) => Math.log10(at));
-  const whole = exponents.filter((e) => Math.abs(e - Math.round(e)) < 1e-9).map(Math.round);
-  const every = Math.max(1, Math.ceil(whole.length / 7));
-  const isKept = (e) => Math.abs(e - Math.round(e)) < 1e-9 && Math.round(e) % every === 0;
-  return splits.map((at, i) => (isKept(exponents[i]) ? at : null));
-}
-
-const isShown = !this.plot.series[i + 1].show;
+        const isShown = this.hidden.delete(key);
+        if (!isShown) this.hidden.add(key);
         this.plot.setSeries(i + 1, {show: isShown});
-        button.setAttribute("aria-pressed", String(isShown));
+        set(button, {"aria-pressed": String(isShown)});
       },
-    }, swatch, words, html("span", {class: "gf-value"})));
-    const button = item.firstChild;
-    return item;
+    }, swatch(color, dash), words, html("span", {class: "gf-value"}));
+    return html("li", {}, button);
   }
 
   /** The drawn numbers as CSV, as recorded, without smoothing. */
@@ -170,18 +200,24 @@ const isShown = !this.plot.series[i + 1].show;
     const line = 18 * ratio;
     const canvas = html("canvas");
     canvas.width = source.width;
-    canvas.height = source.height + line * (this.series.length + 1);
+    const shown = this.series.filter(({key}) => !this.hidden.has(key));
+    canvas.height = source.height + line * (shown.length + 1);
     const context = canvas.getContext("2d");
     context.fillStyle = this.look.theme.panel;
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(source, 0, 0);
     context.font = `${12 * ratio}px sans-serif`;
-    this.series.forEach(({color, run, block, statistic}, i) => {
+    context.lineWidth = 2 * ratio;
+    shown.forEach(({color, dash, run, block, statistic}, i) => {
       const y = source.height + line * (i + 1);
-      context.fillStyle = color;
-      context.fillRect(line, y - 5 * ratio, line, 3 * ratio);
+      context.strokeStyle = color;
+      context.setLineDash(dash.map((each) => each * ratio));
+      context.beginPath();
+      context.moveTo(line, y - 4 * ratio);
+      context.lineTo(3 * line, y - 4 * ratio);
+      context.stroke();
       context.fillStyle = this.look.theme.text;
-      context.fillText(`${shortRun(run)} \u00b7 ${block} \u00b7 ${inWords(statistic)}`, 2.5 * line, y);
+      context.fillText(`${shortRun(run)} \u00b7 ${block} \u00b7 ${inWords(statistic)}`, 3.5 * line, y);
     });
     canvas.toBlob((blob) => download("gradient_flow.png", blob), "image/png");
   }
@@ -198,14 +234,29 @@ function someDecades(splits) {
 
 const isShown = (value, log) => Number.isFinite(value) && (!log || value > 0);
 
-function closest(steps, step) {
-  if (step === null || step === undefined) return -1;
-  let best = -1;
-  let distance = Infinity;
-  steps.forEach((each, i) => {
-    if (Math.abs(each - step) < distance) [best, distance] = [i, Math.abs(each - step)];
+/**
+ * Each line's key, colour and dash, no two alike: the colour is that of a block and statistic and the
+ * dash that of a run, as long as there are enough of both.
+ */
+export function withLooks(series) {
+  const keys = series.map(({block, statistic}) => JSON.stringify([block, statistic]));
+  const pairs = [...new Set(keys)];
+  const runs = [...new Set(series.map(({run}) => run))];
+  const areEnough = pairs.length <= SERIES_COLORS.length && runs.length <= DASHES.length;
+  return series.map((each, i) => {
+    const [color, dash] = areEnough
+      ? [pairs.indexOf(keys[i]), runs.indexOf(each.run)]
+      : [i % SERIES_COLORS.length, Math.floor(i / SERIES_COLORS.length) % DASHES.length];
+    const key = JSON.stringify([each.run, each.block, each.statistic]);
+    return {...each, key, color: SERIES_COLORS[color], dash: DASHES[dash]};
   });
-  return best;
+}
+
+/** A piece of a line as it is drawn. */
+function swatch(color, dash) {
+  return svg("svg", {class: "gf-swatch", width: 30, height: 6, "aria-hidden": "true"}, svg("path", {
+    d: "M0 3H30", stroke: color, "stroke-width": 2, "stroke-dasharray": dash.length ? dash.join(" ") : null,
+  }));
 }
 
 /** An exponential moving average without a bias to its start; gaps stay gaps. */

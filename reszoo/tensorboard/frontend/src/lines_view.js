@@ -1,9 +1,11 @@
 // The section of the lines: chosen blocks and statistics over steps.
 
 import {html} from "./dom.js";
+import {shortRun} from "./layout.js";
 import {Lines} from "./lines.js";
 import {Picker} from "./picker.js";
-import {extent, inWords, joinExtents, suitsLog} from "./scales.js";
+import {extent, inWords, isLog, joinExtents, withUnit} from "./scales.js";
+import {tipOf} from "./tooltip.js";
 
 const MOST_LINES = 48;
 
@@ -13,6 +15,8 @@ export class LinesView {
     this.lines = new Lines({
       zoom: (from, to) => app.zoom(from, to),
       choose: (step) => app.goTo(Math.round(step)),
+      point: (series, step, value, x, y) => this.#point(series, step, value, x, y),
+      leave: () => app.tooltip.hide(),
     });
     this.blockPicker = new Picker("Blocks", (blocks) => app.choose({blocks}));
     this.statisticPicker = new Picker("Statistics", (lines) => app.choose({lines: lines.length ? lines : null}));
@@ -73,10 +77,16 @@ export class LinesView {
     const units = new Set(statistics.map((name) => app.describe(name).unit));
     this.lines.draw(series, {
       width: app.element.clientWidth - 56 - 32, theme: app.theme(), smoothing, domain: app.domain,
-      log: app.state.scale === undefined ? suitsLog(range) : app.state.scale === "log" && range?.high > 0,
+      log: isLog(statistics.map((name) => app.describe(name)), range, app.state.scale),
       alarms: app.data.flatMap((data) => data.alarms),
       unit: units.size === 1 ? [...units][0].replace(/^none,?\s*/, "") : "",
     });
+  }
+
+  #point({run, block, statistic, withRun}, step, value, x, y) {
+    const {app} = this;
+    app.tooltip.show(tipOf(withRun ? `${block}, ${shortRun(run)}` : block, step,
+      inWords(statistic), withUnit(value, app.describe(statistic))), x, x, y);
   }
 
   showStep(step) {

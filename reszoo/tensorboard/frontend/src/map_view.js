@@ -6,9 +6,10 @@ import {Heatmap} from "./heatmap.js";
 import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {
-  bounds, colorScale, comparisonScale, extent, inWords, joinExtents, suitsLog, wholeNumber, withUnit, number,
+  bounds, colorScale, comparisonScale, extent, inWords, isLog, joinExtents, number, withUnit,
 } from "./scales.js";
 import {compare} from "./store.js";
+import {tipOf} from "./tooltip.js";
 
 const MOST_DECADES = 1e12;
 const NARROWEST = 360;
@@ -82,8 +83,7 @@ export class MapView {
     const description = app.describe(this.statistic());
     const range = joinExtents(app.data.map((data) => extent(this.#rows(data))));
     this.canLog = Boolean(range) && !bounds(description) && range.high > 0;
-    const {scale} = app.state;
-    this.isLog = this.canLog && (scale === "log" || (scale !== "linear" && suitsLog(range)));
+    this.isLog = this.canLog && isLog([description], range, app.state.scale);
     if (range) range.positive = Math.max(range.positive, range.high / MOST_DECADES);
     this.colors = colorScale(description, range, {log: this.isLog, dark: app.isDark});
   }
@@ -144,12 +144,8 @@ export class MapView {
   }
 
   #hover(content, row, index, x, y) {
-    this.app.tooltip.show([
-      html("div", {class: "gf-tip-title"}, content.blocks[row].name,
-        html("span", {}, `step ${wholeNumber(content.steps[index])}`)),
-      html("div", {class: "gf-tip-value"}, `${inWords(this.statistic())}: `,
-        html("strong", {}, content.say(content.rows[row][index]))),
-    ], x, x, y);
+    this.app.tooltip.show(tipOf(content.blocks[row].name, content.steps[index],
+      inWords(this.statistic()), content.say(content.rows[row][index])), x, x, y);
   }
 
   /** Moves the bus to a cell's step, and adds its block to the lines. */

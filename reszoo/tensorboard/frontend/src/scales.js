@@ -53,9 +53,20 @@ export function joinExtents(extents) {
   };
 }
 
-/** Whether a statistic is read best on a logarithmic scale: positive, and over a wide range. */
-export function suitsLog(range) {
-  return Boolean(range) && range.low >= 0 && range.high / range.positive > 30;
+/** Whether a statistic is read best by its logarithm: a size, whose range is known to be wide. */
+export function suitsLog(description) {
+  const {unit = "", name = ""} = description ?? {};
+  return !bounds(description) && !name.endsWith("_mean")
+    && (/^(loss per|units of)\b/.test(unit) || name.endsWith("_ratio") || name.endsWith("_variance"));
+}
+
+/**
+ * Whether an axis of statistics is logarithmic: as chosen, or else as suits all of them. It does not
+ * depend on the numbers at hand, which change with a click, a zoom and the next steps of a run.
+ */
+export function isLog(descriptions, range, chosen) {
+  if (range && range.high <= 0) return false;
+  return chosen === undefined ? descriptions.every(suitsLog) : chosen === "log";
 }
 
 function decades(low, high) {

@@ -18,9 +18,10 @@ export class Store {
     this.refused = new Map();
   }
 
-  /** Asks what runs there are; returns whether anything is new. */
+  /** Asks what runs there are, the newest first (a report has its own order); returns whether anything is new. */
   async refresh() {
     const runs = await this.source.runs();
+    if (this.source.isLive) runs.sort((a, b) => lastTime(b) - lastTime(a));
     const isNew = JSON.stringify(runs) !== JSON.stringify(this.runs);
     this.runs = runs;
     if (isNew) this.#forget();
@@ -86,6 +87,8 @@ export class Store {
     return this.details.get(key);
   }
 }
+
+const lastTime = (run) => run.last_wall_time ?? 0;
 
 function sameSteps(a, b) {
   return a.length === b.length && a.every((step, i) => step === b[i]);

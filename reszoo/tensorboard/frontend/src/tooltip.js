@@ -1,7 +1,7 @@
 // A box of numbers beside the pointer or the focused block.
 
 import {html} from "./dom.js";
-import {inWords, withUnit} from "./scales.js";
+import {inWords, wholeNumber, withUnit} from "./scales.js";
 
 export class Tooltip {
   constructor() {
@@ -22,6 +22,14 @@ export class Tooltip {
   hide() {
     this.element.hidden = true;
   }
+}
+
+/** One number: what it is of, at which step. */
+export function tipOf(title, step, name, words) {
+  return [
+    html("div", {class: "gf-tip-title"}, title, html("span", {}, `step ${wholeNumber(step)}`)),
+    html("div", {class: "gf-tip-value"}, `${name}: `, html("strong", {}, words)),
+  ];
 }
 
 /** What is known of a block: its kind in words, then every statistic with its unit. */
