@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.alarm_log import Finding
 from reszoo.gradients.log import log_directories
+from reszoo.gradients.log.reader import losses
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 
@@ -144,6 +147,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
         "blocks": list(recording.blocks),
         "statistics": recordings.describe_statistics(recording.statistics),
         "alarms": alarms,
+        "loss": _loss(log_dir, shown.steps),
         "packed": base64.b64encode(packed).decode(),
     }
 
@@ -158,6 +162,14 @@ def _recording(log_dir: str) -> recordings.Recording:
     if not parts:
         raise ValueError(f"The log in {log_dir!r} has no recorded step yet.")
     return recordings.join([recordings.stack(*part) for part in parts.values()])
+
+
+def _loss(log_dir: str, steps: np.ndarray) -> dict[str, list]:
+    """Returns the loss at the page's steps; of a log without any of them, at evenly spaced ones."""
+    found = losses(log_dir)
+    shown = {step: found[step] for step in map(int, steps) if step in found}
+    spaced = dict(list(found.items())[:: len(found) // MOST_STEPS + 1])
+    return recordings.describe_loss(shown or spaced)
 
 
 def _alarms(log_dir: str) -> list[dict[str, Any]]:

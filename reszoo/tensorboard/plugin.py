@@ -28,6 +28,7 @@ MOST_STEPS_AN_ANSWER = 10_000
 DEFAULT_STEPS_AN_ANSWER = 1_000
 MOST_BYTES_AN_ANSWER = 64 * 2**20
 _RUNS_HELD = 16
+_SCALARS_PLUGIN = "scalars"
 _LAST_STEP = 2**63 - 1
 
 
@@ -78,6 +79,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     | `/runs` | JSON: the runs with recorded steps, their blocks and statistics |
     | `/data` | steps and values of a run, packed as `reszoo.tensorboard.recording` describes |
     | `/alarms` | JSON: the alarms of a run |
+    | `/loss` | JSON: steps and values of the loss, empty if the log has none |
 
     A bad request is answered with a 4xx code and one sentence.
 
@@ -99,6 +101,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             "/runs": self._serve_runs,
             "/data": self._serve_data,
             "/alarms": self._serve_alarms,
+            "/loss": self._serve_loss,
         }
 
     def is_active(self) -> bool:
@@ -147,6 +150,22 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         run = _run_name(_arguments(request, ("run",)))
         self._series(*_context(request), run)
         return {"alarms": self._alarms(*_context(request), run)}, "application/json"
+
+    @_answer
+    def _serve_loss(self, request: wrappers.Request) -> tuple[Any, str]:
+        run = _run_name(_arguments(request, ("run",)))
+        ctx, experiment_id = _context(request)
+        self._series(ctx, experiment_id, run)
+        read = self._provider.read_scalars(
+            ctx,
+            experiment_id=experiment_id,
+            plugin_name=_SCALARS_PLUGIN,
+            downsample=DEFAULT_STEPS_AN_ANSWER,
+            run_tag_filter=provider.RunTagFilter(runs=[run], tags=recordings.LOSS_TAGS),
+        )
+        by_tag = (read or {}).get(run, {})
+        points = next((by_tag[tag] for tag in recordings.LOSS_TAGS if by_tag.get(tag)), [])
+        return recordings.describe_loss({d.step: d.value for d in points}), "application/json"
 
     def _list(
         self,

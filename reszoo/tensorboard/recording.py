@@ -6,12 +6,14 @@ and the values as float32 of shape `(statistics, blocks, steps)`. The HTML repor
 bytes that TensorBoard's server sends.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from reszoo.gradients.log.format import LOSS_TAGS as LOSS_TAGS
 from reszoo.gradients.log.format import is_tag_of as is_tag_of
 from reszoo.gradients.log.format import parse_header as parse_header
 from reszoo.gradients.statistics import STATISTICS
@@ -306,6 +308,22 @@ def describe_statistics(names: Iterable[str]) -> list[dict]:
         }
         for name in names
     ]
+
+
+def describe_loss(losses: Mapping[int, float]) -> dict[str, list]:
+    """Returns the loss of steps as the page reads it.
+
+    Args:
+        losses: The loss by step.
+
+    Example:
+
+    >>> describe_loss({10: 0.5, 0: 2.0})
+    {'steps': [0, 10], 'values': [2.0, 0.5]}
+    """
+    steps = sorted(losses)
+    values = [float(losses[step]) for step in steps]
+    return {"steps": steps, "values": [x if math.isfinite(x) else None for x in values]}
 
 
 def parse_alarm(step: int, wall_time: float, text: str) -> dict:

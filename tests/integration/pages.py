@@ -1,11 +1,13 @@
 """TensorBoard and a browser, as a person would start them."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,85 @@ def tensorboard(log_dir, scratch, load_fast="auto"):
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+class Page:
+    """The page in a tab, with everything that went wrong on it."""
+
+    def __init__(self, tab):
+        self.tab = tab
+        self.errors = []
+        tab.on("console", self._hear)
+        tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        tab.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
+        tab.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
+        tab.on("response", self._see)
+        self.frame = tab
+
+    def _hear(self, message):
+        # The browser asks for an icon of the bare page; TensorBoard's own page names one.
+        if message.location.get("url", "").endswith("/favicon.ico"):
+            return
+        if message.type == "error" or "Content Security" in message.text:
+            self.errors.append(message.text)
+
+    def _see(self, response):
+        if response.status >= 400:
+            self.errors.append(f"{response.status}: {response.url}")
+
+    def open(self, address, in_tensorboard=False, **state):
+        """Opens the page with some state in the address.
+
+        By itself it is there sooner; in TensorBoard it is a frame, and the address the one above.
+        """
+        self.frame = self.tab.frame_locator("iframe") if in_tensorboard else self.tab
+        route = "" if in_tensorboard else "data/plugin_entry.html?name=gradient_flow"
+        self.tab.goto("about:blank")
+        self.tab.goto(f"{address}{route}#" + "&".join(["gradient_flow", *_parameters(state)]))
+        return self.wait()
+
+    def wait(self):
+        self.frame.locator(".gf[data-step]").wait_for()
+        return self
+
+    def find(self, selector):
+        return self.frame.locator(selector)
+
+    def step(self):
+        return int(self.find(".gf").get_attribute("data-step"))
+
+    def wait_for_step(self, step):
+        self.find(f'.gf[data-step="{step}"]').wait_for()
+
+    def open_file(self, path, **state):
+        """Opens a report, which is no frame of TensorBoard's."""
+        self.requests = []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.frame = self.tab
+        self.tab.goto(path.as_uri() + (f"#{'&'.join(_parameters(state))}" if state else ""))
+        return self.wait()
+
+    def shapes(self):
+        """The outlines of all ribbons as drawn."""
+        return self.find(".gf-ribbon[d]").evaluate_all("all => all.map(e => e.getAttribute('d'))")
+
+    def colors(self):
+        return self.find(".gf-block .gf-ribbon").evaluate_all("all => all.map(e => e.style.fill)")
+
+    def cells(self, order=0):
+        """The pixels of a heatmap."""
+        return self.find(".gf-cells").nth(order).evaluate("canvas => canvas.toDataURL()")
+
+    def picture(self, name):
+        folder = os.environ.get("RESZOO_SCREENSHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        self.tab.screenshot(path=Path(folder) / name if folder else None)
+
+
+def _parameters(state):
+    texts = {
+        name: json.dumps(value) if isinstance(value, list) else str(value)
+        for name, value in state.items()
+    }
+    return [f"p.gradient_flow.{name}={urllib.parse.quote(text)}" for name, text in texts.items()]

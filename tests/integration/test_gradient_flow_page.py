@@ -5,12 +5,8 @@ The screenshots that the tests make are left in the directory named by RESZOO_SC
 
 import contextlib
 import csv
-import json
-import os
 import re
 import shutil
-import urllib.parse
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +19,7 @@ from reszoo import report
 from reszoo.gradients import Alarm, load
 from reszoo.gradients.log import LogWriter
 from reszoo.report import write_report
-from tests.integration.pages import browser, require_browser, tensorboard
+from tests.integration.pages import require_browser, tensorboard
 from tests.raw_log import header, write_raw
 
 BLOCKS = ["stage1_block1", "stage1_block2", "stage2_block1", "stage2_block2", "stage3_block1"]
@@ -83,12 +79,6 @@ def logs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser(require_browser()) as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
 def start(logs, tmp_path_factory):
     """Starts TensorBoard with a loader, once."""
     addresses = {}
@@ -111,108 +101,6 @@ def both_addresses(request, start):
 @pytest.fixture
 def address(start):
     return start("true")
-
-
-class Page:
-    """The page in a tab, with everything that went wrong on it."""
-
-    def __init__(self, tab):
-        self.tab = tab
-        self.errors = []
-        tab.on("console", self._hear)
-        tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        tab.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
-        tab.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
-        tab.on("response", self._see)
-        self.frame = tab
-
-    def _hear(self, message):
-        # The browser asks for an icon of the bare page; TensorBoard's own page names one.
-        if message.location.get("url", "").endswith("/favicon.ico"):
-            return
-        if message.type == "error" or "Content Security" in message.text:
-            self.errors.append(message.text)
-
-    def _see(self, response):
-        if response.status >= 400:
-            self.errors.append(f"{response.status}: {response.url}")
-
-    def open(self, address, in_tensorboard=False, **state):
-        """Opens the page with some state in the address.
-
-        By itself it is there sooner; in TensorBoard it is a frame, and the address the one above.
-        """
-        texts = {
-            name: json.dumps(value) if isinstance(value, list) else str(value)
-            for name, value in state.items()
-        }
-        parts = [f"p.gradient_flow.{k}={urllib.parse.quote(v)}" for k, v in texts.items()]
-        self.frame = self.tab.frame_locator("iframe") if in_tensorboard else self.tab
-        route = "" if in_tensorboard else "data/plugin_entry.html?name=gradient_flow"
-        self.tab.goto("about:blank")
-        self.tab.goto(f"{address}{route}#" + "&".join(["gradient_flow", *parts]))
-        return self.wait()
-
-    def wait(self):
-        self.frame.locator(".gf[data-step]").wait_for()
-        return self
-
-    def find(self, selector):
-        return self.frame.locator(selector)
-
-    def step(self):
-        return int(self.find(".gf").get_attribute("data-step"))
-
-    def wait_for_step(self, step):
-        self.find(f'.gf[data-step="{step}"]').wait_for()
-
-    def open_file(self, path):
-        """Opens a report, which is no frame of TensorBoard's."""
-        self.requests = []
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.frame = self.tab
-        self.tab.goto(path.as_uri())
-        return self.wait()
-
-    def shapes(self):
-        """The outlines of all ribbons as drawn."""
-        return self.find(".gf-ribbon[d]").evaluate_all("all => all.map(e => e.getAttribute('d'))")
-
-    def colors(self):
-        return self.find(".gf-block .gf-ribbon").evaluate_all("all => all.map(e => e.style.fill)")
-
-    def cells(self, order=0):
-        """The pixels of a heatmap."""
-        return self.find(".gf-cells").nth(order).evaluate("canvas => canvas.toDataURL()")
-
-    def picture(self, name):
-        folder = os.environ.get("RESZOO_SCREENSHOTS")
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        self.tab.screenshot(path=Path(folder) / name if folder else None)
-
-
-@pytest.fixture
-def open_page(chromium):
-    contexts, pages = [], []
-
-    def open_tab(width=1280, height=800, **settings):
-        context = chromium.new_context(viewport={"width": width, "height": height}, **settings)
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        pages.append(Page(context.new_page()))
-        return pages[-1]
-
-    yield open_tab
-    errors = [error for page in pages for error in page.errors]
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture
-def page(open_page):
-    return open_page()
 
 
 def recorded(logs, run, statistic, block, step):
@@ -240,7 +128,7 @@ def test_slider_heatmap_and_comparison_change_what_is_drawn(page, both_addresses
     page.wait_for_step(2)
     second = page.shapes()
     assert second != last
-    page.find(".gf-over").click(position={"x": 620, "y": 40})
+    page.find(".gf-over").click(position={"x": 620, "y": 90})
     page.find(".gf-block.is-chosen").wait_for()
     assert page.step() not in (2, STEPS - 1)
     assert page.shapes() not in (second, last)
@@ -273,20 +161,34 @@ def test_widths_and_colours_follow_the_choice(page, address):
     assert page.shapes() != shapes
 
 
-def test_hovering_a_block_shows_its_numbers_with_units(page, address, logs):
+def test_a_block_has_four_numbers_at_the_pointer_and_all_beside_the_tracks(page, address, logs):
     page.open(address, runs=["with-skip"], step=5)
     page.find(".gf-block").nth(3).hover()
-    page.find(".gf-tooltip tr:has-text('update norm')").wait_for()
     rows = page.find(".gf-tooltip tr").evaluate_all(
         "all => all.map(row => [...row.children].map(cell => cell.textContent))"
     )
-    shown = dict(rows)
-    assert len(shown) == len(set(load(str(logs / "with-skip")).statistic))
-    norm, unit = shown["skip gradient norm"].split(" ", 1)
+    assert len(rows) == 4
+    norm, unit = dict(rows)["skip gradient norm"].split(" ", 1)
     assert unit == "loss per unit of x"
     expected = recorded(logs, "with-skip", "skip_gradient_norm", BLOCKS[3], 5)
     assert float(norm) == pytest.approx(expected, rel=0.05)
     assert page.find(".gf-tip-kind").text_content().startswith("identity shortcut")
+    page.find(".gf-block").nth(3).click()
+    page.find(".gf-inspector-rank:has-text('of 5')").first.wait_for()
+    inspected = page.find(".gf-inspector tr").evaluate_all(
+        "all => all.map(row => [row.dataset.statistic, ...row.innerText.split(/\\s*[\\t\\n]\\s*/)])"
+    )
+    table = load(str(logs / "with-skip"))
+    at_step = table[table.step == 5]
+    assert {name for name, *_ in inspected} == set(table.statistic)
+    for name, *texts in inspected:
+        values = at_step[at_step.statistic == name].set_index("block").value
+        number, rank = texts[-2], texts[-1]
+        if np.isfinite(values[BLOCKS[3]]):
+            assert float(number.replace(",", "")) == pytest.approx(values[BLOCKS[3]], rel=0.06)
+            assert rank == f"{1 + (values > values[BLOCKS[3]]).sum()} of {values.count()}"
+    page.tab.keyboard.press("Escape")
+    page.find(".gf-inspector").wait_for(state="hidden")
 
 
 def test_playing_goes_to_the_last_step(page, address):
@@ -297,7 +199,7 @@ def test_playing_goes_to_the_last_step(page, address):
 
 
 def test_a_heatmap_shows_the_chosen_statistic_on_the_chosen_scale(page, address):
-    page.open(address, runs=["with-skip"])
+    page.open(address, runs=["with-skip"], values="recorded")
     scale = page.find("label:has-text('Scale') select")
     caption = ".gf-bar figcaption:has-text('input gradient norm')"
     scale.select_option("log")
@@ -328,9 +230,9 @@ def test_runs_are_compared_on_one_scale_with_their_ratio(page, address, logs):
 def test_dragging_zooms_and_a_button_shows_all(page, address):
     page.open(address, in_tensorboard=True, runs=["with-skip"])
     box = page.find(".gf-over").bounding_box()
-    page.tab.mouse.move(box["x"] + 400, box["y"] + 60)
+    page.tab.mouse.move(box["x"] + 400, box["y"] + box["height"] * 0.35)
     page.tab.mouse.down()
-    page.tab.mouse.move(box["x"] + 800, box["y"] + 60, steps=4)
+    page.tab.mouse.move(box["x"] + 420, box["y"] + box["height"] * 0.7, steps=4)
     page.tab.mouse.up()
     page.find("button:has-text('Show all steps')").wait_for()
     assert 2 < int(page.find("input[aria-label=Step]").get_attribute("max")) < STEPS - 1
@@ -363,7 +265,7 @@ def test_the_drawn_numbers_can_be_saved(page, address, logs, tmp_path):
         expected = recorded(logs, "with-skip", "skip_share", BLOCKS[1], int(row["step"]))
         assert float(row["value"]) == pytest.approx(expected, rel=1e-6)
     with page.tab.expect_download() as saved:
-        page.find("button:has-text('PNG')").click()
+        page.find("[aria-label=Lines] button:has-text('PNG')").click()
     saved.value.save_as(tmp_path / "lines.png")
     assert (tmp_path / "lines.png").read_bytes().startswith(b"\x89PNG")
 
@@ -408,13 +310,13 @@ def test_no_two_lines_look_alike(page, address):
 
 
 def test_a_scale_does_not_change_by_itself_with_a_click_or_a_zoom(page, address):
-    page.open(address, runs=["with-skip"], lines=["input_gradient_norm"], blocks=[BLOCKS[4]])
     ticks = "label:has-text('Scale') select"
+    page.open(address, runs=["with-skip"], values="recorded", blocks=[BLOCKS[4]])
     assert page.find(ticks).input_value() == "log"
     page.find(".gf-block").first.click()
     page.find(".gf-block.is-chosen").nth(1).wait_for()
     assert page.find(ticks).input_value() == "log"
-    page.open(address, runs=["with-skip"], **{"from": 5, "to": 6})
+    page.open(address, runs=["with-skip"], values="recorded", **{"from": 5, "to": 6})
     assert page.find(ticks).input_value() == "log"
 
 
@@ -454,8 +356,13 @@ def test_everything_is_reached_by_keyboard(page, address):
     assert "loss per unit of x" in chosen.get_attribute("aria-label")
     assert page.find(".gf-tooltip").is_visible()
     page.find(".gf-over").focus()
-    page.tab.keyboard.press("ArrowLeft")
+    page.tab.keyboard.press("ArrowUp")
     page.wait_for_step(STEPS - 3)
+    for _ in BLOCKS:
+        page.tab.keyboard.press("ArrowRight")
+    assert page.find(".gf-tooltip").text_content().startswith(f"{BLOCKS[-1]}step {STEPS - 3}")
+    page.tab.keyboard.press("Enter")
+    page.find(".gf-block.is-chosen").nth(1).wait_for()
 
 
 def test_names_never_become_markup(page, address):
@@ -477,8 +384,8 @@ def test_a_report_shows_the_same_without_a_server(page, open_page, address, logs
     server = open_page()
     server.open(address, runs=runs)
     assert page.shapes() == server.shapes()
-    page.find(".gf-block").first.hover()
-    page.find(".gf-tooltip tr:has-text('update norm')").wait_for()
+    page.find(".gf-block").first.click()
+    page.find(".gf-inspector tr:has-text('update norm')").wait_for()
     assert page.requests == [html_path.as_uri()]
     page.tab.reload()
     page.find(".gf-strip").wait_for()
@@ -540,7 +447,7 @@ def test_statistics_of_tomorrow_and_odd_values_are_shown(page, address, logs):
     page.open(address, runs=["odd"])
     assert page.find(".gf-block").count() == 2
     assert page.find(".gf-block .gf-ribbon:not([d=''])").count() == 0
-    page.find(".gf-over").hover(position={"x": 300, "y": 40})
+    page.find(".gf-over").hover(position={"x": 800, "y": 20})
     assert "of tomorrow: infinite" in page.find(".gf-tooltip").text_content()
     page.find("label:has-text('Statistic') select").select_option("never_defined")
     page.find(".gf-bar figcaption:has-text('never defined')").wait_for()
@@ -623,7 +530,8 @@ def test_runs_that_cannot_be_shown_are_named_and_the_others_are_drawn(
     shutil.copytree(logs / "with-skip", tmp_path / "logs" / "with-skip")
     page = open_page()
     with tensorboard(tmp_path / "logs", tmp_path_factory.mktemp("entry"), load_fast) as address:
-        page.open(address)
+        # The newest run is shown first; a damaged record is found where the run is asked for.
+        page.open(address, runs=["a damaged record"])
         page.find(".gf-faults li").nth(2).wait_for()
         reasons = page.find(".gf-faults li").all_text_contents()
         page.picture(f"broken runs, {load_fast}.png")

@@ -98,6 +98,19 @@ def test_what_was_recorded_under_another_header_stands_under_it(tmp_path):
     np.testing.assert_array_equal(values[1], [[0, 1, nan, nan], [nan, nan, 2, 3], [0, 1, 2, 3]])
 
 
+def test_the_loss_is_held_without_the_steps_that_a_restart_undid(tmp_path):
+    for first, steps in ((0, (0, 1, 2)), (2, (2, 3))):
+        writer = LogWriter(str(tmp_path), [{"name": "a"}, {"name": "b"}], STATISTICS, first)
+        for step in steps:
+            writer.write(step, np.zeros((2, 2)), {"loss": 10.0 * first + step})
+        writer.close()
+    (run,) = held(report.show(str(tmp_path)).content)
+    assert run["loss"] == {"steps": [0, 1, 2, 3], "values": [0, 1, 22, 23]}
+    write_run(tmp_path / "without")
+    (run,) = held(report.show(str(tmp_path / "without")).content)
+    assert run["loss"] == {"steps": [], "values": []}
+
+
 def test_alarms_are_held(tmp_path):
     write_run(tmp_path / "gradients")
     alarm = {"step": 10, "alarm": "vanishing", "block": "a", "path": "skip", "text": "Gone."}

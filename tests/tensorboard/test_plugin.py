@@ -143,6 +143,18 @@ def test_data_of_one_block_and_statistic_in_a_range(server):
     assert list(steps) == [10, 15, 20]
 
 
+def test_the_loss_is_answered_where_it_was_recorded(server, tmp_path):
+    assert server.get("/loss", run="plain").json == {"steps": [], "values": []}
+    writer = LogWriter(str(tmp_path / "lossy"), BLOCKS, STATISTICS, first_step=0)
+    for step, loss in ((0, 2.5), (10, float("nan")), (20, 0.5)):
+        writer.write(step, values_of(step), {"loss": loss})
+    writer.close()
+    server.reload()
+    answer = server.get("/loss", run="lossy").json
+    assert answer == {"steps": [0, 10, 20], "values": [2.5, None, 0.5]}
+    assert server.get("/loss", run="none").status_code == 404
+
+
 def test_a_long_run_is_thinned_out_and_says_so(server):
     header, steps, _, _ = unpack(server.get("/data", run="plain", max_steps=4).data)
     assert header["recorded_steps"] == 10

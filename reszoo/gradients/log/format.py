@@ -15,6 +15,10 @@ HISTOGRAMS_TAG = "gradient_flow_histograms"
 ALARMS_TAG = "gradient_flow/alarms"
 FINDINGS_TAG = "gradient_flow/findings"
 TABLES_PLUGIN = "gradient_flow_tables"
+LOSS_TAGS = (
+    f"{TAG}/loss",
+    "loss",
+)  # of the scalar beside the recorded steps, the first that is there
 GRADIENTS_DIRECTORY = "gradients"  # of the log, in the work directory of a training
 FILE_PREFIX = "events.out.tfevents."
 FORMAT_VERSION = 1

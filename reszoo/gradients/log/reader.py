@@ -17,7 +17,7 @@ from reszoo.gradients.log.event_files import (
     is_log,
     warn_of,
 )
-from reszoo.gradients.log.format import TAG, is_tag_of, parse_header, parse_table_header
+from reszoo.gradients.log.format import LOSS_TAGS, TAG, is_tag_of, parse_header, parse_table_header
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,41 @@ def _tensors_of_file(path: str, tag: str, end: float) -> Iterator[tuple[Any, dic
             f"step {misfits[0]}: they hold no numbers, or not as many as the header names.",
             stacklevel=4,
         )
+
+
+def losses(log_dir: str) -> dict[int, float]:
+    """Returns the loss of recorded steps, by step, without those that a restart undid.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        The losses in the order of the steps; empty if the log has none.
+    """
+    found: dict[str, dict[int, float]] = {tag: {} for tag in LOSS_TAGS}
+    for path in event_files(log_dir):
+        for event in events(path, warn=False):
+            if event.session_log.status == SessionLog.START:
+                found = {
+                    tag: {step: loss for step, loss in of_tag.items() if step < event.step}
+                    for tag, of_tag in found.items()
+                }
+            for value in event.summary.value:
+                number = _number(value) if value.tag in found else None
+                if number is not None:
+                    found[value.tag][event.step] = number
+    return next((of_tag for of_tag in found.values() if of_tag), {})
+
+
+def _number(value: Any) -> float | None:
+    """Returns the number of a scalar, `None` if it holds none."""
+    if value.HasField("simple_value"):
+        return value.simple_value
+    try:
+        array = tensor_util.make_ndarray(value.tensor)
+    except (TypeError, ValueError):
+        return None
+    return float(array) if array.size == 1 and array.dtype.kind in "fiu" else None
 
 
 def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:

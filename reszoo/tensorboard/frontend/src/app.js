@@ -1,22 +1,35 @@
 // The page: what is chosen, what is asked for, and what is drawn of it.
 
+import {neededFor, withSpans} from "./alarm_spans.js";
+import {AlarmsView, raisedBy} from "./alarms_view.js";
+import {axesOf} from "./axis.js";
 import {BusView} from "./bus_view.js";
-import {html} from "./dom.js";
+import {html, svg} from "./dom.js";
+import {savePng, saveSvg} from "./export.js";
+import {Help} from "./help.js";
+import {Inspector} from "./inspector.js";
+import {listenToKeys} from "./keys.js";
 import {shortRun} from "./layout.js";
 import {LinesView} from "./lines_view.js";
-import {MapView} from "./map_view.js";
 import {Picker} from "./picker.js";
-import {wholeNumber} from "./scales.js";
+import {ProfileView} from "./profile_view.js";
+import {runColors, wholeNumber} from "./scales.js";
+import {SheetView, SHEET_FROM} from "./sheet_view.js";
 import {nearest} from "./source.js";
 import {followTheme, onStateChange, readState, writeState} from "./state.js";
 import {Store} from "./store.js";
+import {StripsView} from "./strips.js";
 import {themeOf} from "./theme.js";
 import {Timeline} from "./timeline.js";
+import {TimeView} from "./time_view.js";
 import {Tooltip} from "./tooltip.js";
 
 const POLL_MS = 20_000;
 const CHIPS_AT_MOST = 5;
 const FAULTS_AT_MOST = 8;
+const ROOM_FOR_INSPECTOR = 1000;
+const INSPECTOR_WIDTH = 380;
+const MARGINS = 56 + 26;
 
 export class App {
   constructor(source) {
@@ -24,8 +37,14 @@ export class App {
     this.store = new Store(source);
     this.state = readState();
     this.tooltip = new Tooltip();
+    this.help = new Help();
     this.timeline = new Timeline({step: (step) => this.goTo(step)});
-    this.views = [new BusView(this), new MapView(this), new LinesView(this)];
+    this.time = new TimeView(this);
+    this.sheet = new SheetView(this);
+    this.tracks = [new BusView(this), new ProfileView(this), new StripsView(this), this.time];
+    this.views = [this.sheet, ...this.tracks, new LinesView(this)];
+    this.alarmsView = new AlarmsView(this);
+    this.inspector = new Inspector(this);
     this.#build();
   }
 
@@ -35,14 +54,18 @@ export class App {
     this.rangeElement = html("div", {class: "gf-range"});
     this.notice = html("div", {class: "gf-notice", role: "alert", hidden: true});
     this.faults = html("section", {class: "gf-notice gf-faults", "aria-label": "What cannot be shown", hidden: true});
-    this.alarmsElement = html("section", {class: "gf-section gf-alarms", hidden: true});
-    this.body = html("main", {hidden: true},
-      ...this.views.map((view) => view.element), this.alarmsElement);
-    this.element = html("div", {class: "gf"},
+    this.lit = html("div", {class: "gf-column", hidden: true});
+    this.legends = html("div", {class: "gf-legends"}, this.tracks[0].legend, this.time.legend);
+    this.flow = html("section", {class: "gf-section gf-tracks", "aria-label": "Gradient flow"},
+      ...this.tracks.map((view) => view.element),
+      this.legends, this.lit);
+    const main = html("main", {}, this.sheet.element, this.flow, this.alarmsView.element, this.views.at(-1).element);
+    this.body = html("div", {class: "gf-body", hidden: true}, main, this.inspector.element);
+    this.patterns = hatch();
+    this.element = html("div", {class: "gf"}, this.patterns,
       html("header", {class: "gf-header"},
-        html("div", {class: "gf-header-row"}, this.runsElement, this.rangeElement),
-        this.timeline.element),
-      this.notice, this.faults, this.body, this.tooltip.element);
+        this.runsElement, this.timeline.element, this.rangeElement),
+      this.notice, this.faults, this.body, this.tooltip.element, this.help.element);
   }
 
   async start() {
@@ -57,6 +80,7 @@ export class App {
       this.load();
     });
     new ResizeObserver(() => this.#resize()).observe(this.element);
+    listenToKeys(this);
     await this.reload();
     if (!this.source.isLive) return;
     setInterval(() => this.#poll(), POLL_MS);
@@ -91,7 +115,7 @@ export class App {
       const data = answers.filter(Boolean);
       // Those that were chosen are refused, so that others are chosen now.
       if (!data.length) return this.#loadChosen();
-      this.data = data;
+      this.allData = data;
       this.notice.hidden = true;
       this.body.hidden = false;
       this.draw();
@@ -102,13 +126,17 @@ export class App {
 
   /** What is drawn of a run; null if the server refuses it, which takes no other run down. */
   async #runData(name, statistics) {
-    const [series, alarms] = await Promise.all([
-      this.#orNothing(name, this.store.need(name, statistics, this.range())),
-      this.#orNothing(name, this.store.alarms(name)),
+    const alarms = await this.#orNothing(name, this.store.alarms(name));
+    if (!alarms) return null;
+    const wanted = [...statistics, ...neededFor(alarms)];
+    const [series, loss] = await Promise.all([
+      this.#orNothing(name, this.store.need(name, wanted, this.range())),
+      this.#orNothing(name, this.store.loss(name)),
     ]);
     const run = this.store.run(name);
-    if (!series || !alarms) return null;
-    return {...series, run: name, blocks: run.blocks, descriptions: run.statistics, alarms};
+    if (!series || !loss) return null;
+    const data = {...series, run: name, blocks: run.blocks, descriptions: run.statistics, loss};
+    return {...data, alarms: withSpans(alarms, data)};
   }
 
   async #orNothing(name, asked) {
@@ -166,10 +194,57 @@ export class App {
     this.writing = setTimeout(() => writeState(this.state), 150);
   }
 
+  /** Shows a step as long as the pointer is over it; null goes back to the chosen one. */
+  preview(step) {
+    if (step === null && this.previewed === undefined) return;
+    this.previewed = step ?? undefined;
+    cancelAnimationFrame(this.previewing);
+    this.previewing = requestAnimationFrame(() => this.#showStep());
+  }
+
+  /** Lights the column of a block in all tracks; a null axis puts the light out. */
+  column(axis, place) {
+    this.lit.hidden = !axis || !place;
+    if (this.lit.hidden) return;
+    const [left, right] = [axis.x(place.start), axis.x(place.own + 1)];
+    const {offsetLeft} = this.tracks[0].list;
+    this.lit.style.cssText = `left: ${offsetLeft + left}px; width: ${right - left}px`;
+  }
+
   toggleBlock(name) {
     const blocks = this.state.blocks ?? [];
     const others = blocks.filter((each) => each !== name);
     this.choose({blocks: others.length < blocks.length ? others : [...blocks, name]});
+  }
+
+  /** Chooses a block for the lines and opens it beside the tracks; a second time takes both back. */
+  inspect(run, name) {
+    const others = (this.state.blocks ?? []).filter((each) => each !== name);
+    const isChosen = others.length < (this.state.blocks ?? []).length;
+    this.inspector.run = run;
+    this.choose({blocks: isChosen ? others : [...others, name], inspect: isChosen ? null : name});
+  }
+
+  closeInspector() {
+    if (!this.state.inspect) return false;
+    this.choose({inspect: null});
+    return true;
+  }
+
+  /** Goes to where an alarm was raised: its step, its block and its statistic. */
+  openAlarm(alarm) {
+    const name = raisedBy(alarm);
+    const map = this.statistics().some((each) => each.name === name) ? name : this.state.map ?? null;
+    const exists = this.data.some(({blocks}) => blocks.some((block) => block.name === alarm.block));
+    this.inspector.run = alarm.run;
+    this.goTo(alarm.step);
+    this.choose({map, inspect: exists ? alarm.block : null});
+  }
+
+  /** The steps of all alarms, in order. */
+  alarmSteps() {
+    const steps = (this.data ?? []).flatMap(({alarms}) => alarms.map(({step}) => step));
+    return [...new Set(steps)].sort((a, b) => a - b);
   }
 
   zoom(from, to) {
@@ -184,16 +259,59 @@ export class App {
   }
 
   draw() {
-    if (!this.data || !this.element.clientWidth) return;
+    if (!this.allData || !this.element.clientWidth) return;
+    this.data = this.#drawnData();
+    this.#measure();
     this.#drawRuns();
     this.#drawRange();
-    this.#drawAlarms();
+    this.alarmsView.draw();
     const steps = mergeSteps(this.data.map((each) => each.steps));
     this.domain = domainOf(steps);
     this.timeline.setSteps(steps, this.data.flatMap((each) => each.alarms));
-    this.step = this.#currentStep(steps);
-    for (const view of this.views) view.draw();
-    this.#showStep();
+    this.#drawLosses();
+    this.shownStep = this.#currentStep(steps);
+    this.timeline.show(this.shownStep);
+    // One after the other, since the last track gets what the others leave of the screen.
+    for (const view of this.views) {
+      view.draw();
+      view.showStep(this.shownStep);
+    }
+    this.inspector.draw();
+    this.#noteStep();
+  }
+
+  /** The runs that are drawn in full: all that are chosen, or of many the one that is looked at. */
+  #drawnData() {
+    if (this.allData.length < SHEET_FROM) return this.allData;
+    return [this.allData.find(({run}) => run === this.state.focus) ?? this.allData[0]];
+  }
+
+  /** The width of the tracks, and the axis of each run, which stay as they are while nothing changes them. */
+  #measure() {
+    const whole = this.element.clientWidth;
+    const isDocked = Boolean(this.state.inspect) && this.inspector.isOpen && whole >= ROOM_FOR_INSPECTOR;
+    this.element.classList.toggle("is-docked", isDocked);
+    this.width = whole - MARGINS - (isDocked ? INSPECTOR_WIDTH : 0);
+    const key = JSON.stringify([this.width, this.state.stage, this.allData.map(({blocks}) => blocks)]);
+    if (key !== this.axesKey) {
+      this.axesKey = key;
+      this.axes = axesOf(this.allData, this.width, this.state.stage);
+    }
+  }
+
+  axisOf(data) {
+    return this.axes[this.allData.findIndex(({run}) => run === data.run)];
+  }
+
+  /** The colour of a run's lines. */
+  colorOf(data) {
+    return runColors(this.data.length, this.isDark)[this.data.indexOf(data)];
+  }
+
+  #drawLosses() {
+    this.timeline.setLosses(this.data.flatMap((data) => {
+      return data.loss.steps.length ? [{...data.loss, color: this.colorOf(data)}] : [];
+    }));
   }
 
   #currentStep(steps) {
@@ -203,11 +321,16 @@ export class App {
   }
 
   #showStep() {
-    this.step = this.#currentStep(this.timeline.steps);
-    this.timeline.show(this.step);
-    for (const view of this.views) view.showStep(this.step);
+    this.shownStep = this.previewed ?? this.#currentStep(this.timeline.steps);
+    this.timeline.show(this.shownStep);
+    for (const view of this.views) view.showStep(this.shownStep);
+    this.inspector.showStep(this.shownStep);
+    this.#noteStep();
+  }
+
+  #noteStep() {
     // For whoever measures: the step that is drawn, and when the first picture stood.
-    this.element.dataset.step = this.step ?? "";
+    this.element.dataset.step = this.shownStep ?? "";
     this.element.dataset.drawnMs ??= Math.round(performance.now());
   }
 
@@ -254,32 +377,24 @@ export class App {
         type: "button", class: "gf-button", onclick: () => this.choose({from: null, to: null}),
       }, "Show all steps"));
     }
-    this.rangeElement.replaceChildren(...parts);
+    parts.push(...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
+      type: "button", class: "gf-button gf-save", title: `Download the tracks as ${words}`,
+      onclick: () => save(this.flow, this.#title(), this.patterns),
+    }, words)));
+    const keys = html("button", {type: "button", class: "gf-question", "aria-label": "Keys", title: "Keys",
+      onclick: () => this.help.openKeys(keys)}, "?");
+    this.rangeElement.replaceChildren(...parts, keys);
   }
 
-  #drawAlarms() {
-    const alarms = this.data.flatMap(({run, alarms: own}) => own.map((alarm) => ({run, ...alarm})));
-    this.alarmsElement.hidden = !alarms.length;
-    if (!alarms.length) return;
-    const shown = alarms.slice(-100).reverse();
-    const words = alarms.length > shown.length ? `the last ${shown.length} of ${alarms.length}` : String(alarms.length);
-    this.alarmsElement.replaceChildren(
-      html("h2", {}, "Alarms", html("span", {class: "gf-count"}, words)),
-      html("ol", {}, ...shown.map((alarm) => html("li", {}, html("button", {
-        type: "button", onclick: () => this.goTo(alarm.step),
-      },
-      html("span", {class: "gf-when"}, `step ${wholeNumber(alarm.step)}`),
-      html("span", {class: "gf-kind"}, (alarm.alarm ?? "alarm").replaceAll("_", " ")),
-      html("span", {class: "gf-what"}, alarm.text ?? ""),
-      this.data.length > 1 ? html("span", {class: "gf-where"}, shortRun(alarm.run)) : null,
-      )))),
-    );
+  /** The line above a downloaded picture. */
+  #title() {
+    return `Gradient flow \u00b7 ${this.data.map(({run}) => shortRun(run)).join(", ")} \u00b7 step ${wholeNumber(this.shownStep)}`;
   }
 
   #resize() {
     const width = this.element.clientWidth;
-    if (!width || width === this.width) return;
-    this.width = width;
+    if (!width || width === this.seenWidth) return;
+    this.seenWidth = width;
     this.draw();
   }
 
@@ -296,7 +411,7 @@ export class App {
   }
 
   #sayEmpty() {
-    this.data = null;
+    this.data = this.allData = null;
     this.body.hidden = true;
     this.#drawFaults();
     this.notice.replaceChildren(
@@ -315,6 +430,15 @@ export class App {
       }),
       rest > 0 ? html("li", {}, `and ${wholeNumber(rest)} more`) : null));
   }
+}
+
+/** The pattern of what is not defined, for everything that is drawn as SVG. */
+function hatch() {
+  const size = {width: 6, height: 6};
+  return svg("svg", {width: 0, height: 0, class: "gf-patterns", "aria-hidden": "true"},
+    svg("defs", {}, svg("pattern", {id: "gf-hatch", ...size, patternUnits: "userSpaceOnUse"},
+      svg("rect", {...size, class: "gf-hatch-ground"}),
+      svg("path", {d: "M-1 1L1 -1M0 6L6 0M5 7L7 5", class: "gf-hatch-line"}))));
 }
 
 /** The ends of the time axis: each step stands in the middle of its share. */

@@ -1,51 +1,56 @@
 // The bus: the skip path runs straight, each branch arches off it, and the gradient comes back
 // along both from the loss on the right. Ribbons taper: at the merge both paths are handed g_y, and
-// at the fork each brings back what it made of it.
+// at the fork each brings back what it made of it. Blocks too narrow for an arch are a stream: what
+// comes through the branch lies on what comes through the skip.
 
+import {LEFT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
-import {layOut, shortName} from "./layout.js";
+import {fit, shortName} from "./layout.js";
 import {number} from "./scales.js";
 
-const SIDE = 66;
-const TOP = 14;
-const BELOW = 50;
+const TOP = 20;
+const BELOW = 46;
 const SAMPLES = 22;
+const NARROWEST_ARCH = 16;
 
-/** The widest ribbon that leaves the arches of so many columns apart. */
-export function widest(columns, width) {
-  return Math.max(2.5, Math.min(15, ((width - 2 * SIDE) / Math.max(columns, 1)) * 0.3));
-}
+/** The widest ribbon that leaves the arches of so wide blocks apart. */
+export const widest = (unit) => Math.max(2.5, Math.min(15, unit * 0.3));
 
 export class Bus {
   /**
    * @param blocks Descriptions of the run's blocks.
-   * @param on {hover(index, element), leave(), choose(index)}
+   * @param on {hover(index, element), leave(), choose(index), open(stage)}
    * @param tallest How high an arch may rise, in pixels.
    */
   constructor(blocks, on, tallest) {
     this.tallest = tallest;
     this.blocks = blocks;
     this.on = on;
-    this.layout = layOut(blocks);
+    this.reached = 0;
     this.element = html("div", {class: "gf-bus"});
   }
 
-  resize(width) {
-    if (width === this.width) return;
-    this.width = width;
-    this.unit = (width - 2 * SIDE) / Math.max(this.layout.columns, 1);
-    this.rise = Math.max(34, Math.min(this.tallest, this.unit * 0.75));
-    this.lineY = TOP + this.rise * this.layout.depth + 12;
+  /** Draws anew where the axis puts the blocks. */
+  resize(axis) {
+    if (axis === this.axis) return;
+    this.axis = axis;
+    this.layout = axis.layout;
+    const unit = Math.max(...axis.stages.map((stage) => stage.unit), 0);
+    this.rise = Math.max(34, Math.min(this.tallest, unit * 0.75));
+    this.lineY = TOP + this.rise * this.layout.depth + 10;
     const height = this.lineY + BELOW;
     this.drawing = svg("svg", {
-      width, height, viewBox: `0 0 ${width} ${height}`, role: "group",
+      width: axis.width, height, viewBox: `0 0 ${axis.width} ${height}`, role: "group",
       "aria-label": "Blocks of the network, from the input on the left to the loss on the right",
     });
     this.drawing.append(this.#stages(), this.#ends());
     this.trunks = this.#trunks();
     this.parts = this.layout.blocks.map((place) => this.#block(place));
-    this.drawing.append(...this.parts.map((part) => part.group));
+    this.drawing.append(...this.parts.map((part) => part.group), ...this.#pathNames());
+    const hadFocus = this.element.contains(document.activeElement);
     this.element.replaceChildren(this.drawing);
+    this.#reach(Math.max(0, Math.min(this.reached, this.parts.length - 1)));
+    if (hadFocus) this.parts[this.reached].group.focus({preventScroll: true});
   }
 
   /**
@@ -53,19 +58,21 @@ export class Bus {
    *
    * @param values {skip, branch, input, output}: a magnitude of each block, or null.
    * @param widths A width scale.
-   * @param colorOf From a block's index to its colour.
+   * @param colorOf From a block's index to its colour; null colours the paths by their kind.
    */
   draw(values, widths, colorOf) {
     const {skip, branch, input, output} = values;
+    this.mostWidth = widths.most;
     const at = (array, index) => widths.of(array ? array[index] : NaN);
     this.layout.blocks.forEach((place, order) => {
       const part = this.parts[order];
       const {index} = place;
+      const color = colorOf ? colorOf(index) : "";
+      if (part.isStream) return this.#stream(order, part, (array, each) => at(array, each), values, color);
       const arriving = output ? at(output, index) : null;
-      const color = colorOf(index);
       const [skipEnd, branchEnd] = [at(skip, index), at(branch, index)];
       this.#ribbon(part.branch, part.branchLine, branchEnd, arriving ?? branchEnd, color);
-      if (this.blocks[index].stops_gradient || isPlain(this.blocks[index])) set(part.skip.ribbon, {d: ""});
+      if (hasNoSkip(this.blocks[index])) set(part.skip.ribbon, {d: ""});
       else this.#ribbon(part.skip, part.skipLine, skipEnd, arriving ?? skipEnd, color);
     });
     for (const {part, line, left, right} of this.trunks) {
@@ -75,11 +82,38 @@ export class Bus {
     }
   }
 
+  /** A block's piece of the stream: it meets its neighbours half way. */
+  #stream(order, part, at, {skip, branch}, color) {
+    const {fork, merge} = part;
+    const neighbours = [order - 1, order, order + 1].map((each) => {
+      return (this.parts[each]?.isStream ? this.layout.blocks[each] : this.layout.blocks[order]).index;
+    });
+    const scale = this.rise / (2 * this.mostWidth);
+    const heights = (array) => {
+      const [before, here, after] = neighbours.map((index) => scale * at(array, index));
+      return [(before + here) / 2, here, (here + after) / 2];
+    };
+    const block = this.blocks[neighbours[1]];
+    const lower = hasNoSkip(block) ? [0, 0, 0] : heights(skip);
+    const upper = lower.map((height, i) => height + heights(branch)[i]);
+    const xs = [fork, (fork + merge) / 2, merge];
+    const area = (tops, floors) => {
+      const points = [...xs.map((x, i) => [x, this.lineY - tops[i]]), ...xs.map((x, i) => [x, this.lineY - floors[i]]).reverse()];
+      return `${through(points)}Z`;
+    };
+    set(part.skip.ribbon, {d: lower[1] > 0 ? area(lower, [0, 0, 0]) : ""});
+    set(part.skip.nothing, {d: lower[1] > 0 || hasNoSkip(block) ? "" : through(straight(fork, merge, this.lineY))});
+    set(part.branch.ribbon, {d: upper[1] > lower[1] ? area(upper, lower) : ""});
+    for (const path of [part.skip, part.branch]) path.ribbon.style.fill = color;
+  }
+
   mark(chosen) {
     this.layout.blocks.forEach(({index}, order) => {
       const isChosen = chosen.has(this.blocks[index].name);
+      const {isStream} = this.parts[order];
       set(this.parts[order].group, {
-        "aria-pressed": String(isChosen), class: isChosen ? "gf-block is-chosen" : "gf-block",
+        "aria-pressed": String(isChosen),
+        class: ["gf-block", isChosen ? "is-chosen" : "", isStream ? "is-stream" : ""].filter(Boolean).join(" "),
       });
     });
   }
@@ -89,45 +123,71 @@ export class Bus {
     set(this.parts[order].group, {"aria-label": text});
   }
 
-  #x(column) {
-    return SIDE + column * this.unit;
-  }
-
   #y(level) {
     return this.lineY - level * this.rise;
   }
 
   /** The fork and the merge of a block, inside its columns. */
   #span(place) {
-    const inset = this.unit * (0.1 + 0.04 * (this.layout.depth - place.level - 1 - (place.height - 1)));
-    return [this.#x(place.start) + inset, this.#x(place.end) - inset];
+    if (this.#isStream(place)) return this.axis.span(place);
+    const levels = this.layout.depth - place.level - 1 - (place.height - 1);
+    const inset = this.axis.unitOf(place) * (0.1 + 0.04 * levels);
+    return [this.axis.x(place.start) + inset, this.axis.x(place.end) - inset];
+  }
+
+  #isStream(place) {
+    return place.isLeaf && place.level === 0 && this.axis.unitOf(place) < NARROWEST_ARCH;
   }
 
   #stages() {
     const group = svg("g", {class: "gf-stages"});
-    for (const {name, start, end, strides} of this.layout.stages) {
-      const [left, right] = [this.#x(start) + 1.5, this.#x(end) - 1.5];
-      group.append(svg("rect", {
-        x: left, y: TOP - 8, width: right - left, height: this.lineY + BELOW - TOP + 2, rx: 8,
-      }));
+    for (const {name, left, right, unit, strides} of this.axis.stages) {
+      const [from, to] = [left + 1.5, Math.max(right - 1.5, left + 2)];
+      const opens = unit < NARROWEST_ARCH && name;
+      const band = svg("rect", {
+        x: from, y: TOP - 14, width: to - from, height: this.lineY + BELOW - TOP + 12, rx: 8,
+      });
+      group.append(band);
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
-      if (name && right - left > 30) {
-        const fitted = fit(words, right - left) || fit(name, right - left);
-        group.append(svg("text", {x: (left + right) / 2, y: this.lineY + BELOW - 12}, fitted));
+      if (name && to - from > 30) {
+        const fitted = fit(words, to - from) || fit(name, to - from);
+        const label = svg("text", {
+          x: (from + to) / 2, y: this.lineY + BELOW - 10,
+          ...(opens ? {class: "gf-opens", onclick: () => this.on.open(name)} : {}),
+        }, fitted);
+        if (opens) label.append(svg("title", {}, `Open ${name}: its blocks get most of the width`));
+        group.append(label);
       }
     }
     return group;
   }
 
   #ends() {
-    const right = this.#x(this.layout.columns);
+    const right = this.axis.x(this.layout.columns);
     const y = this.lineY;
     return svg("g", {class: "gf-ends"},
-      svg("text", {x: SIDE - 40, y: y + 4, "text-anchor": "end"}, "input"),
-      svg("path", {d: arrow(SIDE - 34, y)}),
+      svg("text", {x: LEFT - 40, y: y + 4, "text-anchor": "end"}, "input"),
+      svg("path", {d: arrow(LEFT - 34, y)}),
       svg("text", {x: right + 40, y: y + 4}, "loss"),
       svg("path", {d: arrow(right + 28, y)}),
     );
+  }
+
+  /** The words "skip" and "branch" at the first block that has both. */
+  #pathNames() {
+    const order = this.layout.blocks.findIndex((place) => place.isLeaf && !isPlain(this.blocks[place.index]));
+    if (order < 0) return [];
+    const place = this.layout.blocks[order];
+    const {fork, merge} = this.parts[order];
+    const block = this.blocks[place.index];
+    const roof = this.#y(place.level + place.height);
+    const words = block.stops_gradient ? "skip, stopped" : "skip";
+    const isFirst = place.level === 0 && order === 0;
+    const x = isFirst ? (fork + merge) / 2 + 2 : merge;
+    return [
+      svg("text", {class: "gf-path-name gf-branch-word", x: Math.max(x, LEFT + 8), y: roof - 11, "text-anchor": "middle"}, "branch"),
+      svg("text", {class: "gf-path-name gf-skip-word", x: fork - 3, y: this.#y(place.level) + 16, "text-anchor": "end"}, words),
+    ];
   }
 
   /** The stretches of line between neighbours of one level, and at both ends. */
@@ -152,7 +212,11 @@ export class Bus {
       });
     };
     for (const line of byLine.values()) {
-      [null, ...line].forEach((left, order) => add(left, line[order] ?? null));
+      [null, ...line].forEach((left, order) => {
+        const right = line[order] ?? null;
+        const isInStream = left && right && this.#isStream(left) && this.#isStream(right);
+        if (!isInStream) add(left, right);
+      });
     }
     this.drawing.append(group);
     return trunks;
@@ -161,74 +225,89 @@ export class Bus {
   /** Where a line begins or ends: beyond the network, or beside the first or last inner block. */
   #lead(place, direction) {
     const [fork, merge] = this.#span(place);
-    if (place.level > 0) return direction < 0 ? fork - this.unit * 0.02 : merge + this.unit * 0.02;
-    return direction < 0 ? this.#x(0) - 24 : this.#x(this.layout.columns) + 24;
+    const unit = this.axis.unitOf(place);
+    if (place.level > 0) return direction < 0 ? fork - unit * 0.02 : merge + unit * 0.02;
+    return direction < 0 ? LEFT - 24 : this.axis.x(this.layout.columns) + 24;
   }
 
   #block(place) {
     const {index} = place;
     const block = this.blocks[index];
     const [fork, merge] = this.#span(place);
+    const isStream = this.#isStream(place);
     const y = this.#y(place.level);
     const top = this.#y(place.level + place.height);
     const branchTop = place.isLeaf ? top : this.#y(place.level + 1);
     const skip = ribbonPart("gf-skip");
     const branch = ribbonPart("gf-branch");
+    const group = this.#target(block, index);
+    const box = place.isLeaf ? [fork, top - 12, merge - fork, y - top + 36] : [fork, y - 10, merge - fork, 20];
+    group.append(
+      svg("rect", {class: "gf-target", x: box[0], y: box[1], width: box[2], height: box[3], rx: isStream ? 0 : 6}),
+      branch.group, skip.group,
+      ...(isPlain(block) ? [] : this.#marks(block, fork, merge, y, isStream)),
+      this.#label(block, place),
+    );
+    const siding = isPlain(block) && place.isLeaf ? straight(fork, merge, y) : arch(fork, merge, y, branchTop);
+    return {group, skip, branch, fork, merge, isStream, skipLine: straight(fork, merge, y), branchLine: siding};
+  }
+
+  #target(block, index) {
     const group = svg("g", {
-      class: "gf-block", tabindex: "0", role: "button", "aria-pressed": "false",
+      class: "gf-block", tabindex: "-1", role: "button", "aria-pressed": "false",
       "data-block": block.name,
       onpointerenter: () => this.on.hover(index, group),
       onpointerleave: () => this.on.leave(),
-      onfocus: () => this.on.hover(index, group),
+      onfocus: () => {
+        this.#reach(this.layout.blocks.findIndex((place) => place.index === index));
+        this.on.hover(index, group);
+      },
       onblur: () => this.on.leave(),
       onclick: () => this.on.choose(index),
       onkeydown: (event) => this.#key(event, index),
     });
-    const box = [fork, place.isLeaf ? top - 12 : y - 10, merge - fork, y - top + 38];
-    if (!place.isLeaf) box[3] = 20;
-    group.append(
-      svg("rect", {class: "gf-target", x: box[0], y: box[1], width: box[2], height: box[3], rx: 6}),
-      branch.group, skip.group,
-      ...(isPlain(block) ? [] : this.#marks(block, fork, merge, y)),
-    );
-    if (place.isLeaf) group.append(this.#label(block, (fork + merge) / 2));
-    return {
-      group, skip, branch,
-      skipLine: straight(fork, merge, y),
-      branchLine: isPlain(block) && place.isLeaf ? straight(fork, merge, y) : arch(fork, merge, y, branchTop),
-    };
+    return group;
   }
 
-  #marks(block, fork, merge, y) {
+  /** The block that the tab key goes to: there is one stop for the bus, and arrows go on. */
+  #reach(order) {
+    this.parts.forEach((part, i) => set(part.group, {tabindex: i === order ? "0" : "-1"}));
+    this.reached = order;
+  }
+
+  #marks(block, fork, merge, y, isStream) {
     const middle = (fork + merge) / 2;
-    const size = Math.max(2.5, Math.min(5, this.unit * 0.12));
-    const marks = [
+    const size = Math.max(2.5, Math.min(5, (merge - fork) * 0.15));
+    const marks = isStream ? [] : [
       svg("circle", {class: "gf-node", cx: fork, cy: y, r: size * 0.55}),
       svg("circle", {class: "gf-node", cx: merge, cy: y, r: size * 0.55}),
     ];
     if (block.stops_gradient) {
       marks.unshift(svg("path", {class: "gf-stopped", d: `M${fork} ${y}H${merge}`}));
-      marks.push(svg("path", {class: "gf-stop", d: `M${middle} ${y - 8}V${y + 8}`}));
+      if (!isStream) marks.push(svg("path", {class: "gf-stop", d: `M${middle} ${y - 8}V${y + 8}`}));
     } else if (block.shortcut && block.shortcut !== "identity") {
       marks.push(shortcutMark(block.shortcut, middle, y, size));
     }
     return marks;
   }
 
-  #label(block, x) {
+  #label(block, place) {
     const name = shortName(block.name);
+    const unit = this.axis.unitOf(place);
     const isNumber = /^\d+$/.test(name);
-    // Where two digits have no room, the first and every fifth number stand for all.
-    const isLeftOut = isNumber && this.unit < 15 && name !== "1" && Number(name) % 5 !== 0;
-    const text = isNumber ? name : fit(name, this.unit * 0.96);
-    return svg("text", {class: "gf-name", x, y: this.lineY + 21}, isLeftOut ? "" : text);
+    // Where two digits have no room, the first and every fifth or tenth number stand for all.
+    const every = unit >= 15 ? 1 : unit >= 7 ? 5 : 10;
+    const isNextToFirst = unit < 12 && this.axis.stages.some(({end}) => place.own + 1 === end);
+    const isLeftOut = isNumber && (unit < 2 || isNextToFirst || (name !== "1" && Number(name) % every !== 0));
+    const text = isNumber ? name : fit(name, unit * 0.96);
+    return svg("text", {class: "gf-name", x: this.axis.center(place), y: this.lineY + 19}, isLeftOut ? "" : text);
   }
 
   #key(event, index) {
-    const move = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    const move = {ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity}[event.key];
     if (move) {
       const order = this.layout.blocks.findIndex((place) => place.index === index) + move;
-      this.parts[order]?.group.focus();
+      this.parts[Math.max(0, Math.min(this.parts.length - 1, order))].group.focus();
     } else if (event.key === "Enter" || event.key === " ") {
       this.on.choose(index);
     } else {
@@ -243,12 +322,14 @@ export class Bus {
     const isEmpty = leftWidth === 0 && (rightWidth === 0 || part.kind !== "gf-trunk");
     set(part.ribbon, {d: leftWidth || rightWidth ? outline(line, leftWidth, rightWidth) : ""});
     set(part.nothing, {d: isEmpty ? through(line) : ""});
-    if (color) part.ribbon.style.fill = color;
+    if (color !== null) part.ribbon.style.fill = color;
   }
 }
 
 /** Whether a block has no shortcut at all: its branch is the only way, and stands in the line. */
 export const isPlain = (block) => block.shortcut === "zero";
+
+const hasNoSkip = (block) => isPlain(block) || block.stops_gradient;
 
 function ribbonPart(kind) {
   const ribbon = svg("path", {class: `${kind} gf-ribbon`});
@@ -317,13 +398,6 @@ function outline(points, leftWidth, rightWidth) {
 }
 
 const round = (value) => Math.round(value * 10) / 10;
-
-/** A text that fits, cut short if it must be; nothing if that would leave nothing. */
-function fit(text, room) {
-  const letters = Math.floor(room / 6.6);
-  if (text.length <= letters) return text;
-  return letters >= 4 && text.length > 3 ? `${text.slice(0, letters - 1)}\u2026` : "";
-}
 
 /** A sentence about a block for a screen reader. */
 export function spoken(block, values, index, unit) {

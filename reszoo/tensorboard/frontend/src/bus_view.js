@@ -1,18 +1,22 @@
 // The section of the buses: one for each chosen run, all on one scale.
 
+import {countOn} from "./alarm_spans.js";
+import {matchBlocks} from "./axis.js";
 import {Bus, isPlain, markIcon, spoken, widest} from "./bus.js";
-import {colorBar, comparisonBar, widthLegend} from "./legend.js";
+import {grouped} from "./explain.js";
+import {colorBar, pathKey, quotientBar, widthLegend} from "./legend.js";
 import {html} from "./dom.js";
-import {layOut, shortRun} from "./layout.js";
+import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
+import {quotient} from "./relative.js";
 import {
-  colorScale, comparisonScale, extent, inWords, joinExtents, suitsLog, widthScale, wholeNumber,
+  colorScale, extent, inWords, joinExtents, quotientScale, suitsLog, widthScale, wholeNumber,
 } from "./scales.js";
 import {nearest} from "./source.js";
-import {quotient} from "./store.js";
 import {Strip} from "./strip.js";
 import {sentence} from "./summary.js";
-import {blockDetails} from "./tooltip.js";
+import {tileRow, tilesOf} from "./tiles.js";
+import {blockTip} from "./tooltip.js";
 
 const MOST_DECADES = 1e8;
 
@@ -21,11 +25,12 @@ export class BusView {
     this.app = app;
     this.panels = [];
     this.controls = html("div", {class: "gf-controls"});
-    this.legend = html("div", {class: "gf-legends"});
+    this.legend = html("div", {class: "gf-legend-part"});
     this.list = html("div", {class: "gf-buses"});
-    this.element = html("section", {class: "gf-section", "aria-label": "The bus"},
-      html("div", {class: "gf-section-head"}, html("h2", {}, "Where the gradient goes"), this.controls),
-      this.list, this.legend);
+    this.element = html("div", {class: "gf-track", role: "group", "aria-label": "The bus"},
+      html("div", {class: "gf-track-head"},
+        html("h2", {}, "Where the gradient goes"), app.help.button("bus"), this.controls),
+      this.list);
   }
 
   /** What a width can show: each magnitude that is recorded of the skip and of the branch. */
@@ -42,23 +47,22 @@ export class BusView {
       : known.find((each) => each === "gradient_norm") ?? known[0] ?? "gradient_norm";
   }
 
+  /** The statistic that the ribbons are coloured by; null colours them by their path. */
   #color() {
     const names = this.app.statistics().map((each) => each.name);
-    return names.includes(this.app.state.color) ? this.app.state.color
-      : names.find((each) => each === "skip_share") ?? names[0];
+    return names.includes(this.app.state.color) ? this.app.state.color : null;
   }
 
   needs() {
     const width = this.#width();
     return [
       ...["skip", "branch", "input", "output"].map((place) => `${place}_${width}`),
-      this.#color(), "skip_share", "input_gradient_norm", "output_gradient_norm",
+      ...(this.#color() ? [this.#color()] : []),
+      "skip_share", "input_gradient_norm", "output_gradient_norm", "update_to_weight_ratio",
     ];
   }
 
   draw() {
-    const {app} = this;
-    this.width = app.element.clientWidth - 56 - 32;
     this.#drawControls();
     this.#makePanels();
     this.#makeScales();
@@ -67,13 +71,22 @@ export class BusView {
 
   #drawControls() {
     const {app} = this;
-    const words = (name) => [name, inWords(name)];
-    const magnitudes = this.#magnitudes().map(words);
+    const magnitudes = this.#magnitudes().map((name) => [name, inWords(name)]);
+    const scales = [["linear", "in proportion"], ["log", "logarithmic"]];
     this.controls.replaceChildren(
-      ...(magnitudes.length ? [menu("Width", magnitudes, this.#width(), (width) => app.choose({width}))] : []),
-      menu("Colour", app.statistics().map((each) => words(each.name)), this.#color(),
-        (color) => app.choose({color})),
+      ...(magnitudes.length ? [
+        menu("Width", magnitudes, this.#width(), (width) => app.choose({width})),
+        menu("", scales, this.#isLog() ? "log" : "linear", (widths) => app.choose({widths})),
+      ] : []),
+      menu("Colour", [["ribbons", [["paths", "path: skip, branch"]]], ...grouped(app.statistics(), inWords)],
+        this.#color() ?? "paths", (color) => app.choose({color: color === "paths" ? null : color})),
     );
+  }
+
+  /** One run is drawn in proportion; sizes of several runs are often decades apart. */
+  #isLog() {
+    const {widths} = this.app.state;
+    return widths === undefined ? this.app.data.length > 1 : widths === "log";
   }
 
   #makePanels() {
@@ -85,22 +98,28 @@ export class BusView {
     }
     this.panels.forEach((panel, i) => {
       panel.data = this.app.data[i];
-      panel.bus.resize(this.width);
-      panel.strip?.resize(this.width);
+      panel.dot.style.background = this.app.colorOf(panel.data);
+      panel.bus.resize(this.app.axisOf(panel.data));
+      panel.strip?.resize(this.app.axisOf(panel.data));
     });
   }
 
   #panel({run, blocks}, order) {
-    const panel = {sentence: html("p", {class: "gf-sentence"}), name: html("h3", {title: run}, shortRun(run))};
+    const panel = {
+      sentence: html("p", {class: "gf-sentence"}), dot: html("span", {class: "gf-dot"}),
+      name: html("h3", {title: run}, shortRun(run)),
+      tiles: html("div", {class: "gf-tiles"}),
+    };
     if (order === 0 && this.app.data.length > 1) panel.name.append(html("span", {}, " \u00b7 reference"));
     panel.bus = new Bus(blocks, {
       hover: (index, node) => this.#hover(panel, index, node),
       leave: () => this.#leave(),
-      choose: (index) => this.app.toggleBlock(blocks[index].name),
-    }, this.app.data.length > 1 ? 50 : 72);
+      choose: (index) => this.app.inspect(run, blocks[index].name),
+      open: (stage) => this.app.choose({stage: this.app.state.stage === stage ? null : stage}),
+    }, this.app.data.length > 1 ? 40 : 56);
     if (order > 0) panel.strip = new Strip(blocks);
     panel.element = html("div", {class: "gf-panel", "data-run": run},
-      html("div", {class: "gf-panel-head"}, panel.name, panel.sentence),
+      html("div", {class: "gf-panel-head"}, this.app.data.length > 1 ? panel.dot : null, panel.name, panel.tiles, panel.sentence),
       panel.bus.element, panel.strip?.element);
     return panel;
   }
@@ -111,105 +130,118 @@ export class BusView {
 
   #makeScales() {
     const {app} = this;
-    const description = app.describe(this.#color());
     const places = ["skip", "branch", "input", "output"];
     const range = joinExtents(app.data.flatMap((data) => {
       return places.map((place) => extent(this.#rows(data, place) ?? []));
     }));
     if (range) range.positive = Math.max(range.positive, range.high / MOST_DECADES);
-    const columns = Math.max(...app.data.map((data) => layOut(data.blocks).columns));
-    this.widths = widthScale(range, widest(columns, this.width));
+    this.range = range;
+    this.most = widest(Math.min(...app.data.map((data) => app.axisOf(data).unit)));
+    this.widths = widthScale(range, this.most, this.#isLog());
+    this.ratios = quotientScale({dark: app.isDark});
+    this.colors = null;
+    if (!this.#color()) return;
+    const description = app.describe(this.#color());
     const colorRange = joinExtents(app.data.map((data) => extent(data.series.get(this.#color()) ?? [])));
     this.colors = colorScale(description, colorRange, {log: suitsLog(description), dark: app.isDark});
-    this.ratios = comparisonScale(null, {positive: 0.1, high: 10}, {dark: app.isDark});
   }
 
   showStep(step) {
     if (step === null) return;
     const chosen = new Set(this.app.state.blocks ?? []);
+    for (const panel of this.panels) this.#readPanel(panel, step);
+    if (!this.#isLog()) this.#scaleToStep();
     for (const panel of this.panels) {
       this.#drawPanel(panel, step);
       panel.bus.mark(chosen);
     }
   }
 
-  #drawPanel(panel, step) {
+  /** The panel's numbers at a step. */
+  #readPanel(panel, step) {
     const {data} = panel;
-    const index = nearest(data.steps, step);
-    if (index < 0) return;
-    const at = (name) => data.series.get(name)?.map((row) => row[index]);
+    panel.index = nearest(data.steps, step);
+    panel.at = (name) => data.series.get(name)?.map((row) => row[panel.index]);
     panel.values = Object.fromEntries(["skip", "branch", "input", "output"].map((place) => {
-      return [place, at(`${place}_${this.#width()}`) ?? null];
+      return [place, panel.at(`${place}_${this.#width()}`) ?? null];
     }));
-    panel.index = index;
-    const colors = at(this.#color()) ?? [];
-    panel.bus.draw(panel.values, this.widths, (block) => this.colors.of(colors[block] ?? NaN));
+  }
+
+  /** Widths are in proportion to the largest size of the step, of all runs. */
+  #scaleToStep() {
+    const ranges = this.panels.flatMap(({values}) => Object.values(values).map((row) => extent(row ? [row] : [])));
+    const range = joinExtents(ranges);
+    this.widths = widthScale(range && range.high > 0 ? range : null, this.most, false);
+    this.#drawWidths();
+  }
+
+  #drawPanel(panel, step) {
+    const {data, index, at} = panel;
+    if (index < 0) return;
+    const colors = this.#color() ? at(this.#color()) ?? [] : null;
+    panel.bus.draw(panel.values, this.widths, colors && ((block) => this.colors.of(colors[block] ?? NaN)));
     const shown = data.steps[index];
     panel.sentence.replaceChildren(...sentence(data.blocks, at),
       ...(shown === step ? [] : [html("span", {class: "gf-note"}, ` (step ${wholeNumber(shown)})`)]));
+    panel.tiles.replaceChildren(...tileRow(tilesOf(data.blocks, at, countOn(data.alarms, shown)), this.app.help).children);
     this.#drawStrip(panel);
     const unit = this.app.describe(`skip_${this.#width()}`).unit;
     data.blocks.forEach((block, i) => panel.bus.describe(i, spoken(block, panel.values, i, unit)));
   }
 
-  /** How many times each path has what the first run's path of that name has. */
+  /** How many times each path has what the first run's path has, of the block it is compared with. */
   #drawStrip(panel) {
     if (!panel.strip) return;
     const [first] = this.panels;
-    const names = first.data.blocks.map((block) => block.name);
-    const ratios = ["skip", "branch"].map((place) => panel.data.blocks.map((block, i) => {
+    const {indices, words} = matchBlocks(first.data.blocks, panel.data.blocks);
+    const ratios = ["skip", "branch"].map((place) => panel.data.blocks.map((_, i) => {
       const [own, base] = [panel.values[place], first.values?.[place]];
-      const other = names.indexOf(block.name);
-      return own && base && other >= 0 ? quotient(own[i], base[other]) : NaN;
+      return own && base && indices[i] >= 0 ? quotient(own[i], base[indices[i]]) : NaN;
     }));
-    panel.strip.draw(ratios, this.ratios, shortRun(first.data.run));
+    panel.strip.draw(ratios, this.ratios, shortRun(first.data.run), words);
   }
 
   #drawLegend() {
     const {app} = this;
-    const magnitude = app.describe(`skip_${this.#width()}`);
     const blocks = app.data.flatMap((data) => data.blocks);
     const others = [...new Set(blocks.filter((block) => {
       return !block.stops_gradient && block.shortcut && block.shortcut !== "identity" && !isPlain(block);
     }).map((block) => block.shortcut))];
     const icons = others.map((kind) => [kind, `${kind} shortcut`]);
     if (blocks.some((block) => block.stops_gradient)) icons.push(["stop", "stop-gradient"]);
-    const isRecorded = this.widths.ticks.length > 0;
+    const isRecorded = Boolean(this.range) && this.range.positive < Infinity;
     icons.push(["nothing", isRecorded ? "no gradient" : "no gradient recorded"]);
+    this.widthKey = html("div", {});
     this.legend.replaceChildren(
-      ...(isRecorded ? [widthLegend(this.widths, `width: ${inWords(this.#width())}`, magnitude)] : []),
-      colorBar(this.colors, app.describe(this.#color()), "colour"),
-      ...(app.data.length > 1 ? [comparisonBar(this.ratios, `\u00f7 ${shortRun(app.data[0].run)}`)] : []),
+      this.widthKey,
+      this.colors ? colorBar(this.colors, app.describe(this.#color()), "colour") : pathKey(),
+      ...(app.data.length > 1 ? [quotientBar(this.ratios, `\u00f7 ${shortRun(app.data[0].run)}`)] : []),
       html("div", {class: "gf-icons"}, ...icons.map(([kind, words]) => {
         return html("span", {}, markIcon(kind), words);
       })),
     );
+    this.#drawWidths();
   }
 
+  #drawWidths() {
+    const magnitude = this.app.describe(`skip_${this.#width()}`);
+    this.widthKey.replaceChildren(...(this.widths.ticks.length
+      ? [widthLegend(this.widths, `width: ${inWords(this.#width())}`, magnitude)] : []));
+  }
+
+  /** Four numbers of a block; the inspector has all. */
   #hover(panel, index, node) {
     const {app} = this;
-    const token = (this.hovered = Symbol("hover"));
-    const block = panel.data.blocks[index];
-    const step = panel.data.steps[panel.index];
-    const {descriptions} = panel.data;
-    const show = (values) => {
-      const box = node.getBoundingClientRect();
-      app.tooltip.show(blockDetails(block, wholeNumber(step), descriptions, values),
-        box.left, box.right, box.top);
-    };
-    show(new Map([...panel.data.series].map(([name, rows]) => [name, rows[index][panel.index]])));
-    clearTimeout(this.asking);
-    this.asking = setTimeout(async () => {
-      const all = await app.store.atStep(panel.data.run, step).catch(() => null);
-      if (all && token === this.hovered) {
-        show(new Map([...all].map(([name, values]) => [name, values[index]])));
-      }
-    }, 80);
+    const box = node.getBoundingClientRect();
+    const axis = app.axisOf(panel.data);
+    const values = Object.fromEntries([...panel.data.series].map(([name, rows]) => [name, rows[index][panel.index]]));
+    app.tooltip.show(blockTip(panel.data.blocks[index], panel.data.steps[panel.index], panel.data.descriptions, values),
+      box.left, box.right, box.top);
+    app.column(axis, axis.places.find((place) => place.index === index));
   }
 
   #leave() {
-    this.hovered = null;
     this.app.tooltip.hide();
+    this.app.column(null);
   }
 }
-

@@ -1,11 +1,11 @@
 // Where each block stands on the bus. Lengths are in columns; bus.js makes pixels of them.
 
 /**
- * Blocks in order, one column each; a block that holds others spans theirs, and they stand on its
- * branch, one level up.
+ * Blocks in order, one column each; a block that holds others spans theirs besides its own, which
+ * comes last, and they stand on its branch, one level up.
  *
- * Returns {columns, depth, blocks: [{index, start, end, level, height, top}], stages}. `height` is
- * how many levels rise above a block's own line.
+ * Returns {columns, depth, blocks: [{index, start, end, own, level, height, isLeaf}], stages}. `own`
+ * is a block's own column; `height` is how many levels rise above its line.
  */
 export function layOut(blocks) {
   const children = new Map([[null, []]]);
@@ -22,8 +22,8 @@ export function layOut(blocks) {
     const start = column;
     let height = 1;
     for (const child of inner) height = Math.max(height, 1 + place(child, level + 1));
-    if (!inner.length) column += 1;
-    placed.push({index, start, end: column, level, height, isLeaf: !inner.length});
+    column += 1;
+    placed.push({index, start, end: column, own: column - 1, level, height, isLeaf: !inner.length});
     return height;
   };
   const depth = Math.max(1, ...children.get(null).map((index) => place(index, 0)));
@@ -58,4 +58,11 @@ export function shortRun(run) {
 export function shortName(name) {
   const {stage, rest} = splitName(name);
   return stage ? rest.replace(/^block_?/, "") : name;
+}
+
+/** A text that fits, cut short if it must be; nothing if that would leave nothing. */
+export function fit(text, room) {
+  const letters = Math.floor(room / 6.6);
+  if (text.length <= letters) return text;
+  return letters >= 4 && text.length > 3 ? `${text.slice(0, letters - 1)}\u2026` : "";
 }

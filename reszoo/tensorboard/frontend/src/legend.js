@@ -1,9 +1,9 @@
 // What widths and colours mean, with units.
 
 import {html, sizeCanvas, svg} from "./dom.js";
-import {inWords, number} from "./scales.js";
+import {HATCH, inWords, number} from "./scales.js";
 
-const BAR = 200;
+const BAR = 150;
 
 export function widthLegend(widths, title, description) {
   const samples = widths.ticks.map((value) => html("span", {class: "gf-sample"},
@@ -11,7 +11,25 @@ export function widthLegend(widths, title, description) {
       svg("rect", {class: "gf-ribbon", x: 0, y: 9 - widths.of(value) / 2, width: 22, height: widths.of(value)})),
     number(value)));
   return html("figure", {class: "gf-widths"},
-    html("figcaption", {}, title, html("span", {}, `${description.unit}, log scale`)), ...samples);
+    html("figcaption", {}, title,
+      html("span", {}, [description.unit, widths.log ? "log scale" : "linear, of the step"].filter(Boolean).join(", "))),
+    ...samples);
+}
+
+/** The colours of the two paths. */
+export function pathKey() {
+  return html("figure", {}, html("figcaption", {}, "colour: path"), ...["skip", "branch"].map((path) => {
+    return html("span", {class: "gf-sample"},
+      svg("svg", {width: 22, height: 12, "aria-hidden": "true"},
+        svg("rect", {class: `gf-ribbon gf-${path}`, x: 0, y: 2, width: 22, height: 8})), path);
+  }));
+}
+
+/** The stripes of what is not defined. */
+export function undefinedKey() {
+  return html("span", {class: "gf-sample gf-undefined-key"},
+    svg("svg", {width: 22, height: 12, "aria-hidden": "true"},
+      svg("rect", {x: 0, y: 0, width: 22, height: 12, fill: HATCH})), "not defined");
 }
 
 /** A bar of colours with its ends and ticks. */
@@ -25,9 +43,14 @@ export function colorBar(colors, description, use) {
   });
 }
 
-export function comparisonBar(colors, title) {
-  const label = (value) => (colors.isDifference ? number(value) : `\u00d7${number(value)}`);
-  return bar(colors, title, colors.isDifference ? "difference" : "ratio, log scale", {label});
+/** A bar of quotients or differences; the ends of quotients stand for all beyond them. */
+export function quotientBar(colors, title) {
+  const [low, , high] = colors.ticks;
+  const quotient = (value) => {
+    if (value === low) return `\u2264 \u00d7${number(value)}`;
+    return value === high ? `\u2265 \u00d7${number(value)}` : `\u00d7${number(value)}`;
+  };
+  return bar(colors, title, colors.isQuotient ? "" : "difference", {label: colors.isQuotient ? quotient : number});
 }
 
 function bar(colors, title, words, {low = null, high = null, label}) {

@@ -45,7 +45,7 @@ export class LinesView {
   #statistics() {
     const names = this.app.statistics().map((each) => each.name);
     const chosen = (this.app.state.lines ?? []).filter((name) => names.includes(name));
-    return chosen.length ? chosen : [this.app.views[1].statistic()];
+    return chosen.length ? chosen : [this.app.time.statistic()];
   }
 
   /** The chosen blocks; of a run where none is chosen the first, the middle and the last. */
@@ -76,7 +76,7 @@ export class LinesView {
     const range = joinExtents(series.map((each) => extent([each.values])));
     const units = new Set(statistics.map((name) => app.describe(name).unit));
     this.lines.draw(series, {
-      width: app.element.clientWidth - 56 - 32, theme: app.theme(), smoothing, domain: app.domain,
+      width: app.width, theme: app.theme(), smoothing, domain: app.domain,
       log: isLog(statistics.map((name) => app.describe(name)), range, app.state.scale),
       alarms: app.data.flatMap((data) => data.alarms),
       unit: units.size === 1 ? [...units][0].replace(/^none,?\s*/, "") : "",

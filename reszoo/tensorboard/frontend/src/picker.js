@@ -2,12 +2,16 @@
 
 import {html} from "./dom.js";
 
-/** @param options [[value, words]] */
+/** @param options [[value, words]], or [[group, [[value, words]]]] under headings. */
 export function menu(label, options, value, onChange) {
-  const select = html("select", {onchange: () => onChange(select.value)},
-    ...options.map(([each, words]) => html("option", {value: each, selected: each === value}, words)));
+  const select = html("select", {onchange: () => onChange(select.value)}, ...options.map(([each, words]) => {
+    if (!Array.isArray(words)) return option(each, words, value);
+    return html("optgroup", {label: each}, ...words.map((inner) => option(...inner, value)));
+  }));
   return html("label", {class: "gf-menu"}, html("span", {}, label), select);
 }
+
+const option = (each, words, value) => html("option", {value: each, selected: each === value}, words);
 
 /** A list of boxes; it stays open while the page is drawn anew. */
 export class Picker {

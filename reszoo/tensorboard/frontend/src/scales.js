@@ -9,7 +9,22 @@ import {interpolateRgbBasis} from "d3-interpolate";
 export const SERIES_COLORS = [
   "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a6c00", "#8c564b",
 ];
+
+// Lines of runs: no blue and no orange, which are the skip and the branch.
+const RUN_COLORS = {
+  light: ["#2c3640", "#00795a", "#a3507d", "#7a6c00", "#7c5cc4"],
+  dark: ["#e9ecef", "#3fc79d", "#ee9ac9", "#d8c93f", "#b79cf5"],
+};
+
+export function runColors(count, dark) {
+  const colors = dark ? RUN_COLORS.dark : RUN_COLORS.light;
+  return Array.from({length: count}, (_, i) => colors[i % colors.length]);
+}
+
 const INFINITE = "#d0006f";
+
+// What is not defined has no colour: it is hatched, by a pattern in the page or on a canvas.
+export const HATCH = "url(#gf-hatch)";
 
 // The branch is orange and the skip blue, here and in the legend.
 const SHARE = {
@@ -83,6 +98,7 @@ function palette(description, dark) {
 
 /** A colour scale: of(value) is a CSS colour; ticks and domain are for its bar. */
 export function colorScale(description, range, {log, dark}) {
+  if (description?.name?.endsWith("_gain")) return quotientScale({dark});
   const ends = bounds(description);
   const isLog = log && !ends && range?.positive < Infinity;
   const [low, high] = ends ?? plainDomain(range, isLog);
@@ -90,19 +106,29 @@ export function colorScale(description, range, {log, dark}) {
   return describeScale(scale, palette(description, dark), isLog, dark);
 }
 
-/** A colour scale of how many times one run has what another has; or of their difference. */
-export function comparisonScale(description, range, {dark}) {
-  const isDifference = Boolean(bounds(description));
-  const far = isDifference
-    ? Math.max(Math.abs(range?.low ?? 0), Math.abs(range?.high ?? 0), 1e-6)
-    : Math.max(range?.high ?? 1, 1 / (range?.positive ?? 1), 2);
-  const scale = isDifference
-    ? scaleLinear().domain([-far, far]).clamp(true)
-    : scaleLog().domain([1 / Math.min(far, 1e6), Math.min(far, 1e6)]).clamp(true);
-  const colors = dark ? DIVERGING.dark : DIVERGING.light;
-  const [low, high] = scale.domain();
-  const middle = isDifference ? 0 : 1;
-  return {...describeScale(scale, colors, !isDifference, dark), isDifference, ticks: [low, middle, high]};
+// One pair of ends for every quotient on the page, so that one colour is one quotient everywhere.
+const FARTHEST = 10;
+
+/** A colour scale of quotients, from a tenth through 1 to ten times; what is beyond has the end's colour. */
+export function quotientScale({dark}) {
+  const scale = scaleLog().domain([1 / FARTHEST, FARTHEST]).clamp(true);
+  const described = describeScale(scale, dark ? DIVERGING.dark : DIVERGING.light, true, dark);
+  return {...described, isQuotient: true, ticks: [1 / FARTHEST, 1, FARTHEST]};
+}
+
+/** A colour scale of updates over weights, about the thousandth that is usual. */
+export function updateScale({dark}) {
+  const scale = scaleLog().domain([1e-5, 0.1]).clamp(true);
+  return describeScale(scale, dark ? DIVERGING.dark : DIVERGING.light, true, dark);
+}
+
+/** A colour scale of differences of a statistic with fixed ends. */
+export function differenceScale(description, {dark}) {
+  const [low, high] = bounds(description);
+  const far = (high - low) / 2;
+  const scale = scaleLinear().domain([-far, far]).clamp(true);
+  const described = describeScale(scale, dark ? DIVERGING.dark : DIVERGING.light, false, dark);
+  return {...described, ticks: [-far, 0, far]};
 }
 
 function plainDomain(range, isLog) {
@@ -114,13 +140,12 @@ function plainDomain(range, isLog) {
 function describeScale(scale, colors, isLog, dark) {
   const position = scale.copy().range([0, 1]);
   const at = (value) => (isLog && value <= 0 ? 0 : position(value));
-  const undefinedColor = dark ? "#2d3137" : "#eceef0";
   const of = (value) => {
-    if (Number.isNaN(value)) return undefinedColor;
+    if (value === undefined || Number.isNaN(value)) return HATCH;
     if (!Number.isFinite(value)) return INFINITE;
     return colors(at(value));
   };
-  return {of, at, colors, isLog, domain: scale.domain(), ticks: ticksOf(scale, isLog), undefinedColor};
+  return {of, at, colors, isLog, domain: scale.domain(), ticks: ticksOf(scale, isLog)};
 }
 
 function ticksOf(scale, isLog) {
@@ -134,18 +159,24 @@ function ticksOf(scale, isLog) {
   return exponents;
 }
 
-/** Widths in pixels by the logarithm of a magnitude; zero and nothing are 0. */
-export function widthScale(range, most) {
-  if (!range || range.positive === Infinity) return {of: () => 0, ticks: []};
+/**
+ * Widths in pixels: linear in a magnitude, or by its logarithm; zero and nothing are 0.
+ *
+ * @param range {positive, high} Of what is drawn. @param most The greatest width.
+ */
+export function widthScale(range, most, log) {
+  if (!range || range.positive === Infinity) return {of: () => 0, ticks: [], most, log};
+  const least = Math.max(0.75, most * 0.07);
   // Less than two decades would make much of little.
   const [low, high] = [Math.min(range.positive, range.high / 100), range.high];
-  const scale = scaleLog().domain([low, high]).range([Math.max(0.75, most * 0.07), most]).clamp(true);
+  const scale = log ? scaleLog().domain([low, high]).range([least, most]) : scaleLinear().domain([0, high]).range([0, most]);
+  scale.clamp(true);
   const of = (value) => {
     if (Number.isNaN(value) || value <= 0) return 0;
-    return Number.isFinite(value) ? scale(value) : most;
+    return Number.isFinite(value) ? Math.max(least, scale(value)) : most;
   };
-  const middle = Math.sqrt(low * high);
-  return {of, ticks: [low, middle, high]};
+  const ticks = log ? [low, Math.sqrt(low * high), high] : [high / 4, high / 2, high];
+  return {of, ticks, most, log};
 }
 
 const short = format(".3~g");

@@ -37,6 +37,11 @@ export class ServerSource {
     return (await this.#fetch("alarms", [["run", run]])).json().then((answer) => answer.alarms);
   }
 
+  /** The loss of recorded steps, {steps, values}; empty if it was not recorded. */
+  async loss(run) {
+    return (await this.#fetch("loss", [["run", run]])).json();
+  }
+
   /** Steps of a run, thinned out to at most maxSteps. */
   async data(run, {statistics = [], blocks = [], first = 0, last = null, maxSteps = 1000}) {
     const query = [["run", run], ["max_steps", maxSteps], ["first_step", Math.max(0, first)]];
@@ -77,6 +82,10 @@ export class EmbeddedSource {
 
   async alarms(run) {
     return this.#find(run).alarms;
+  }
+
+  async loss(run) {
+    return this.#find(run).loss ?? {steps: [], values: []};
   }
 
   async data(run, {statistics = [], blocks = [], first = 0, last = null}) {

@@ -8,6 +8,7 @@ const PREFIX = "p.gradient_flow.";
 const SHAPES = {
   runs: "list", step: "number", width: "text", color: "text", map: "text", scale: "text",
   blocks: "list", lines: "list", smooth: "number", from: "number", to: "number",
+  widths: "text", values: "text", stage: "text", inspect: "text", cut: "list", focus: "text", sort: "text",
 };
 
 function host() {

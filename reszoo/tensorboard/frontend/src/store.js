@@ -1,5 +1,6 @@
 // The numbers at hand: each run's series, asked for once a range.
 
+import {quotient} from "./relative.js";
 import {indexAt} from "./source.js";
 
 const MOST_STEPS = 1000;
@@ -15,6 +16,8 @@ export class Store {
     this.series = new Map();
     this.alarmsByRun = new Map();
     this.details = new Map();
+    this.ofBlocks = new Map();
+    this.losses = new Map();
     this.refused = new Map();
   }
 
@@ -42,12 +45,13 @@ export class Store {
     this.refused.set(name, reason);
   }
 
-  /** [run, reason] for all that cannot be shown. */
+  /** [run, reason], by name, for all that cannot be shown. */
   faults() {
-    return this.runs.flatMap(({run, notes = []}) => {
+    const found = this.runs.flatMap(({run, notes = []}) => {
       const error = this.error(run);
       return [...(error ? [error] : []), ...notes].map((reason) => [run, reason]);
     });
+    return this.source.isLive ? found.sort(([a], [b]) => (a < b ? -1 : Number(a > b))) : found;
   }
 
   /** Asks for statistics of a run in a range of steps; what is there already is not asked again. */
@@ -72,6 +76,25 @@ export class Store {
   async alarms(run) {
     if (!this.alarmsByRun.has(run)) this.alarmsByRun.set(run, await this.source.alarms(run));
     return this.alarmsByRun.get(run);
+  }
+
+  async loss(run) {
+    if (!this.losses.has(run)) this.losses.set(run, await this.source.loss(run));
+    return this.losses.get(run);
+  }
+
+  /** Every statistic of one block in a range of steps: {steps, series}, with one row a statistic. */
+  async ofBlock(run, block, [first, last]) {
+    const key = JSON.stringify([run, block, first, last]);
+    if (!this.ofBlocks.has(key)) {
+      if (this.ofBlocks.size > 50) this.ofBlocks.clear();
+      const data = await this.source.data(run, {
+        blocks: [block], first: first ?? 0, last: last ?? null, maxSteps: MOST_STEPS,
+      });
+      const series = new Map([...data.series].map(([name, rows]) => [name, rows[0]]));
+      this.ofBlocks.set(key, {steps: data.steps, series});
+    }
+    return this.ofBlocks.get(key);
   }
 
   /** Every statistic of every block at one recorded step: name to one value a block. */
@@ -102,8 +125,4 @@ export function compare(reference, other, isDifference) {
     if (base === undefined) return NaN;
     return isDifference ? value - base : quotient(value, base);
   }));
-}
-
-export function quotient(value, base) {
-  return base === 0 || !Number.isFinite(base) ? NaN : value / base;
 }

@@ -1,6 +1,7 @@
 // One sentence that says where the gradient goes.
 
 import {html} from "./dom.js";
+import {median} from "./relative.js";
 import {number} from "./scales.js";
 
 /**
@@ -11,7 +12,9 @@ export function sentence(blocks, at) {
   const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
   const parts = [];
   const shares = pick(at("skip_share"), outer);
-  if (shares.length) {
+  if (outer.length && outer.every((i) => blocks[i].shortcut === "zero")) {
+    parts.push("This network has no skips: its blocks are the only way.");
+  } else if (shares.length) {
     const share = median(shares);
     if (Math.abs(share - 0.5) < 0.02) parts.push("In the median block, skip and branch bring back about as much.");
     else parts.push(...shareInWords(share));
@@ -43,10 +46,4 @@ function changeInWords(change) {
 
 function pick(array, indices) {
   return array ? indices.map((i) => array[i]).filter(Number.isFinite) : [];
-}
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -5,7 +5,7 @@ export function themeOf(element) {
   const color = (name) => style.getPropertyValue(`--${name}`).trim();
   return {
     text: color("text"), muted: color("muted"), grid: color("grid"), panel: color("panel"),
-    accent: color("accent"), alarm: color("alarm"), veil: color("veil"),
+    accent: color("accent"), alarm: color("alarm"), veil: color("veil"), band: color("band"), hatch: color("hatch"),
     smallFont: `11px ${style.fontFamily}`,
   };
 }

@@ -1,8 +1,8 @@
-// The steps: a slider with the alarms marked on it, and a play button.
+// The steps: a slider over the loss, with the alarms marked on it, and a play button.
 
-import {html, set} from "./dom.js";
-import {wholeNumber} from "./scales.js";
-import {nearest} from "./source.js";
+import {html, set, svg} from "./dom.js";
+import {number, wholeNumber} from "./scales.js";
+import {lowerBound, nearest} from "./source.js";
 
 const PLAY_SECONDS = 14;
 const FRAMES_A_SECOND = 15;
@@ -22,9 +22,11 @@ export class Timeline {
     });
     this.label = html("output", {class: "gf-step"});
     this.marks = html("div", {class: "gf-marks"});
+    this.losses = svg("svg", {class: "gf-losses", viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true"});
+    this.lossRange = html("span", {class: "gf-loss-range"});
     this.element = html("div", {class: "gf-timeline"},
       this.button,
-      html("div", {class: "gf-track"}, this.marks, this.slider),
+      html("div", {class: "gf-slider"}, this.losses, this.marks, this.slider, this.lossRange),
       this.label,
     );
     this.#showPlaying(false);
@@ -38,13 +40,47 @@ export class Timeline {
     this.#placeMarks(alarms);
   }
 
+  /** @param losses [{steps, values, color, name}] One a run that has them. */
+  setLosses(losses) {
+    this.known = losses;
+    const all = losses.flatMap(({values}) => values.filter(Number.isFinite));
+    const [low, high] = [Math.min(...all), Math.max(...all)];
+    const last = Math.max(1, this.steps.length - 1);
+    const at = (value) => (high > low ? 92 - (84 * (value - low)) / (high - low) : 50);
+    this.losses.replaceChildren(...losses.map(({steps, values, color}) => {
+      const shown = steps.map((step, i) => [step, values[i]]).filter(([step, value]) => {
+        return Number.isFinite(value) && step >= this.steps[0] && step <= this.steps.at(-1);
+      });
+      const points = shown.map(([step, value]) => {
+        return `${((1000 * this.#position(step)) / last).toFixed(1)} ${at(value).toFixed(1)}`;
+      });
+      return svg("path", {d: points.length ? `M${points.join("L")}` : "", stroke: color});
+    }));
+    this.element.classList.toggle("has-loss", all.length > 0);
+    this.lossRange.textContent = all.length ? `loss ${number(low)} to ${number(high)}` : "";
+  }
+
+  /** Where a step lies between the recorded ones that the slider goes over. */
+  #position(step) {
+    const at = Math.max(1, Math.min(this.steps.length - 1, lowerBound(this.steps, step)));
+    const [before, after] = [this.steps[at - 1], this.steps[at]];
+    return after > before ? at - 1 + (step - before) / (after - before) : 0;
+  }
+
+  /** Moves by a number of recorded steps. */
+  move(by) {
+    this.#go(Math.max(0, Math.min(this.steps.length - 1, this.index + by)));
+  }
+
   show(step) {
     this.index = Math.max(0, nearest(this.steps, step));
     this.slider.value = this.index;
     const said = this.steps.length ? wholeNumber(this.steps[this.index]) : "none";
     const last = this.steps.length ? wholeNumber(this.steps.at(-1)) : "none";
     set(this.slider, {"aria-valuetext": `step ${said}`});
-    this.label.replaceChildren("step ", html("strong", {}, said), ` of ${last}`);
+    const losses = (this.known ?? []).map(({steps, values}) => values[nearest(steps, step)]).filter(Number.isFinite);
+    this.label.replaceChildren("step ", html("strong", {}, said), ` of ${last}`,
+      losses.length ? html("span", {class: "gf-loss-now"}, `loss ${losses.map(number).join(", ")}`) : "");
   }
 
   toggle() {

@@ -32,31 +32,24 @@ export function tipOf(title, step, name, words) {
   ];
 }
 
-/** What is known of a block: its kind in words, then every statistic with its unit. */
-export function blockDetails(block, step, descriptions, values) {
-  const groups = new Map();
-  for (const description of descriptions) {
-    if (!values.has(description.name)) continue;
-    if (!groups.has(description.group)) groups.set(description.group, []);
-    groups.get(description.group).push(description);
-  }
-  const rows = [...groups.values()].flatMap((group) => group.map((description, i) => {
-    const value = values.get(description.name);
-    return html("tr", {class: i === 0 ? "gf-first" : null},
-      html("th", {scope: "row"}, inWords(description.name)),
-      html("td", {}, withUnit(value, description)),
-    );
-  }));
+const TOLD = ["skip_gradient_norm", "branch_gradient_norm", "skip_share", "gradient_gain", "update_to_weight_ratio"];
+
+/** What a block is, and four of its numbers. */
+export function blockTip(block, step, descriptions, values) {
+  const told = TOLD.map((name) => descriptions.find((each) => each.name === name))
+    .filter((each) => each && each.name in values).slice(0, 4);
   return [
-    html("div", {class: "gf-tip-title"}, block.name, html("span", {}, `step ${step}`)),
+    html("div", {class: "gf-tip-title"}, block.name, html("span", {}, `step ${wholeNumber(step)}`)),
     html("div", {class: "gf-tip-kind"}, kindInWords(block)),
-    html("table", {}, html("tbody", {}, ...rows)),
+    html("table", {}, html("tbody", {}, ...told.map((description) => html("tr", {},
+      html("th", {scope: "row"}, inWords(description.name)),
+      html("td", {}, withUnit(values[description.name], description)))))),
   ];
 }
 
 export function kindInWords(block) {
   const words = [];
-  if (block.shortcut) words.push(`${block.shortcut} shortcut`);
+  if (block.shortcut) words.push(block.shortcut === "zero" ? "no shortcut" : `${block.shortcut} shortcut`);
   if (block.stops_gradient) words.push("no gradient passes the skip");
   if (block.strides > 1) words.push(`strides ${block.strides}`);
   if (block.parent) words.push(`inside ${block.parent}`);

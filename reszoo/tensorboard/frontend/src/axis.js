@@ -1,0 +1,103 @@
+// The horizontal axis that all tracks share: depth, from the input on the left to the loss.
+
+import {layOut} from "./layout.js";
+
+// Room at both sides of the blocks, for what names a track and for its values.
+export const LEFT = 130;
+export const RIGHT = 100;
+
+/** Positions of the blocks of one run, in pixels. */
+export class DepthAxis {
+  /**
+   * @param blocks Descriptions of the run's blocks.
+   * @param shares What part of the width each stage gets; by its number of columns if null.
+   */
+  constructor(blocks, width, shares = null) {
+    this.blocks = blocks;
+    this.width = width;
+    this.layout = layOut(blocks);
+    const {stages, columns} = this.layout;
+    const room = Math.max(1, width - LEFT - RIGHT);
+    const parts = shares ?? stages.map(({start, end}) => (end - start) / Math.max(1, columns));
+    let x = LEFT;
+    this.stages = stages.map((stage, i) => {
+      const left = x;
+      x += room * parts[i];
+      return {...stage, left, right: x, unit: (x - left) / Math.max(1, stage.end - stage.start)};
+    });
+    this.unit = Math.min(...this.stages.map((stage) => stage.unit), room);
+    this.places = [...this.layout.blocks].sort((a, b) => a.own - b.own);
+  }
+
+  /** Where a column begins; the last one ends at x(columns). */
+  x(column) {
+    const stage = this.stages.find(({end}) => column < end) ?? this.stages.at(-1);
+    return stage ? stage.left + (column - stage.start) * stage.unit : LEFT;
+  }
+
+  unitOf(place) {
+    return this.x(place.own + 1) - this.x(place.own);
+  }
+
+  /** The ends of a block's own column. */
+  span(place) {
+    return [this.x(place.own), this.x(place.own + 1)];
+  }
+
+  center(place) {
+    return this.x(place.own + 0.5);
+  }
+
+  /** The place whose column is at x; null beside the blocks. */
+  placeAt(x) {
+    return this.places.find((place) => {
+      const [left, right] = this.span(place);
+      return x >= left && x < right;
+    }) ?? null;
+  }
+}
+
+/** One axis for each run: the same where blocks are the same, and stage over stage otherwise. */
+export function axesOf(runs, width, openStage = null) {
+  const layouts = runs.map(({blocks}) => layOut(blocks));
+  const names = layouts.map(({stages}) => JSON.stringify(stages.map((stage) => stage.name)));
+  const haveOneKind = names.every((each) => each === names[0]);
+  const shares = haveOneKind ? meanShares(layouts, openStage) : null;
+  return runs.map(({blocks}) => new DepthAxis(blocks, width, shares));
+}
+
+const OPEN = 0.8;
+
+function meanShares(layouts, openStage) {
+  const {stages} = layouts[0];
+  if (stages.length > 1 && stages.some(({name}) => name === openStage)) {
+    return stages.map(({name}) => (name === openStage ? OPEN : (1 - OPEN) / (stages.length - 1)));
+  }
+  return stages.map((_, i) => {
+    const parts = layouts.map(({stages: own, columns}) => (own[i].end - own[i].start) / Math.max(1, columns));
+    return parts.reduce((sum, part) => sum + part, 0) / parts.length;
+  });
+}
+
+/**
+ * Which block of the reference each block of a run is compared with: that of its name, if both have
+ * the same blocks; or else the one at the same relative depth within its stage.
+ *
+ * Returns {indices, words}; words say how, where it is not by name.
+ */
+export function matchBlocks(reference, blocks) {
+  const names = reference.map((block) => block.name);
+  if (names.length === blocks.length && blocks.every((block, i) => block.name === names[i])) {
+    return {indices: names.map((_, i) => i), words: ""};
+  }
+  const [from, to] = axesOf([{blocks: reference}, {blocks}], 2000);
+  const indices = new Array(blocks.length).fill(-1);
+  for (const place of to.places) {
+    indices[place.index] = nearestPlace(from.places, (each) => from.center(each), to.center(place)).index;
+  }
+  return {indices, words: `${blocks.length} against ${reference.length} blocks, matched by depth`};
+}
+
+function nearestPlace(places, at, x) {
+  return places.reduce((best, each) => (Math.abs(at(each) - x) < Math.abs(at(best) - x) ? each : best));
+}

@@ -1,0 +1,136 @@
+// The gradient by depth: at each block over that at the last, a line a run.
+
+import {LEFT, RIGHT} from "./axis.js";
+import {html, set, svg} from "./dom.js";
+import {fit} from "./layout.js";
+import {number, times} from "./scales.js";
+import {scaleLog} from "d3-scale";
+
+const TOP = 8;
+const BOTTOM = 8;
+const LIMITS = [1e-3, 1e3];
+const MOST = 1e12;
+
+export class Profile {
+  constructor() {
+    this.element = html("div", {class: "gf-profile"});
+  }
+
+  /**
+   * @param lines [{name, color, axis, places, band: [low, high], first}] One a run: places in order,
+   *   with one number a place in every array; @param range {positive, high} of all their numbers.
+   */
+  draw(lines, range, width, height) {
+    Object.assign(this, {lines, height, width});
+    const [low, high] = domainOf(range);
+    this.y = scaleLog().domain([low, high]).range([height - BOTTOM, TOP]).clamp(true);
+    this.drawing = svg("svg", {width, height, viewBox: `0 0 ${width} ${height}`, role: "img"});
+    this.drawing.append(this.#zones(low, high), this.#grid(low, high));
+    this.parts = lines.map((line) => this.#line(line));
+    this.drawing.append(...this.parts.map((part) => part.group));
+    this.element.replaceChildren(this.drawing);
+  }
+
+  /** @param values One array a line, in the order of its places. @param estimates The same, or null. */
+  show(values, estimates) {
+    const ends = values.map((line, i) => ({i, value: line.find((each) => Number.isFinite(each) && each > 0)}));
+    const labels = spread(ends.filter(({value}) => value !== undefined).map(({i, value}) => ({i, value, y: this.y(value)})),
+      TOP + 4, this.height - BOTTOM);
+    this.parts.forEach(({now, label, estimate}, i) => {
+      set(now, {d: this.#path(this.lines[i], values[i])});
+      set(estimate, {d: estimates?.[i] ? this.#path(this.lines[i], estimates[i]) : ""});
+      const place = labels.find((each) => each.i === i);
+      const name = this.lines[i].name;
+      set(label, {y: place ? place.y + 3.5 : -20});
+      label.textContent = place ? [name && fit(name, LEFT - 66), times(place.value)].filter(Boolean).join(" ") : "";
+    });
+    set(this.drawing, {"aria-label": this.lines.map(({name}, i) => {
+      return `${name || "Gradient"} at the first block: ${times(ends[i].value ?? NaN)} of that at the last`;
+    }).join("; ")});
+  }
+
+  #zones(low, high) {
+    const group = svg("g", {class: "gf-zones"});
+    const zone = (from, to) => {
+      if (from >= to) return;
+      const [top, bottom] = [this.y(to), this.y(from)];
+      group.append(svg("rect", {x: LEFT, y: top, width: this.width - LEFT - RIGHT, height: bottom - top}));
+    };
+    zone(low, Math.min(LIMITS[0], high));
+    zone(Math.max(LIMITS[1], low), high);
+    return group;
+  }
+
+  #grid(low, high) {
+    const group = svg("g", {class: "gf-grid"});
+    const decades = Math.log10(high / low);
+    const every = Math.max(1, Math.ceil(decades / 4));
+    for (let e = Math.ceil(Math.log10(low) / every) * every; 10 ** e <= high * 1.0001; e += every) {
+      const y = this.y(10 ** e);
+      group.append(svg("path", {class: e === 0 ? "gf-one" : null, d: `M${LEFT} ${y}H${this.width - RIGHT}`}));
+      group.append(svg("text", {x: this.width - RIGHT + 8, y: y + 3.5}, `\u00d7${number(10 ** e)}`));
+    }
+    return group;
+  }
+
+  #line(line) {
+    const style = {stroke: line.color};
+    const now = svg("path", {class: "gf-now", ...style});
+    const estimate = svg("path", {class: "gf-estimate", ...style});
+    const label = svg("text", {class: "gf-line-name", x: LEFT - 8, "text-anchor": "end", fill: line.color});
+    const [lower, upper] = line.band;
+    const group = svg("g", {},
+      svg("path", {class: "gf-band", fill: line.color, d: this.#band(line, lower, upper)}),
+      svg("path", {class: "gf-first-step", ...style, d: this.#path(line, line.first)}),
+      estimate, now, label);
+    if (line.title) group.append(svg("title", {}, line.title));
+    return {group, now, label, estimate};
+  }
+
+  #points({axis, places}, values) {
+    return places.map((place, i) => [axis.center(place), values[i]]);
+  }
+
+  /** A line that breaks where there is nothing to draw. */
+  #path(line, values) {
+    let isDown = false;
+    const steps = this.#points(line, values).map(([x, value]) => {
+      if (!Number.isFinite(value) || value <= 0) {
+        isDown = false;
+        return "";
+      }
+      const command = `${isDown ? "L" : "M"}${x.toFixed(1)} ${this.y(value).toFixed(1)}`;
+      isDown = true;
+      return command;
+    });
+    return steps.join("");
+  }
+
+  #band(line, lower, upper) {
+    const known = (values) => this.#points(line, values).filter(([, value]) => Number.isFinite(value) && value > 0);
+    const [low, high] = [known(lower), known(upper)];
+    if (low.length < 2 || low.length !== high.length) return "";
+    const at = ([x, value]) => `${x.toFixed(1)} ${this.y(value).toFixed(1)}`;
+    return `M${high.map(at).join("L")}L${low.reverse().map(at).join("L")}Z`;
+  }
+}
+
+/** At least a decade around 1, so that little does not look like much. */
+function domainOf(range) {
+  if (!range || !(range.positive < Infinity)) return [0.3, 3];
+  const low = Math.max(1 / MOST, Math.min(range.positive, 0.3));
+  return [low / 1.2, Math.min(MOST, Math.max(range.high, 3)) * 1.2];
+}
+
+/** Labels moved apart, from the top down and then up from the bottom. */
+function spread(labels, top, bottom) {
+  const sorted = labels.sort((a, b) => a.y - b.y);
+  const gap = Math.min(13, (bottom - top) / Math.max(1, sorted.length));
+  sorted.forEach((each, i) => {
+    each.y = Math.max(each.y, i ? sorted[i - 1].y + gap : top);
+  });
+  for (let i = sorted.length - 1; i >= 0; i -= 1) {
+    sorted[i].y = Math.min(sorted[i].y, i < sorted.length - 1 ? sorted[i + 1].y - gap : bottom);
+  }
+  return sorted;
+}

@@ -1,0 +1,57 @@
+// The four numbers that say at once whether a run is healthy.
+
+import {html} from "./dom.js";
+import {median} from "./relative.js";
+import {number} from "./scales.js";
+
+/**
+ * @param at From a statistic's name to an array of one value a block, or undefined.
+ * @param alarmsOn How many alarms are on; null if this is not known.
+ *
+ * Returns [{key, label, value, words, verdict}]; a verdict is "good", "watch" or "bad", and value is
+ * what tiles are sorted by.
+ */
+export function tilesOf(blocks, at, alarmsOn) {
+  const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
+  const middle = (name) => {
+    const values = at(name);
+    return values ? median(outer.map((i) => values[i])) : NaN;
+  };
+  const hasSkips = blocks.some((block) => block.shortcut !== "zero");
+  const depth = depthOf(blocks, at);
+  const share = middle("skip_share");
+  const updates = middle("update_to_weight_ratio");
+  return [
+    {key: "depth", label: "depth", value: depth, words: `\u00d7${number(depth)}`, verdict: verdictOfDepth(depth)},
+    hasSkips
+      ? {key: "share", label: "skip share", value: share, words: `${Math.round(100 * share)}%`,
+        verdict: share < 0.02 || share > 0.98 ? "watch" : "good"}
+      : {key: "share", label: "skip share", value: 0, words: "no skips", verdict: "none"},
+    {key: "updates", label: "updates", value: updates, words: `${number(updates)} of the weights`,
+      verdict: updates > 1e-2 || updates < 1e-8 ? "watch" : "good"},
+    {key: "alarms", label: "alarms", value: alarmsOn, words: alarmsOn ? String(alarmsOn) : "none",
+      verdict: alarmsOn ? "bad" : "good"},
+  ].map((tile) => (Number.isNaN(tile.value) ? {...tile, words: "not recorded", verdict: "none"} : tile));
+}
+
+/** What leaves the first block over what reaches the last. */
+export function depthOf(blocks, at) {
+  const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
+  const [input, output] = [at("input_gradient_norm"), at("output_gradient_norm")];
+  if (!input || !output || !outer.length) return NaN;
+  return input[outer[0]] / output[outer.at(-1)];
+}
+
+function verdictOfDepth(depth) {
+  if (depth < 1e-3 || depth > 1e3) return "bad";
+  return depth < 0.1 || depth > 10 ? "watch" : "good";
+}
+
+const SAID = {good: "usual", watch: "unusual", bad: "out of limits", none: ""};
+
+export function tileRow(tiles, help) {
+  return html("div", {class: "gf-tiles"}, ...tiles.map(({key, label, words, verdict}) => {
+    return html("span", {class: `gf-tile is-${verdict}`, "data-tile": key, title: SAID[verdict]},
+      html("span", {class: "gf-tile-label"}, label), html("strong", {}, words), help.button(key));
+  }));
+}

@@ -1,0 +1,433 @@
+"""The tracks of the Gradient Flow page, each in a real browser, over reports of logs by hand."""
+
+import json
+import re
+import xml.etree.ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reszoo.gradients.log import LogWriter
+from reszoo.gradients.statistics import DEFAULT_SETS, statistics_of
+from reszoo.report.page import page as report_page
+
+STATISTICS = [statistic.name for statistic in statistics_of(DEFAULT_SETS)]
+SHORTCUTS = ["identity", "identity", "projection", "identity", "zero pad", "identity"]
+STEPS = 8
+
+
+def described(blocks=6, stages=3, **more):
+    """Blocks in stages, with each kind of shortcut at the beginning."""
+    per_stage = blocks // stages
+    return [
+        {
+            "name": f"stage{i // per_stage + 1}_block{i % per_stage + 1}",
+            "shortcut": (SHORTCUTS + ["identity"] * blocks)[i],
+            "stops_gradient": False,
+            **more,
+        }
+        for i in range(blocks)
+    ]
+
+
+def numbers(blocks, steps=STEPS, seed=0, skips=True):
+    """Values by statistic, of shape (steps, blocks), that fit together as those of a training."""
+    random = np.random.default_rng(seed)
+
+    def draw(scale):
+        return np.exp(scale * random.normal(size=(steps, blocks)))
+
+    values = {name: draw(0.3) for name in STATISTICS}
+    skip, branch = draw(0.5) * skips, draw(0.5)
+    cosine = np.clip(0.3 * random.normal(size=(steps, blocks)), -1, 1)
+    both = np.sqrt(skip**2 + branch**2 + 2 * cosine * skip * branch)
+    values["skip_gradient_norm"], values["branch_gradient_norm"] = skip, branch
+    values["input_gradient_norm"] = both
+    values["skip_share"] = skip / (skip + branch)
+    values["skip_branch_cosine"] = cosine if skips else np.full_like(cosine, np.nan)
+    values["gradient_gain"] = both / values["output_gradient_norm"]
+    values["update_to_weight_ratio"] = 1e-3 * draw(0.5)
+    return values | {name: 0 * skip for name in STATISTICS if name.endswith("nonfinite")}
+
+
+def write_run(log_dir, values, blocks, alarms=(), losses=None):
+    writer = LogWriter(str(log_dir), blocks, STATISTICS, 0)
+    for step in range(len(values["skip_share"])):
+        loss = {} if losses is None else {"loss": losses[step]}
+        writer.write(step, np.stack([values[name][step] for name in STATISTICS], 1), loss)
+    writer.close()
+    if alarms:
+        text = "".join(json.dumps({"path": None, **alarm}) + "\n" for alarm in alarms)
+        (Path(log_dir) / "alarms.jsonl").write_text(text)
+    return str(log_dir)
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Writes the page of runs."""
+
+    def write(*runs):
+        path = tmp_path / "page.html"
+        path.write_text(report_page(runs))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A run, its numbers, and what it lost at every step."""
+    values = numbers(6)
+    losses = np.linspace(2.5, 0.5, STEPS)
+    return write_run(tmp_path / "one", values, described(), losses=losses), values, losses
+
+
+def factor(text):
+    return float(re.search(r"\u00d7([\d.e-]+)", text)[1])
+
+
+def test_one_screen_holds_every_track_and_the_loss_is_the_time_control(page, report, one):
+    log, values, losses = one
+    page.open_file(report(log), step=3)
+    bottom = page.find(".gf-legends").evaluate("e => e.getBoundingClientRect().bottom")
+    assert bottom <= 800
+    assert page.find(".gf-track").count() == 4
+    assert "M" in page.find(".gf-losses path").get_attribute("d")
+    assert f"loss {losses[3]:.3g}" in page.find(".gf-step").text_content()
+    tiles = page.find(".gf-tile strong").all_text_contents()
+    depth = values["input_gradient_norm"][3, 0] / values["output_gradient_norm"][3, -1]
+    assert factor(tiles[0]) == pytest.approx(depth, rel=0.01)
+    assert tiles[1] == f"{np.median(values['skip_share'][3]):.0%}"
+    assert float(tiles[2].split()[0]) == pytest.approx(
+        np.median(values["update_to_weight_ratio"][3]), rel=0.06
+    )
+    assert tiles[3] == "none"
+
+
+def test_the_profile_is_the_gradient_of_each_block_over_that_at_the_last(page, report, one):
+    log, values, _ = one
+    page.open_file(report(log), step=3)
+    profile = values["input_gradient_norm"] / values["output_gradient_norm"][:, -1:]
+    name = page.find(".gf-line-name").text_content()
+    assert factor(name) == pytest.approx(profile[3, 0], rel=0.01)
+
+    def heights(selector):
+        path = page.find(selector).get_attribute("d")
+        points = re.findall(r"[ML]([\d.]+) ([\d.]+)", path)
+        return [float(x) for x, _ in points], np.array([float(y) for _, y in points])
+
+    columns = page.find(".gf-block .gf-target").evaluate_all(
+        "all => all.map(e => Number(e.getAttribute('x')) + Number(e.getAttribute('width')) / 2)"
+    )
+    x, now = heights(".gf-profile .gf-now")
+    _, first = heights(".gf-first-step")
+    _, band = heights(".gf-band")
+    np.testing.assert_allclose(x, columns, atol=1)
+    # A scale by the logarithm: heights are straight in it.
+    slope, at_one = np.polyfit(np.log(profile[3]), now, 1)
+    np.testing.assert_allclose(now, slope * np.log(profile[3]) + at_one, atol=0.3)
+    np.testing.assert_allclose(first, slope * np.log(profile[0]) + at_one, atol=0.3)
+    high = slope * np.log(np.quantile(profile, 0.9, axis=0)) + at_one
+    np.testing.assert_allclose(band[:6], high, atol=0.3)
+
+
+def test_a_block_lights_its_column_in_all_tracks_and_a_row_of_time_moves_the_step(
+    page, report, one
+):
+    page.open_file(report(one[0]))
+    page.find(".gf-block").nth(2).hover()
+    lit = page.find(".gf-column").bounding_box()
+    block = page.find(".gf-block").nth(2).locator(".gf-target").bounding_box()
+    assert abs(lit["x"] + lit["width"] / 2 - block["x"] - block["width"] / 2) < 1.5
+    section = page.find(".gf-tracks").bounding_box()
+    assert lit["height"] > 0.95 * section["height"]
+    box = page.find(".gf-over").bounding_box()
+    page.tab.mouse.move(block["x"] + 5, box["y"] + box["height"] * 2.5 / STEPS)
+    page.wait_for_step(2)
+    assert page.find(".gf-column").bounding_box() == lit
+    page.tab.mouse.move(5, 5)
+    page.wait_for_step(STEPS - 1)
+    assert page.find(".gf-column").is_hidden()
+
+
+def test_paths_have_their_colours_and_their_names(page, report, one):
+    page.open_file(report(one[0]))
+    assert page.find(".gf-path-name").all_text_contents() == ["branch", "skip"]
+    fills = [
+        page.find(f".gf-block .gf-{path}").first.evaluate("e => getComputedStyle(e).fill")
+        for path in ("skip", "branch")
+    ]
+    skip, branch = [np.array(re.findall(r"\d+", fill), float) / 255 for fill in fills]
+    # Machado, Oliveira and Fernandes 2009, severity 1, on linear light.
+    kinds = {
+        "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    }
+    for kind, matrix in kinds.items():
+        seen = [
+            np.clip(np.array(matrix) @ color**2.2, 0, 1) ** (1 / 2.2) for color in (skip, branch)
+        ]
+        assert np.abs(seen[0] - seen[1]).max() > 0.3, kind
+
+
+def test_widths_are_in_proportion_to_the_largest_of_the_step(page, report, one):
+    log, values, _ = one
+    page.open_file(report(log), step=3)
+    norms = [values[f"{p}_gradient_norm"][3] for p in ("skip", "branch", "input", "output")]
+    largest = page.find(".gf-widths .gf-sample").last
+    assert float(largest.text_content()) == pytest.approx(np.max(norms), rel=0.01)
+
+    def width_at_fork(block):
+        path = page.find(".gf-block .gf-skip").nth(block).get_attribute("d")
+        (_, top), *_, (_, bottom) = re.findall(r"([\d.]+) ([\d.]+)", path)
+        return float(bottom) - float(top)
+
+    widths = np.array([width_at_fork(block) for block in range(4)])
+    np.testing.assert_allclose(widths / widths[0], norms[0][:4] / norms[0][0], rtol=0.06)
+    page.find("select:has(option[value=log])").first.select_option("log")
+    page.find(".gf-widths figcaption:has-text('log scale')").wait_for()
+    assert width_at_fork(1) != widths[1]
+
+
+def test_values_over_time_are_relative_to_the_median_block_of_the_step(page, report, one):
+    log, values, _ = one
+    page.open_file(report(log))
+    norms = values["input_gradient_norm"]
+    box = page.find(".gf-over").bounding_box()
+    column = page.find(".gf-block").nth(1).locator(".gf-target").bounding_box()
+    expected = {
+        "median": norms[2, 1] / np.median(norms[2]),
+        "last": norms[2, 1] / norms[2, -1],
+        "first": norms[2, 1] / norms[0, 1],
+    }
+    for relation, quotient in expected.items():
+        page.find("label:has-text('Values') select").select_option(relation)
+        page.find(f".gf-bar figcaption:has-text('over the {relation}')").wait_for()
+        page.tab.mouse.move(column["x"] + 9, box["y"] + box["height"] * 2.5 / STEPS)
+        said = page.find(".gf-tooltip strong").text_content()
+        assert factor(said) == pytest.approx(quotient, rel=0.01)
+        assert float(said.split("(")[1].split()[0]) == pytest.approx(norms[2, 1], rel=0.01)
+        page.tab.mouse.move(5, 5)
+    page.find("label:has-text('Values') select").select_option("recorded")
+    page.find(".gf-bar figcaption:has-text('log scale')").wait_for()
+
+
+def test_what_is_not_defined_is_hatched_and_said(page, report, tmp_path):
+    run = write_run(tmp_path / "stopped", numbers(6, skips=False), described(stops_gradient=True))
+    page.open_file(report(run), map="skip_branch_cosine", color="skip_branch_cosine")
+    said = page.find(".gf-nothing-said").text_content()
+    assert said == "no skip gradient in this run, so no skip branch cosine"
+    fills = page.find(".gf-strips rect[fill='url(#gf-hatch)']")
+    assert fills.count() == 6
+    assert page.find(".gf-block .gf-branch").first.evaluate("e => e.style.fill").startswith("url")
+    colors = page.find(".gf-cells").evaluate(
+        """canvas => {
+            const {data} = canvas.getContext("2d").getImageData(400, 40, 24, 24);
+            return new Set(data.reduce((all, _, i) => i % 4 ? all : [...all, data[i]], [])).size;
+        }"""
+    )
+    assert colors > 1
+
+
+def test_the_step_is_marked_on_dark_and_on_bright_cells(page, report, one):
+    page.open_file(report(one[0]), step=3)
+    levels = page.find(".gf-over").evaluate(
+        """canvas => {
+            const {data} = canvas.getContext("2d").getImageData(500, 0, 1, canvas.height);
+            return Array.from(data).filter((_, i) => i % 4 === 0 && data[i + 3] > 200);
+        }"""
+    )
+    assert min(levels) < 60
+    assert max(levels) > 240
+
+
+def test_the_page_keeps_its_height_while_steps_play(page, report, tmp_path):
+    values = numbers(6)
+    # Sentences of all lengths: nothing through the skips, as much as through the branch, and all.
+    for step, share in enumerate([0, 0.5, 1, 0.27]):
+        values["skip_share"][step] = share
+    values["input_gradient_norm"][4] *= 1.234e-7
+    runs = [write_run(tmp_path / name, values, described()) for name in ("one", "two")]
+    page.open_file(report(*runs))
+    heights = set()
+    for step in range(STEPS):
+        page.find("input[aria-label=Step]").fill(str(step))
+        page.wait_for_step(step)
+        heights.add(page.find(".gf").evaluate("e => e.scrollHeight"))
+    assert len(heights) == 1
+
+
+def test_an_alarm_has_a_span_and_opens_what_raised_it(page, report, tmp_path):
+    values = numbers(6)
+    values["branch_gradient_norm"][2:5, 3] = 0
+    values["branch_gradient_norm"][6:, 1] = 0
+    alarms = [
+        {"step": step, "alarm": "dead_branch", "block": block, "path": "branch", "text": "Gone."}
+        for step, block in [(2, "stage2_block2"), (6, "stage1_block2")]
+    ]
+    run = write_run(tmp_path / "run", values, described(), alarms)
+    page.open_file(report(run), step=3)
+    assert page.find(".gf-alarms .gf-when").all_text_contents() == [
+        "step 6, still on",
+        "step 2 to 4",
+    ]
+    assert page.find("[data-tile=alarms] strong").text_content() == "1"
+    page.find(".gf-alarms button").first.click()
+    page.find(".gf-inspector h2:has-text('stage1_block2')").wait_for()
+    assert page.step() == 6
+    assert page.find("label:has-text('Statistic') select").input_value() == "branch_gradient_norm"
+    page.find(".gf-inspector-alarms li:has-text('still on')").wait_for()
+
+
+def test_keys_play_step_and_go_to_alarms(page, report, tmp_path):
+    alarms = [
+        {"step": step, "alarm": "mine", "block": "stage1_block1", "text": "Look."}
+        for step in (1, 4)
+    ]
+    run = write_run(tmp_path / "run", numbers(6), described(), alarms)
+    page.open_file(report(run))
+    for key, step in [
+        ("ArrowLeft", 6), ("[", 4), ("[", 1), ("]", 4), ("Home", 0), ("ArrowRight", 1), ("End", 7)
+    ]:  # fmt: skip
+        page.tab.keyboard.press(key)
+        page.wait_for_step(step)
+    page.tab.keyboard.press("Home")
+    page.tab.keyboard.press("Space")
+    page.find(".gf-play[aria-label=Pause]").wait_for()
+    page.wait_for_step(7)
+    page.tab.keyboard.press("?")
+    assert "play and pause" in page.find(".gf-help").text_content()
+    page.tab.keyboard.press("Escape")
+    assert page.find(".gf-help").is_hidden()
+    assert page.find(".gf-block[tabindex='0']").count() == 1
+
+
+def test_a_question_mark_explains_a_tile_and_a_statistic_with_its_formula(page, report, one):
+    page.open_file(report(one[0]))
+    page.find("[data-tile=depth] .gf-question").click()
+    assert "vanishing" in page.find(".gf-help").text_content()
+    page.find(".gf-strip-label:has-text('gain')").click()
+    assert page.find(".gf-help code").text_content() == "\u2016g_x\u2016 / \u2016g_y\u2016"
+    groups = page.find("label:has-text('Statistic') optgroup")
+    assert groups.evaluate_all("all => all.map(e => e.label)") == [
+        "paths", "block", "agreement", "weights", "health"
+    ]  # fmt: skip
+
+
+def test_a_skip_that_is_cut_is_an_estimate_from_the_recorded_gains(page, report, one):
+    log, values, _ = one
+    page.open_file(report(log), step=3)
+    page.find(".gf-block").nth(4).click()
+    page.find(".gf-cut").click()
+    page.find(".gf-note:has-text('without the skip of stage3_block1')").wait_for()
+    lines = [
+        np.array([float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)])
+        for path in page.find(".gf-profile .gf-now, .gf-profile .gf-estimate").evaluate_all(
+            "all => all.map(e => e.getAttribute('d'))"
+        )
+    ]
+    estimate, now = lines
+    profile = values["input_gradient_norm"][3] / values["output_gradient_norm"][3, -1]
+    slope, _ = np.polyfit(np.log(profile), now, 1)
+    factors = np.exp((estimate - now) / slope)
+    kept = values["branch_gradient_norm"][3, 4] / values["input_gradient_norm"][3, 4]
+    np.testing.assert_allclose(factors, [kept] * 5 + [1], rtol=0.05)
+
+
+def test_many_blocks_are_a_stream_whose_stages_open(page, report, tmp_path):
+    values = numbers(120, steps=3)
+    run = write_run(tmp_path / "deep", values, described(120, stages=4))
+    page.open_file(report(run))
+    assert page.find(".gf-block.is-stream").count() == 120
+    page.find(".gf-block").nth(77).hover()
+    assert page.find(".gf-tip-title").text_content().startswith("stage3_block18")
+
+    def height_of(path):
+        return page.find(f".gf-block .gf-{path}").nth(77).bounding_box()["height"]
+
+    assert height_of("skip") > 0
+    page.find(".gf-stages .gf-opens:has-text('stage2')").click()
+    page.find(".gf-block:not(.is-stream)").first.wait_for()
+    assert page.find(".gf-block.is-stream").count() == 90
+
+
+def test_networks_of_different_depth_are_matched_by_relative_depth(page, report, tmp_path):
+    deep, shallow = numbers(12, seed=1), numbers(6)
+    runs = [
+        write_run(tmp_path / "shallow", shallow, described(6)),
+        write_run(tmp_path / "deep", deep, described(12)),
+    ]
+    page.open_file(report(*runs))
+    assert "12 against 6 blocks, matched by depth" in page.find(".gf-map h3").last.text_content()
+    said = page.find(".gf-strip title").nth(3).text_content()
+    # The fourth block of a stage of four stands where the second of two does.
+    quotient = deep["skip_gradient_norm"][-1, 3] / shallow["skip_gradient_norm"][-1, 1]
+    assert factor(said) == pytest.approx(quotient, rel=0.01)
+    lefts = page.find(".gf-stages rect").evaluate_all("all => all.map(e => e.getAttribute('x'))")
+    assert lefts[:3] == lefts[3:]
+
+
+def test_one_quotient_has_one_colour_on_the_whole_page(page, report, tmp_path):
+    runs = []
+    for seed, name in enumerate(["one", "two"]):
+        runs.append(write_run(tmp_path / name, numbers(6, seed=seed), described()))
+    page.open_file(report(*runs))
+    bars = page.find(
+        ".gf-bar:has(figcaption:has-text('\u00f7')), .gf-bar:has-text('over the median')"
+    )
+    ticks = bars.evaluate_all("all => all.map(e => e.querySelector('.gf-ticks').textContent)")
+    assert len(ticks) == 2
+    assert len(set(ticks)) == 1
+
+
+def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path):
+    runs = []
+    for seed in range(4):
+        values = numbers(6, seed=seed)
+        values["input_gradient_norm"][:, 0] *= [1, 30, 0.1, 5][seed]
+        losses = [3.0 - seed] * STEPS
+        runs.append(write_run(tmp_path / f"run{seed}", values, described(), losses=losses))
+    page.open_file(report(*runs))
+    assert page.find(".gf-sheet tbody tr").count() == 4
+    assert page.find(".gf-panel h3").all_text_contents() == ["run0"]
+    overflow = "e => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.find(".gf").evaluate(overflow) <= 0
+    page.find(".gf-sort:has-text('depth')").click()
+    page.find("[aria-sort=descending]").wait_for()
+    depths = [factor(text) for text in page.find("td[data-tile=depth]").all_text_contents()]
+    assert depths == sorted(depths, reverse=True)
+    assert depths[0] > 10 * depths[-1]
+    page.find(".gf-sheet tr[data-run=run2] button").click()
+    page.find(".gf-panel h3:has-text('run2')").wait_for()
+    page.find(".gf-sort:has-text('loss')").click()
+    page.find("th:last-child[aria-sort=descending]").wait_for()
+    assert page.find("td[data-tile=loss]").all_text_contents() == ["3", "2", "1", "0"]
+
+
+def test_the_tracks_are_taken_along_as_svg_and_png(page, report, one, tmp_path):
+    page.open_file(report(one[0]), step=3)
+    for kind in ("svg", "png"):
+        with page.tab.expect_download() as saved:
+            page.find(f".gf-save:has-text('{kind.upper()}')").click()
+        saved.value.save_as(tmp_path / f"saved.{kind}")
+    root = xml.etree.ElementTree.parse(tmp_path / "saved.svg").getroot()
+    texts = [text for text in root.itertext() if text.strip()]
+    assert "Gradient flow \u00b7 one \u00b7 step 3" in texts
+    assert {"branch", "skip", "Gradient by depth", "not defined"} <= set(texts)
+    width, height = float(root.get("width")), float(root.get("height"))
+    with Image.open(tmp_path / "saved.png") as picture:
+        assert picture.size == (int(2 * width), int(2 * height))
+        assert len(picture.convert("RGB").getcolors(2**24)) > 100
+
+
+def test_a_block_inside_another_has_a_column_of_its_own(page, report, tmp_path):
+    blocks = described(4, stages=1)
+    blocks[0]["parent"] = blocks[1]["parent"] = blocks[2]["name"]
+    values = numbers(4)
+    page.open_file(report(write_run(tmp_path / "nested", values, blocks)), step=2)
+    titles = page.find(".gf-strips title").all_text_contents()[:4]
+    shares = [float(title.split(": ")[1]) for title in titles]
+    np.testing.assert_allclose(shares, values["skip_share"][2], rtol=0.01)
