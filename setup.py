@@ -23,7 +23,7 @@ setup(
     package_dir={"reszoo.configs": "configs"},
     package_data={
         "reszoo.tensorboard": ["static/*"],
-        "reszoo.studies": ["texts/*.md", "texts/readme/*.md"],
+        "reszoo.studies": ["texts/*.md", "texts/patterns/*.md", "texts/readme/*.md"],
     },
     entry_points={
         "tensorboard_plugins": [

@@ -8,7 +8,7 @@ measured stands in a text itself.
 import importlib.resources
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 from reszoo.files import write_whole
 from reszoo.studies.catalog import STUDIES
 from reszoo.studies.results import as_markdown
-from reszoo.studies.study import Answer, Study
+from reszoo.studies.study import Study
 
 DOCUMENT = "answers.md"
 # Directory of the tables and figures, beside the document.
@@ -70,7 +70,7 @@ def written_document(results: Path) -> str:
         ValueError: If a study has no table, or a text names an unknown field.
     """
     answers = _answers(results)
-    return "\n".join(_filled(text, answers) for text in _texts())
+    return "\n".join(filled(text, answers) for text in _texts())
 
 
 def written_readme(readme: str, results: Path) -> str:
@@ -85,11 +85,11 @@ def written_readme(readme: str, results: Path) -> str:
     """
     before, rest = readme.split(_BEGIN)
     paragraph = importlib.resources.files("reszoo.studies") / "texts" / "readme" / README
-    text = _filled(paragraph.read_text(encoding="utf-8"), _answers(results))
+    text = filled(paragraph.read_text(encoding="utf-8"), _answers(results))
     return f"{before}{_BEGIN}\n{text}\n{_END}{rest.split(_END)[1]}"
 
 
-def _answers(results: Path) -> dict[str, Answer]:
+def _answers(results: Path) -> dict[str, Mapping[str, str]]:
     return {name: _answer(study, results) for name, study in STUDIES.items()}
 
 
@@ -115,14 +115,14 @@ def _table(study: Study, results: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _answer(study: Study, results: Path) -> Answer:
+def _answer(study: Study, results: Path) -> Mapping[str, str]:
     answer = study.answer(_table(study, results))
     parts = {
         "table": as_markdown(answer.table),
         "figure": f"![{_sentence(study.title)}]({RESULTS}/{study.name}.svg)",
         "command": f"```bash\npython -m reszoo.studies {study.name} --workdir=DIR\n```",
     }
-    return Answer({**answer.values, **parts}, answer.table)
+    return {**answer.values, **parts}
 
 
 def _sentence(text: str) -> str:
@@ -140,14 +140,29 @@ def _texts() -> Iterator[str]:
             yield file.read_text(encoding="utf-8")
 
 
-def _filled(text: str, answers: dict[str, Answer]) -> str:
+def filled(text: str, values: Mapping[str, Mapping[str, str]]) -> str:
+    """Returns a text with each `{{group.name}}` replaced by its value.
+
+    Args:
+        text: The text.
+        values: The values by group, such as a study, and name.
+
+    Raises:
+        ValueError: If there is no such value.
+
+    Example:
+
+    >>> filled("In {{tower.unit}}: {{tower.height}}.", {"tower": {"unit": "m", "height": "3"}})
+    'In m: 3.'
+    """
+
     def value(field: re.Match[str]) -> str:
-        study, name = field.groups()
-        known = answers[study].values if study in answers else {}
+        group, name = field.groups()
+        known = values.get(group, {})
         if name not in known:
             raise ValueError(
                 f"There is no value {field[0]} for the document. It must be one of "
-                f"{', '.join(known) or 'a study: ' + ', '.join(answers)}."
+                f"{', '.join(known) or 'a study: ' + ', '.join(values)}."
             )
         return known[name]
 
