@@ -147,9 +147,13 @@ def test_a_block_lights_its_column_in_all_tracks_and_a_row_of_time_moves_the_ste
     page.tab.mouse.move(block["x"] + 5, box["y"] + box["height"] * 2.5 / STEPS)
     page.wait_for_step(2)
     assert page.find(".gf-column").bounding_box() == lit
-    page.tab.mouse.move(5, 5)
+    for track in (".gf-profile", ".gf-strips"):
+        page.tab.mouse.move(block["x"] + 5, page.find(track).bounding_box()["y"] + 6)
+        assert page.find(".gf-column").bounding_box() == lit
+        assert page.find(".gf-tip-title").text_content().startswith("stage2_block1")
     page.wait_for_step(STEPS - 1)
-    assert page.find(".gf-column").is_hidden()
+    page.tab.mouse.move(5, 5)
+    page.find(".gf-column").wait_for(state="hidden")
 
 
 def test_paths_have_their_colours_and_their_names(page, report, one):
@@ -423,11 +427,41 @@ def test_the_tracks_are_taken_along_as_svg_and_png(page, report, one, tmp_path):
         assert len(picture.convert("RGB").getcolors(2**24)) > 100
 
 
+def test_no_gradient_at_all_is_drawn_and_said_never_left_out(page, report, tmp_path):
+    values = numbers(6)
+    values["input_gradient_norm"][:, :2] = 0
+    page.open_file(report(write_run(tmp_path / "dead", values, described())))
+    assert page.find(".gf-line-name").text_content() == "\u00d70"
+    assert page.find(".gf-zero").get_attribute("d").count("M") == 2
+    assert page.find("[data-tile=depth] strong").text_content() == "\u00d70"
+    assert page.find("[data-tile=depth].is-bad").count() == 1
+    assert "No gradient reaches the first block." in page.find(".gf-sentence").text_content()
+
+
+def test_names_without_stages_show_what_tells_them_apart(page, report, tmp_path):
+    names = [f"encoder/layer_{i}/attention" for i in range(9, 12)]
+    blocks = [{"name": name, "shortcut": "identity"} for name in names]
+    page.open_file(report(write_run(tmp_path / "encoder", numbers(3), blocks)))
+    assert page.find(".gf-name").all_text_contents() == [
+        "9/attention",
+        "10/attention",
+        "11/attention",
+    ]
+
+
 def test_a_block_inside_another_has_a_column_of_its_own(page, report, tmp_path):
     blocks = described(4, stages=1)
     blocks[0]["parent"] = blocks[1]["parent"] = blocks[2]["name"]
     values = numbers(4)
     page.open_file(report(write_run(tmp_path / "nested", values, blocks)), step=2)
-    titles = page.find(".gf-strips title").all_text_contents()[:4]
-    shares = [float(title.split(": ")[1]) for title in titles]
-    np.testing.assert_allclose(shares, values["skip_share"][2], rtol=0.01)
+    cells = page.find(".gf-strips rect[y='0']")
+    names, shares = [], []
+    for index in range(4):
+        cells.nth(index).hover()
+        said = page.find(".gf-tooltip").text_content()
+        name, share = re.match(r"(\S+)step 2skip share: (\S+)$", said).groups()
+        names.append(name)
+        shares.append(float(share))
+    order = [blocks.index(block) for name in names for block in blocks if block["name"] == name]
+    np.testing.assert_allclose(shares, values["skip_share"][2][order], rtol=0.01)
+    assert order == [0, 1, 2, 3]

@@ -30,6 +30,7 @@ const FAULTS_AT_MOST = 8;
 const ROOM_FOR_INSPECTOR = 1000;
 const INSPECTOR_WIDTH = 380;
 const MARGINS = 56 + 26;
+const LEAST_WIDTH = 320;
 
 export class App {
   constructor(source) {
@@ -291,7 +292,7 @@ export class App {
     const whole = this.element.clientWidth;
     const isDocked = Boolean(this.state.inspect) && this.inspector.isOpen && whole >= ROOM_FOR_INSPECTOR;
     this.element.classList.toggle("is-docked", isDocked);
-    this.width = whole - MARGINS - (isDocked ? INSPECTOR_WIDTH : 0);
+    this.width = Math.max(LEAST_WIDTH, whole - MARGINS - (isDocked ? INSPECTOR_WIDTH : 0));
     const key = JSON.stringify([this.width, this.state.stage, this.allData.map(({blocks}) => blocks)]);
     if (key !== this.axesKey) {
       this.axesKey = key;

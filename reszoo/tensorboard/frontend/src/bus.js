@@ -5,11 +5,11 @@
 
 import {LEFT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
-import {fit, shortName} from "./layout.js";
+import {fit, shortNames} from "./layout.js";
 import {number} from "./scales.js";
 
 const TOP = 20;
-const BELOW = 46;
+const [BELOW, BELOW_UNNAMED] = [46, 28];
 const SAMPLES = 22;
 const NARROWEST_ARCH = 16;
 
@@ -25,6 +25,7 @@ export class Bus {
   constructor(blocks, on, tallest) {
     this.tallest = tallest;
     this.blocks = blocks;
+    this.shortNames = shortNames(blocks.map((block) => block.name));
     this.on = on;
     this.reached = 0;
     this.element = html("div", {class: "gf-bus"});
@@ -38,7 +39,8 @@ export class Bus {
     const unit = Math.max(...axis.stages.map((stage) => stage.unit), 0);
     this.rise = Math.max(34, Math.min(this.tallest, unit * 0.75));
     this.lineY = TOP + this.rise * this.layout.depth + 10;
-    const height = this.lineY + BELOW;
+    this.below = this.layout.stages.some(({name}) => name) ? BELOW : BELOW_UNNAMED;
+    const height = this.lineY + this.below;
     this.drawing = svg("svg", {
       width: axis.width, height, viewBox: `0 0 ${axis.width} ${height}`, role: "group",
       "aria-label": "Blocks of the network, from the input on the left to the loss on the right",
@@ -145,14 +147,14 @@ export class Bus {
       const [from, to] = [left + 1.5, Math.max(right - 1.5, left + 2)];
       const opens = unit < NARROWEST_ARCH && name;
       const band = svg("rect", {
-        x: from, y: TOP - 14, width: to - from, height: this.lineY + BELOW - TOP + 12, rx: 8,
+        x: from, y: TOP - 14, width: to - from, height: this.lineY + this.below - TOP + 12, rx: 8,
       });
       group.append(band);
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
       if (name && to - from > 30) {
         const fitted = fit(words, to - from) || fit(name, to - from);
         const label = svg("text", {
-          x: (from + to) / 2, y: this.lineY + BELOW - 10,
+          x: (from + to) / 2, y: this.lineY + this.below - 10,
           ...(opens ? {class: "gf-opens", onclick: () => this.on.open(name)} : {}),
         }, fitted);
         if (opens) label.append(svg("title", {}, `Open ${name}: its blocks get most of the width`));
@@ -246,7 +248,7 @@ export class Bus {
       svg("rect", {class: "gf-target", x: box[0], y: box[1], width: box[2], height: box[3], rx: isStream ? 0 : 6}),
       branch.group, skip.group,
       ...(isPlain(block) ? [] : this.#marks(block, fork, merge, y, isStream)),
-      this.#label(block, place),
+      this.#label(place),
     );
     const siding = isPlain(block) && place.isLeaf ? straight(fork, merge, y) : arch(fork, merge, y, branchTop);
     return {group, skip, branch, fork, merge, isStream, skipLine: straight(fork, merge, y), branchLine: siding};
@@ -291,8 +293,8 @@ export class Bus {
     return marks;
   }
 
-  #label(block, place) {
-    const name = shortName(block.name);
+  #label(place) {
+    const name = this.shortNames[place.index];
     const unit = this.axis.unitOf(place);
     const isNumber = /^\d+$/.test(name);
     // Where two digits have no room, the first and every fifth or tenth number stand for all.

@@ -15,9 +15,10 @@ import {
 import {nearest} from "./source.js";
 import {Strip} from "./strip.js";
 import {sentence} from "./summary.js";
-import {tileRow, tilesOf} from "./tiles.js";
+import {TileRow, tilesOf} from "./tiles.js";
 import {blockTip} from "./tooltip.js";
 
+const STANDS_STILL_MS = 120;
 const MOST_DECADES = 1e8;
 
 export class BusView {
@@ -108,7 +109,7 @@ export class BusView {
     const panel = {
       sentence: html("p", {class: "gf-sentence"}), dot: html("span", {class: "gf-dot"}),
       name: html("h3", {title: run}, shortRun(run)),
-      tiles: html("div", {class: "gf-tiles"}),
+      tiles: new TileRow(this.app.help),
     };
     if (order === 0 && this.app.data.length > 1) panel.name.append(html("span", {}, " \u00b7 reference"));
     panel.bus = new Bus(blocks, {
@@ -119,7 +120,7 @@ export class BusView {
     }, this.app.data.length > 1 ? 40 : 56);
     if (order > 0) panel.strip = new Strip(blocks);
     panel.element = html("div", {class: "gf-panel", "data-run": run},
-      html("div", {class: "gf-panel-head"}, this.app.data.length > 1 ? panel.dot : null, panel.name, panel.tiles, panel.sentence),
+      html("div", {class: "gf-panel-head"}, this.app.data.length > 1 ? panel.dot : null, panel.name, panel.tiles.element, panel.sentence),
       panel.bus.element, panel.strip?.element);
     return panel;
   }
@@ -155,6 +156,8 @@ export class BusView {
       this.#drawPanel(panel, step);
       panel.bus.mark(chosen);
     }
+    clearTimeout(this.describing);
+    this.describing = setTimeout(() => this.#describe(), STANDS_STILL_MS);
   }
 
   /** The panel's numbers at a step. */
@@ -183,10 +186,16 @@ export class BusView {
     const shown = data.steps[index];
     panel.sentence.replaceChildren(...sentence(data.blocks, at),
       ...(shown === step ? [] : [html("span", {class: "gf-note"}, ` (step ${wholeNumber(shown)})`)]));
-    panel.tiles.replaceChildren(...tileRow(tilesOf(data.blocks, at, countOn(data.alarms, shown)), this.app.help).children);
+    panel.tiles.show(tilesOf(data.blocks, at, countOn(data.alarms, shown)));
     this.#drawStrip(panel);
+  }
+
+  /** What a screen reader says of the blocks, once the steps stand still. */
+  #describe() {
     const unit = this.app.describe(`skip_${this.#width()}`).unit;
-    data.blocks.forEach((block, i) => panel.bus.describe(i, spoken(block, panel.values, i, unit)));
+    for (const {data, bus, values} of this.panels) {
+      data.blocks.forEach((block, i) => bus.describe(i, spoken(block, values, i, unit)));
+    }
   }
 
   /** How many times each path has what the first run's path has, of the block it is compared with. */

@@ -54,10 +54,25 @@ export function shortRun(run) {
   return run.replace(/(.)[/\\]gradients$/, "$1");
 }
 
-/** What stands under a block: its number in its stage, or its name where there is room. */
-export function shortName(name) {
-  const {stage, rest} = splitName(name);
-  return stage ? rest.replace(/^block_?/, "") : name;
+/**
+ * What stands under each block: its number in its stage, or what tells its name from the others'.
+ */
+export function shortNames(names) {
+  const plain = names.filter((name) => !splitName(name).stage);
+  const common = plain.length > 1 ? commonStart(plain) : 0;
+  return names.map((name) => {
+    const {stage, rest} = splitName(name);
+    return stage ? rest.replace(/^block_?/, "") : name.slice(common);
+  });
+}
+
+/** How many letters all names begin with, without a part of a number and without a whole name. */
+function commonStart(names) {
+  const [first] = names;
+  let length = 0;
+  while (length < first.length && names.every((name) => name[length] === first[length])) length += 1;
+  while (length && /\d/.test(first[length - 1])) length -= 1;
+  return names.some((name) => name.length === length) ? 0 : length;
 }
 
 /** A text that fits, cut short if it must be; nothing if that would leave nothing. */

@@ -33,10 +33,10 @@ export class Profile {
 
   /** @param values One array a line, in the order of its places. @param estimates The same, or null. */
   show(values, estimates) {
-    const ends = values.map((line, i) => ({i, value: line.find((each) => Number.isFinite(each) && each > 0)}));
-    const labels = spread(ends.filter(({value}) => value !== undefined).map(({i, value}) => ({i, value, y: this.y(value)})),
-      TOP + 4, this.height - BOTTOM);
-    this.parts.forEach(({now, label, estimate}, i) => {
+    const ends = values.map((line, i) => ({i, value: line[0] ?? NaN, y: this.#height(line[0])}));
+    const labels = spread(ends.filter(({y}) => y !== null), TOP + 4, this.height - BOTTOM);
+    this.parts.forEach(({now, zeros, label, estimate}, i) => {
+      set(zeros, {d: this.#zeros(this.lines[i], values[i])});
       set(now, {d: this.#path(this.lines[i], values[i])});
       set(estimate, {d: estimates?.[i] ? this.#path(this.lines[i], estimates[i]) : ""});
       const place = labels.find((each) => each.i === i);
@@ -45,7 +45,7 @@ export class Profile {
       label.textContent = place ? [name && fit(name, LEFT - 66), times(place.value)].filter(Boolean).join(" ") : "";
     });
     set(this.drawing, {"aria-label": this.lines.map(({name}, i) => {
-      return `${name || "Gradient"} at the first block: ${times(ends[i].value ?? NaN)} of that at the last`;
+      return `${name || "Gradient"} at the first block: ${times(ends[i].value)} of that at the last`;
     }).join("; ")});
   }
 
@@ -77,18 +77,32 @@ export class Profile {
     const style = {stroke: line.color};
     const now = svg("path", {class: "gf-now", ...style});
     const estimate = svg("path", {class: "gf-estimate", ...style});
+    const zeros = svg("path", {class: "gf-zero", ...style});
     const label = svg("text", {class: "gf-line-name", x: LEFT - 8, "text-anchor": "end", fill: line.color});
     const [lower, upper] = line.band;
     const group = svg("g", {},
       svg("path", {class: "gf-band", fill: line.color, d: this.#band(line, lower, upper)}),
       svg("path", {class: "gf-first-step", ...style, d: this.#path(line, line.first)}),
-      estimate, now, label);
+      estimate, now, zeros, label);
     if (line.title) group.append(svg("title", {}, line.title));
-    return {group, now, label, estimate};
+    return {group, now, zeros, label, estimate};
   }
 
   #points({axis, places}, values) {
     return places.map((place, i) => [axis.center(place), values[i]]);
+  }
+
+  /** Where a value stands: zero at the foot, what is not defined nowhere. */
+  #height(value) {
+    if (value === 0) return this.height - BOTTOM;
+    return value > 0 && Number.isFinite(value) ? this.y(value) : null;
+  }
+
+  /** Crosses at the foot, where no gradient is left. */
+  #zeros(line, values) {
+    const foot = this.height - BOTTOM;
+    return this.#points(line, values).filter(([, value]) => value === 0)
+      .map(([x]) => `M${(x - 3).toFixed(1)} ${foot - 3}l6 6m0 -6l-6 6`).join("");
   }
 
   /** A line that breaks where there is nothing to draw. */

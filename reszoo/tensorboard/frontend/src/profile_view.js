@@ -4,7 +4,7 @@ import {html} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {Profile} from "./profile.js";
 import {quantile} from "./relative.js";
-import {joinExtents} from "./scales.js";
+import {joinExtents, times, wholeNumber} from "./scales.js";
 import {nearest} from "./source.js";
 
 export class ProfileView {
@@ -13,6 +13,8 @@ export class ProfileView {
     this.profile = new Profile();
     this.held = new WeakMap();
     this.note = html("span", {class: "gf-note"});
+    this.profile.element.addEventListener("pointermove", (event) => this.#point(event));
+    this.profile.element.addEventListener("pointerleave", () => this.#leave());
     this.element = html("div", {class: "gf-track", role: "group", "aria-label": "Gradient by depth"},
       html("div", {class: "gf-track-head"}, html("h2", {}, "Gradient by depth"), app.help.button("profile"), this.note),
       this.profile.element);
@@ -68,11 +70,36 @@ export class ProfileView {
     return places.map((place) => (base > 0 ? input[place.index][index] / base : NaN));
   }
 
+  /** Lights the block under the pointer and says what is there of every run. */
+  #point(event) {
+    const {app} = this;
+    const x = event.clientX - this.profile.element.getBoundingClientRect().left;
+    const found = this.lines.map((line, i) => {
+      const place = line.axis.placeAt(x);
+      const value = place ? this.shown[i][line.places.findIndex(({index}) => index === place.index)] : undefined;
+      return {line, place, value};
+    }).filter(({value}) => value !== undefined);
+    if (!found.length) return this.#leave();
+    const [{line, place}] = found;
+    app.column(line.axis, place);
+    app.tooltip.show([
+      html("div", {class: "gf-tip-title"}, line.axis.blocks[place.index].name, html("span", {}, `step ${wholeNumber(app.shownStep)}`)),
+      ...found.map(({line: {name}, value}) => html("div", {class: "gf-tip-value"},
+        name ? `${name}: ` : "gradient over that at the last block: ", html("strong", {}, times(value)))),
+    ], event.clientX, event.clientX, event.clientY);
+  }
+
+  #leave() {
+    this.app.tooltip.hide();
+    this.app.column(null);
+  }
+
   showStep(step) {
     if (step === null) return;
     const values = this.app.data.map((data, i) => {
       return this.#at(data, this.lines[i].places, nearest(data.steps, step));
     });
+    this.shown = values;
     this.profile.show(values, this.#estimates(values, step));
   }
 

@@ -3,8 +3,9 @@
 import {LEFT, RIGHT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {fit, shortRun} from "./layout.js";
-import {colorScale, number, updateScale} from "./scales.js";
+import {colorScale, inWords, updateScale, withUnit} from "./scales.js";
 import {nearest} from "./source.js";
+import {tipOf} from "./tooltip.js";
 
 const STRIPS = [
   {name: "skip_share", words: "share", ends: ["0", "1"]},
@@ -16,9 +17,10 @@ const STRIPS = [
 export class StripsView {
   constructor(app) {
     this.app = app;
-    this.list = html("div", {class: "gf-strips"});
+    this.list = html("div", {
+      class: "gf-strips", onpointermove: (event) => this.#point(event), onpointerleave: () => this.#leave(),
+    });
     this.element = html("div", {class: "gf-track", role: "group", "aria-label": "At this step"}, this.list);
-    app.help.button("strips");
   }
 
   needs() {
@@ -73,29 +75,46 @@ export class StripsView {
     return group;
   }
 
-  #row(drawing, {name, words}, data, scale, y, height) {
+  #row(drawing, {name}, data, scale, y, height) {
     const axis = this.app.axisOf(data);
     const cells = axis.places.map((place) => {
       const [left, right] = axis.span(place);
       const gap = right - left > 6 ? 1 : 0;
       const cell = svg("rect", {x: left + gap / 2, y, width: Math.max(0.6, right - left - gap), height: height - 1.5});
-      const title = svg("title");
-      drawing.append(svg("g", {}, cell, title));
-      return {index: place.index, cell, title};
+      drawing.append(cell);
+      return {index: place.index, cell};
     });
-    return {name, words, data, scale, cells};
+    return {name, data, scale, cells, top: y, bottom: y + height};
   }
 
   showStep(step) {
     if (step === null) return;
-    for (const {name, words, data, scale, cells} of this.rows) {
+    for (const {name, data, scale, cells} of this.rows) {
       const rows = data.series.get(name);
       const index = nearest(data.steps, step);
-      for (const {index: block, cell, title} of cells) {
-        const value = rows ? rows[block][index] : NaN;
-        set(cell, {fill: scale.of(value)});
-        title.textContent = `${data.blocks[block].name}, ${words}: ${number(value)}`;
-      }
+      for (const {index: block, cell} of cells) set(cell, {fill: scale.of(rows ? rows[block][index] : NaN)});
     }
+  }
+
+  /** Lights the block under the pointer and says its number. */
+  #point(event) {
+    const {app} = this;
+    const box = this.list.getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const row = this.rows.find(({top, bottom}) => y >= top && y < bottom);
+    const axis = row && app.axisOf(row.data);
+    const place = axis?.placeAt(x);
+    if (!place) return this.#leave();
+    const {data, name} = row;
+    const index = nearest(data.steps, app.shownStep);
+    const value = data.series.get(name)?.[place.index][index] ?? NaN;
+    app.column(axis, place);
+    app.tooltip.show(tipOf(data.blocks[place.index].name, data.steps[index], inWords(name),
+      withUnit(value, app.describe(name))), event.clientX, event.clientX, event.clientY);
+  }
+
+  #leave() {
+    this.app.tooltip.hide();
+    this.app.column(null);
   }
 }

@@ -1,6 +1,6 @@
 // The four numbers that say at once whether a run is healthy.
 
-import {html} from "./dom.js";
+import {html, set} from "./dom.js";
 import {median} from "./relative.js";
 import {number} from "./scales.js";
 
@@ -49,9 +49,27 @@ function verdictOfDepth(depth) {
 
 const SAID = {good: "usual", watch: "unusual", bad: "out of limits", none: ""};
 
-export function tileRow(tiles, help) {
-  return html("div", {class: "gf-tiles"}, ...tiles.map(({key, label, words, verdict}) => {
-    return html("span", {class: `gf-tile is-${verdict}`, "data-tile": key, title: SAID[verdict]},
-      html("span", {class: "gf-tile-label"}, label), html("strong", {}, words), help.button(key));
-  }));
+/** The row of tiles, whose elements stay while their numbers change. */
+export class TileRow {
+  constructor(help) {
+    this.help = help;
+    this.parts = new Map();
+    this.element = html("div", {class: "gf-tiles"});
+  }
+
+  show(tiles) {
+    for (const {key, label, words, verdict} of tiles) {
+      const {tile, value} = this.parts.get(key) ?? this.#add(key, label);
+      if (value.textContent !== words) value.textContent = words;
+      set(tile, {class: `gf-tile is-${verdict}`, title: SAID[verdict]});
+    }
+  }
+
+  #add(key, label) {
+    const value = html("strong", {});
+    const tile = html("span", {"data-tile": key}, html("span", {class: "gf-tile-label"}, label), value, this.help.button(key));
+    this.element.append(tile);
+    this.parts.set(key, {tile, value});
+    return {tile, value};
+  }
 }
