@@ -64,7 +64,7 @@ def gradient_flow_figure(table: pd.DataFrame, title: str) -> matplotlib.figure.F
     for axis, (statistic, name, unit) in zip(axes.ravel(), PANELS, strict=True):
         share = statistic == "skip_share"
         scale = matplotlib.colors.Normalize(0, 1) if share else log_scale
-        _draw(axis, grids[statistic], scale, _share_colors() if share else NORM_COLORS)
+        _draw(axis, grids[statistic], scale, share_colors() if share else NORM_COLORS)
         axis.set_title(name, fontsize=11, loc="left")
         figure.colorbar(axis.images[0], ax=axis, label=unit)
     for axis in axes[1]:
@@ -82,7 +82,8 @@ def _grid(
     return grid.reindex(index=blocks, columns=steps)
 
 
-def _share_colors() -> matplotlib.colors.Colormap:
+def share_colors() -> matplotlib.colors.Colormap:
+    """Returns the page's colours of a share: orange for the branch, blue for the skip."""
     return matplotlib.colors.LinearSegmentedColormap.from_list("share", SHARE_COLORS)
 
 

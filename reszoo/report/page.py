@@ -135,7 +135,7 @@ def _run(name: str, log_dir: str) -> dict[str, Any]:
 
 
 def _described(name: str, log_dir: str) -> dict[str, Any]:
-    recording = _recording(log_dir)
+    recording = recording_of(log_dir)
     alarms = _alarms(log_dir)
     shown = recordings.select_steps(
         recording, 0, recording.steps[-1], MOST_STEPS, [alarm["step"] for alarm in alarms]
@@ -152,8 +152,15 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
     }
 
 
-def _recording(log_dir: str) -> recordings.Recording:
-    """Returns a log's recording, under whichever headers."""
+def recording_of(log_dir: str) -> recordings.Recording:
+    """Returns a log's recording, under whichever headers.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir.
+
+    Raises:
+        ValueError: If there is no log, or it has no recorded step.
+    """
     parts = {}
     for record in records(log_dir):
         header = {"blocks": record.blocks, "statistics": record.statistics}

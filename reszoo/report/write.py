@@ -6,12 +6,16 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
+
 from reszoo.files import StoredPath, as_path
 from reszoo.gradients import load, records
 from reszoo.report.figure import gradient_flow_figure
-from reszoo.report.page import page, run_names
+from reszoo.report.page import page, recording_of, run_names
+from reszoo.report.tracks import tracks_figure
 
 FIGURE_FILE = "gradient_flow.png"
+FORMATS = ("pdf", "svg", "png")
 
 
 class UnreadableRunWarning(UserWarning):
@@ -45,6 +49,48 @@ def write_report(workdirs: Sequence[str]) -> list[Path | StoredPath]:
     html_path.write_text(content, encoding="utf-8")
     _write_csv(csv_path, list(figures))
     return [*(as_path(workdir) / FIGURE_FILE for workdir in figures), html_path, csv_path]
+
+
+def write_tracks(
+    workdirs: Sequence[str], file_format: str, step: int | None = None, style: str = "paper"
+) -> Path | StoredPath:
+    """Writes a figure of one step of runs, `gradient_flow_tracks` with the format's suffix.
+
+    It goes to the first directory. A directory whose log cannot be read is left out with an
+    `UnreadableRunWarning`.
+
+    Args:
+        workdirs: Directories of trainings, or of recorders' logs.
+        file_format: One of `FORMATS`. Texts in a PDF are fonts, and in an SVG texts.
+        step: A recorded step; `None` takes the last one of each run.
+        style: `"column"` is 3.3 inches wide, `"paper"` 7 and `"screen"` 12.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: If no directory has a readable log, or a run has not recorded the step.
+    """
+    runs, directories, failed = {}, [], None
+    for name, workdir in zip(run_names(workdirs), workdirs, strict=True):
+        try:
+            runs[name] = recording_of(str(workdir))
+            directories.append(workdir)
+        except ValueError as error:
+            failed = error
+            text = f"{workdir} is not in the figure. {error}"
+            warnings.warn(text, UnreadableRunWarning, stacklevel=2)
+    if not runs:
+        raise ValueError(str(failed))
+    drawn = io.BytesIO()
+    # Type 42 are the fonts that journals take; dates would make every file another one.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(file_format)
+        figure = tracks_figure(runs, step, style)
+        figure.savefig(drawn, format=file_format, dpi=300, metadata=metadata)
+    path = as_path(directories[0]) / f"gradient_flow_tracks.{file_format}"
+    path.write_bytes(drawn.getvalue())
+    return path
 
 
 def _png(workdir: str) -> bytes | None:

@@ -107,4 +107,5 @@ def test_a_run_without_numbers_is_one_line(tmp_path, capsys, steps, sentence):
 def test_it_is_a_command():
     command = [sys.executable, "-m", "reszoo.report", "--help"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "python -m reszoo.report [-h] workdir [workdir ...]" in said
+    assert "python -m reszoo.report [-h] [--format {pdf,svg,png}] [--step STEP]" in said
+    assert "workdir [workdir ...]" in said
