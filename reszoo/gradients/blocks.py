@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 
-from reszoo.gradients.found_block import FoundBlock, strides_of
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.keras_internals import sublayers
 from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
+from reszoo.layers.symbolic import strides_of
 
 
 def find_blocks(model: keras.Model) -> dict[str, ResidualBlock]:
@@ -115,9 +116,19 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | FoundBlock]) -> list[di
 def _described(block: ResidualBlock) -> dict:
     return {
         "shortcut": _shortcut_in_words(block.shortcut),
-        "strides": strides_of(block.branch),
+        "strides": _strides_of_branch(block),
         "stops_gradient": isinstance(block.shortcut, StopGradSkip),
     }
+
+
+def _strides_of_branch(block: ResidualBlock) -> int:
+    """Returns the stride of a block's branch, the largest of all axes; 1 where it has none."""
+    shape = (block.get_build_config() or {}).get("input_shape", ())
+    try:
+        x = keras.KerasTensor(shape, block.compute_dtype)
+        return int(max(strides_of(block.branch, x), default=1))
+    except (TypeError, ValueError):
+        return 1
 
 
 def _described_as_found(block: FoundBlock) -> dict:

@@ -27,6 +27,7 @@ from reszoo.layers.branches import post_activation as post_activation
 from reszoo.layers.branches import pre_activation as pre_activation
 from reszoo.layers.chain import Chain as Chain
 from reszoo.layers.convolution import Convolution as Convolution
+from reszoo.layers.convolution import standardized as standardized
 from reszoo.layers.coupling import Coupling as Coupling
 from reszoo.layers.drop_path import DropPath as DropPath
 from reszoo.layers.gates import ExclusiveGatedBlock as ExclusiveGatedBlock

@@ -1,14 +1,23 @@
 """The branches `f(x)` of He et al.: basic and bottleneck, and the order of their layers."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from reszoo.layers.chain import Chain
-from reszoo.layers.convolution import Convolution
-from reszoo.layers.normalization import Norm, convolution_options, normalization
-from reszoo.layers.shapes import check_positive_integers
+from reszoo.layers.convolution import Convolution, convolution_before
+from reszoo.layers.normalization import Norm, normalization
+from reszoo.layers.shapes import (
+    Size,
+    check_padding,
+    check_positive_integers,
+    entries,
+    joined,
+    per_axis,
+    size_of,
+)
 
 
 def post_activation(
@@ -142,13 +151,16 @@ class BasicBranch(PostActivationBranch):
 
     Args:
         filters: Number of output channels of both convolutions.
-        strides: Stride of the first convolution, in pixels.
+        strides: Stride of the first convolution in pixels, along every spatial axis, or a tuple of
+            one for each.
         activation: Activation between the convolutions, anything `keras.activations.get` takes.
         zero_init_last_scale: Whether the last normalization's scale starts at zero, so that the
             block starts as its shortcut (Goyal et al. 2017, section 5.1).
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
         dilation_rates: Distance of the kernel's taps, in pixels, in either convolution.
+        padding: Padding of a convolution with a stride, `"symmetric"`, `"same"` or `"valid"`, as in
+            `Convolution`; one without keeps the size.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -160,7 +172,8 @@ class BasicBranch(PostActivationBranch):
         `(batch, ceil(height / strides), ceil(width / strides), filters)`.
 
     Raises:
-        ValueError: If a size is not a positive integer, or the input has no spatial axis.
+        ValueError: If a size is not a positive integer, there is no such padding, or the input has
+            no spatial axis.
 
     Reference:
         He et al. 2015, "Deep residual learning for image recognition", figure 5 left.
@@ -171,28 +184,37 @@ class BasicBranch(PostActivationBranch):
     TensorShape([1, 4, 4, 16])
     """
 
-    arguments = ("filters", "strides", *PostActivationBranch.arguments, "dilation_rates")
+    arguments = ("filters", "strides", *PostActivationBranch.arguments, "dilation_rates", "padding")
 
     def __init__(
         self,
         filters: int,
-        strides: int = 1,
+        strides: Size = 1,
         activation: str | Callable = "relu",
         zero_init_last_scale: bool = False,
         norm: Norm = "batch",
-        dilation_rates: Sequence[int] = (1, 1),
+        dilation_rates: Sequence[Size] = (1, 1),
+        padding: str = "symmetric",
         **kwargs: Any,
     ):
-        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
-        options = {**convolution_options(norm), "dtype": kwargs.get("dtype")}
-        first, second = dilation_rates
+        owner = type(self).__name__
+        check_positive_integers(owner, filters=filters)
+        check_padding(owner, padding)
+        strides = size_of(owner, "strides", strides)
+        first, second = (size_of(owner, "dilation_rates", rate) for rate in dilation_rates)
+        convolution = functools.partial(
+            convolution_before(norm), filters, 3, dtype=kwargs.get("dtype")
+        )
+        at_stride = padding if max(entries(strides)) > 1 else "symmetric"
         convolutions = [
-            Convolution(filters, 3, strides, dilation_rate=first, name="conv1", **options),
-            Convolution(filters, 3, dilation_rate=second, name="conv2", **options),
+            convolution(strides, dilation_rate=first, padding=at_stride, name="conv1"),
+            convolution(dilation_rate=second, name="conv2"),
         ]
         super().__init__(convolutions, activation, zero_init_last_scale, norm, **kwargs)
         self.filters = filters
+        self.strides = strides
         self.dilation_rates = [first, second]
+        self.padding = padding
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -207,7 +229,8 @@ class BottleneckBranch(PostActivationBranch):
 
     Args:
         filters: Number of channels inside; the output has `expansion * filters`.
-        strides: Stride of the branch, in pixels.
+        strides: Stride of the branch in pixels, along every spatial axis, or a tuple of one for
+            each.
         expansion: Output channels per inner channel.
         activation: Activation between the convolutions, anything `keras.activations.get` takes.
         zero_init_last_scale: Whether the last normalization's scale starts at zero, so that the
@@ -248,7 +271,7 @@ class BottleneckBranch(PostActivationBranch):
     def __init__(
         self,
         filters: int,
-        strides: int = 1,
+        strides: Size = 1,
         expansion: int = 4,
         activation: str | Callable = "relu",
         zero_init_last_scale: bool = False,
@@ -257,20 +280,30 @@ class BottleneckBranch(PostActivationBranch):
         **kwargs: Any,
     ):
         owner = type(self).__name__
-        check_positive_integers(owner, filters=filters, strides=strides, expansion=expansion)
-        options = {**convolution_options(norm), "dtype": kwargs.get("dtype")}
-        middle = inner or Convolution(filters, 3, strides, name="conv2", **options)
-        if strides % middle.strides:
-            raise ValueError(
-                f"{owner} got strides={strides} and an inner convolution of strides="
-                f"{middle.strides}, but strides must be a multiple of that."
-            )
+        check_positive_integers(owner, filters=filters, expansion=expansion)
+        strides = size_of(owner, "strides", strides)
+        convolution = functools.partial(convolution_before(norm), dtype=kwargs.get("dtype"))
+        middle = inner or convolution(filters, 3, strides, name="conv2")
         convolutions = [
-            Convolution(middle.filters, 1, strides // middle.strides, name="conv1", **options),
+            convolution(middle.filters, 1, _rest(owner, strides, middle.strides), name="conv1"),
             middle,
-            Convolution(filters * expansion, 1, name="conv3", **options),
+            convolution(filters * expansion, 1, name="conv3"),
         ]
         super().__init__(convolutions, activation, zero_init_last_scale, norm, **kwargs)
         self.filters = filters
+        self.strides = strides
         self.expansion = expansion
         self.inner = inner
+
+
+def _rest(owner: str, strides: Size, inner: Size) -> Size:
+    """Returns the strides that are left for the other convolutions of a branch."""
+    axes = max(len(entries(strides)), len(entries(inner)))
+    both = [per_axis(owner, "strides", size, axes) for size in (strides, inner)]
+    pairs = list(zip(*both, strict=True))
+    if any(whole % part for whole, part in pairs):
+        raise ValueError(
+            f"{owner} got strides={strides} and an inner convolution of strides={inner}, but "
+            "strides must be a multiple of that."
+        )
+    return joined([whole // part for whole, part in pairs])

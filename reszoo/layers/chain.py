@@ -1,6 +1,5 @@
 """Layers applied one after the other, as one layer."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,12 +52,6 @@ class Chain(Configured):
         if not self.trainable:  # it had no layers yet when Keras's constructor froze it
             for layer in layers:
                 layer.trainable = False
-
-    @property
-    def strides(self) -> int:
-        """The stride of the whole chain, in pixels: the product of its layers' strides."""
-        strides = [getattr(layer, "strides", 1) for layer in self.layers]
-        return math.prod(max(s) if isinstance(s, tuple) else s or 1 for s in strides)
 
     def build(self, input_shape: Shape) -> None:
         x = keras.KerasTensor(input_shape, self.compute_dtype)

@@ -9,8 +9,8 @@ from keras import ops
 from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
 from reszoo.layers.residual_block import Path, ResidualBlock
-from reszoo.layers.shapes import Shape, Tensor, check_positive_integers
-from reszoo.layers.symbolic import build, output_of
+from reszoo.layers.shapes import Shape, Size, Tensor, check_positive_integers, joined, size_of
+from reszoo.layers.symbolic import build, output_of, strides_of
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -19,7 +19,8 @@ class Gate(Configured):
 
     Args:
         filters: Number of output channels.
-        strides: Stride of the 1x1 convolution, in pixels.
+        strides: Stride of the 1x1 convolution in pixels, along every spatial axis, or a tuple of
+            one for each.
         initial_bias: The bias `b` at the start; a negative one closes the gate.
 
     Call arguments:
@@ -42,11 +43,11 @@ class Gate(Configured):
 
     arguments = ("filters", "strides", "initial_bias")
 
-    def __init__(self, filters: int, strides: int = 1, initial_bias: float = 0.0, **kwargs: Any):
+    def __init__(self, filters: int, strides: Size = 1, initial_bias: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
-        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
+        check_positive_integers(type(self).__name__, filters=filters)
         self.filters = filters
-        self.strides = strides
+        self.strides = size_of(type(self).__name__, "strides", strides)
         self.initial_bias = float(initial_bias)
         self.conv = Convolution(filters, 1, strides, name="conv", dtype=self.dtype_policy)
         self.conv.trainable = self.trainable
@@ -119,7 +120,8 @@ class ExclusiveGatedBlock(ResidualBlock):
 
     Args:
         branch: As in `ResidualBlock`; so are `shortcut` and `activation`.
-        gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch.
+        gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch; `None`
+            for such a one with an initial bias of -6, made when the block is built.
 
     Call arguments:
         x: A tensor that both paths take.
@@ -147,17 +149,23 @@ class ExclusiveGatedBlock(ResidualBlock):
     def __init__(
         self,
         branch: Path,
-        gate: Gate,
+        gate: Gate | None = None,
         shortcut: Path = None,
         activation: str | Callable | None = None,
         **kwargs: Any,
     ):
         super().__init__(branch, shortcut, activation, **kwargs)
-        self.gate = gate
+        self.gate: Any = gate
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
-        build(self.gate, self._input(input_shape))
+        x = self._input(input_shape)
+        if self.gate is None:
+            filters, strides = output_of(self.branch, x).shape[-1], strides_of(self.branch, x)
+            dtype = self.dtype_policy
+            self.gate = Gate(filters, joined(strides), -6.0, name="gate", dtype=dtype)
+            self.gate.trainable = self.trainable
+        build(self.gate, x)
 
     def call(self, x: Tensor) -> Tensor:
         to_shortcut, to_branch = self.fork(x)

@@ -110,24 +110,6 @@ def normalization(
     return [make(name=name, gamma_initializer=scale, dtype=dtype)]
 
 
-def convolution_options(norm: Norm) -> dict[str, bool]:
-    """Returns the options of a convolution that is followed by a normalization.
-
-    Args:
-        norm: As in `normalization`.
-
-    Returns:
-        Arguments of `Convolution`: a bias without normalization, standardized weights with
-        `"group"`.
-
-    Example:
-
-    >>> convolution_options(None)
-    {'use_bias': True, 'weight_standardization': False}
-    """
-    return {"use_bias": norm is None, "weight_standardization": norm == "group"}
-
-
 def norm_to_config(norm: Norm) -> Any:
     """Returns the choice of a normalization in JSON values.
 

@@ -8,46 +8,81 @@ from keras import ops
 from reszoo.layers.configured import Configured
 from reszoo.layers.shapes import (
     Shape,
+    Size,
     Tensor,
     axes_and_channels,
-    check_positive_integers,
+    check_padding,
+    entries,
+    per_axis,
+    size_of,
     strided_shape,
+    unpadded_shape,
 )
 
 
 class Pool(Configured):
-    """The part that both poolings share: a window, a stride and the output's shape.
+    """The part that both poolings share: a window, a stride, a padding and the output's shape.
 
     Args:
-        pool_size: Size of the window along every spatial axis, in pixels.
-        strides: Distance of the windows along every spatial axis, in pixels.
+        pool_size: Size of the window, as in `MaxPool`; so are the others.
+        strides: Distance of the windows.
+        padding: Name of the padding.
     """
 
-    arguments = ("pool_size", "strides")
+    arguments = ("pool_size", "strides", "padding")
 
-    def __init__(self, pool_size: int, strides: int, **kwargs: Any):
+    def __init__(self, pool_size: Size, strides: Size, padding: str, **kwargs: Any):
         super().__init__(**kwargs)
-        check_positive_integers(type(self).__name__, pool_size=pool_size, strides=strides)
-        self.pool_size = pool_size
-        self.strides = strides
+        owner = type(self).__name__
+        self.pool_size = size_of(owner, "pool_size", pool_size)
+        self.strides = size_of(owner, "strides", strides)
+        check_padding(owner, padding)
+        self.padding = padding
+        if padding == "symmetric" and not all(size % 2 for size in entries(self.pool_size)):
+            raise ValueError(
+                f"{owner} got pool_size={pool_size}, which cannot be padded alike on both sides. "
+                f"Give an odd one, for example {max(entries(self.pool_size)) // 2 * 2 + 1}, or "
+                'padding="same" or "valid".'
+            )
 
     def build(self, input_shape: Shape) -> None:
-        axes_and_channels(input_shape, type(self).__name__)
+        axes, _ = axes_and_channels(input_shape, type(self).__name__)
+        self._along(axes)
+        self.compute_output_shape(input_shape)  # raises where no window fits
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return strided_shape(input_shape, self.strides, input_shape[-1])
+        if self.padding != "valid":
+            return strided_shape(input_shape, self.strides, input_shape[-1])
+        return unpadded_shape(input_shape, self.pool_size, self.strides, input_shape[-1])
+
+    def _padded(self, x: Tensor, value: float) -> tuple[Tensor, str]:
+        """Returns the input, padded if the padding is symmetric, and the padding that is left."""
+        if self.padding != "symmetric":
+            return x, self.padding
+        pool_size, _ = self._along(len(x.shape) - 2)
+        reaches = [(size // 2, size // 2) for size in pool_size]
+        return ops.pad(x, [(0, 0), *reaches, (0, 0)], constant_values=value), "valid"
+
+    def _along(self, axes: int) -> list[tuple[int, ...]]:
+        """Returns the size of the window and the strides of each axis."""
+        owner = f"{type(self).__name__} {self.name!r}"
+        names = ("pool_size", "strides")
+        return [per_axis(owner, argument, getattr(self, argument), axes) for argument in names]
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
 class MaxPool(Pool):
     """The largest value of each window, padded by the same amount on every side.
 
-    Keras's `padding="same"` pads an even-sized image on one side only.
+    Keras's `padding="same"` pads an even-sized image on one side only, as Caffe does.
 
     Args:
-        pool_size: Size of the window along every spatial axis, odd, in pixels.
-        strides: Distance of the windows along every spatial axis, in pixels.
-        padding_value: Value of the padding; `None` for one that is never the largest.
+        pool_size: Size of the window in pixels, along every spatial axis, or a tuple of one for
+            each; odd where the padding is symmetric.
+        strides: Distance of the windows in pixels, along every spatial axis, or a tuple of one for
+            each.
+        padding_value: Value of symmetric padding; `None` for one that is never the largest.
+        padding: `"symmetric"`, `"same"` or `"valid"`, as in `Convolution`.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -56,10 +91,12 @@ class MaxPool(Pool):
         `(batch, height, width, channels)`, or the same with one or three spatial axes.
 
     Output shape:
-        `(batch, ceil(height / strides), ceil(width / strides), channels)`.
+        `(batch, ceil(height / strides), ceil(width / strides), channels)`; without padding, of as
+        many pixels as windows fit.
 
     Raises:
-        ValueError: If `pool_size` or `strides` is not a positive integer, or `pool_size` is even.
+        ValueError: If a size is not a positive integer, `pool_size` is even though the padding is
+            symmetric, there is no such padding, or a value is given for another one.
 
     Example:
 
@@ -71,25 +108,25 @@ class MaxPool(Pool):
 
     def __init__(
         self,
-        pool_size: int = 3,
-        strides: int = 2,
+        pool_size: Size = 3,
+        strides: Size = 2,
         padding_value: float | None = None,
+        padding: str = "symmetric",
         **kwargs: Any,
     ):
-        super().__init__(pool_size, strides, **kwargs)
+        super().__init__(pool_size, strides, padding, **kwargs)
         self.padding_value = padding_value
-        if pool_size % 2 == 0:
+        if padding != "symmetric" and padding_value is not None:
             raise ValueError(
-                f"MaxPool got pool_size={pool_size}, which cannot be padded alike on both sides. "
-                f"Give an odd one, for example {pool_size + 1}."
+                f"MaxPool got padding_value={padding_value} and padding={padding!r}, but only "
+                "symmetric padding has a value. Put a padding layer before "
+                'MaxPool(padding="valid").'
             )
 
     def call(self, x: Tensor) -> Tensor:
-        reach = self.pool_size // 2
-        width = [(0, 0), *[(reach, reach)] * (len(x.shape) - 2), (0, 0)]
         value = float("-inf") if self.padding_value is None else self.padding_value
-        x = ops.pad(x, width, constant_values=value)
-        return ops.max_pool(x, self.pool_size, self.strides, "valid", "channels_last")
+        x, padding = self._padded(x, value)
+        return ops.max_pool(x, self.pool_size, self.strides, padding, "channels_last")
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -97,8 +134,11 @@ class AveragePool(Pool):
     """The mean of each window; a window across the edge averages only the pixels of the image.
 
     Args:
-        pool_size: Size of the window along every spatial axis, in pixels.
-        strides: Distance of the windows along every spatial axis, in pixels.
+        pool_size: Size of the window in pixels, along every spatial axis, or a tuple of one for
+            each; odd where the padding is symmetric.
+        strides: Distance of the windows in pixels, along every spatial axis, or a tuple of one for
+            each.
+        padding: `"same"`, `"symmetric"` or `"valid"`, as in `Convolution`.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -107,10 +147,12 @@ class AveragePool(Pool):
         `(batch, height, width, channels)`, or the same with one or three spatial axes.
 
     Output shape:
-        `(batch, ceil(height / strides), ceil(width / strides), channels)`.
+        `(batch, ceil(height / strides), ceil(width / strides), channels)`; without padding, of as
+        many pixels as windows fit.
 
     Raises:
-        ValueError: If `pool_size` or `strides` is not a positive integer.
+        ValueError: If a size is not a positive integer, `pool_size` is even though the padding is
+            symmetric, or there is no such padding.
 
     Reference:
         He et al. 2019, "Bag of tricks for image classification with convolutional neural
@@ -122,8 +164,17 @@ class AveragePool(Pool):
     TensorShape([1, 4, 4, 3])
     """
 
-    def __init__(self, pool_size: int = 2, strides: int = 2, **kwargs: Any):
-        super().__init__(pool_size, strides, **kwargs)
+    def __init__(
+        self, pool_size: Size = 2, strides: Size = 2, padding: str = "same", **kwargs: Any
+    ):
+        super().__init__(pool_size, strides, padding, **kwargs)
 
     def call(self, x: Tensor) -> Tensor:
-        return ops.average_pool(x, self.pool_size, self.strides, "same", "channels_last")
+        means = self._means(x)
+        if self.padding != "symmetric":
+            return means
+        return means / self._means(ops.ones_like(x[:1, ..., :1]))  # the share that is no padding
+
+    def _means(self, x: Tensor) -> Tensor:
+        x, padding = self._padded(x, 0.0)
+        return ops.average_pool(x, self.pool_size, self.strides, padding, "channels_last")

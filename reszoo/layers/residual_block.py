@@ -1,6 +1,7 @@
 """The residual block: a fork, two paths and a merge."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,9 @@ from keras import ops
 from reszoo.keras_internals import hand_on_mask
 from reszoo.layers.chain import Chain
 from reszoo.layers.configured import Configured
-from reszoo.layers.shapes import Shape, Tensor
+from reszoo.layers.convolution import Convolution
+from reszoo.layers.shapes import SPATIAL_AXES, Shape, Tensor, joined
+from reszoo.layers.shortcuts import ProjectionShortcut
 from reszoo.layers.symbolic import build, output_of
 
 # Replaces an unknown size when the paths' shapes are compared; odd, so that strides differ in it.
@@ -160,17 +163,41 @@ def _same(first: Shape, second: Shape) -> bool:
 
 def _fix(input_shape: Shape, branch: Shape) -> str:
     """Returns a sentence naming the shortcut that leads from `input_shape` to `branch`."""
+    for shortcut, call in _candidates(input_shape, branch):
+        if tuple(shortcut.compute_output_shape(input_shape)) == branch:
+            return f"Use shortcut={call}."
+    return "Give a shortcut that ends in the branch's shape."
+
+
+def _candidates(input_shape: Shape, branch: Shape) -> Iterator[tuple[keras.layers.Layer, str]]:
+    """Yields shortcuts that may lead from one shape to another, each with the call that makes it.
+
+    They are tried on the input's shape before one is advised.
+    """
+    sizes: Any = list(zip(input_shape[1:-1], branch[1:-1], strict=False))
     filters = branch[-1]
-    if len(branch) != len(input_shape) or len(branch) > 5:
-        return "Give a shortcut that ends in the branch's shape."
-    if len(branch) == 2:
-        return f"Use shortcut=keras.layers.Dense({filters})."
-    strides = {
-        round(size / out)
-        for size, out in zip(input_shape[1:-1], branch[1:-1], strict=True)
-        if size and out
-    } or {1}
-    if len(strides) > 1 or not min(strides):
-        return "Give a shortcut that ends in the branch's shape."
-    suffix = "" if strides == {1} else f", strides={strides.pop()}"
-    return f"Use shortcut=ProjectionShortcut({filters}{suffix})."
+    if len(branch) != len(input_shape) or not filters or not all(map(all, sizes)):
+        return
+    if len(sizes) in SPATIAL_AXES:
+        for rounded in (round, math.ceil, math.floor):
+            strides = joined([max(1, rounded(size / out)) for size, out in sizes])
+            given = "" if strides == 1 else f", strides={strides}"
+            call = f"ProjectionShortcut({filters}{given})"
+            yield ProjectionShortcut(filters, strides), call
+        yield from _unpadded_convolutions(sizes, filters)
+    yield keras.layers.Dense(filters), f"keras.layers.Dense({filters})"
+
+
+def _unpadded_convolutions(
+    sizes: list[tuple[int, int]], filters: int
+) -> Iterator[tuple[keras.layers.Layer, str]]:
+    """Yields the convolution without padding of the smallest kernel, if there is one."""
+    strides = [max(1, size // out) for size, out in sizes]
+    kernel: list[Any] = [
+        next((k for k in (1, 3, 5, 7, 2, 4) if (size - k) // step + 1 == out and size >= k), None)
+        for (size, out), step in zip(sizes, strides, strict=True)
+    ]
+    if None not in kernel:
+        size, step = joined(kernel), joined(strides)
+        call = f'Convolution({filters}, {size}, strides={step}, padding="valid")'
+        yield Convolution(filters, size, step, padding="valid"), call

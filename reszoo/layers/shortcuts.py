@@ -7,17 +7,16 @@ from keras import ops
 
 from reszoo.layers.chain import Chain
 from reszoo.layers.configured import Configured
-from reszoo.layers.convolution import Convolution
-from reszoo.layers.normalization import (
-    Norm,
-    convolution_options,
-    normalization,
-)
+from reszoo.layers.convolution import convolution_before
+from reszoo.layers.normalization import Norm, normalization
 from reszoo.layers.shapes import (
     Shape,
+    Size,
     Tensor,
     axes_and_channels,
     check_positive_integers,
+    per_axis,
+    size_of,
     strided_shape,
 )
 from reszoo.layers.symbolic import build, output_of
@@ -32,7 +31,8 @@ class ProjectionShortcut(Chain):
 
     Args:
         filters: Number of output channels.
-        strides: Stride of the convolution, in pixels.
+        strides: Stride of the convolution in pixels, along every spatial axis, or a tuple of one
+            for each.
         norm: `"batch"`, `"sync_batch"`, `"group"`, `None` or a function that makes a layer, as
             `reszoo.layers.normalization` takes it.
 
@@ -60,12 +60,14 @@ class ProjectionShortcut(Chain):
 
     arguments = ("filters", "strides", "norm")
 
-    def __init__(self, filters: int, strides: int = 1, norm: Norm = "batch", **kwargs: Any):
-        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
-        dtype, options = kwargs.get("dtype"), convolution_options(norm)
-        convolution = Convolution(filters, 1, strides, name="conv", dtype=dtype, **options)
+    def __init__(self, filters: int, strides: Size = 1, norm: Norm = "batch", **kwargs: Any):
+        check_positive_integers(type(self).__name__, filters=filters)
+        strides = size_of(type(self).__name__, "strides", strides)
+        dtype = kwargs.get("dtype")
+        convolution = convolution_before(norm)(filters, 1, strides, name="conv", dtype=dtype)
         super().__init__([convolution, *normalization(norm, "norm", dtype=dtype)], **kwargs)
         self.filters = filters
+        self.strides = strides
         self.norm = norm
 
 
@@ -78,7 +80,7 @@ class ZeroPadShortcut(Configured):
 
     Args:
         filters: Number of output channels, at least that of the input.
-        strides: Distance of the pixels taken, along every spatial axis.
+        strides: Distance of the pixels taken, along every spatial axis, or a tuple of one for each.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -104,14 +106,15 @@ class ZeroPadShortcut(Configured):
 
     arguments = ("filters", "strides")
 
-    def __init__(self, filters: int, strides: int = 1, **kwargs: Any):
+    def __init__(self, filters: int, strides: Size = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
+        check_positive_integers(type(self).__name__, filters=filters)
         self.filters = filters
-        self.strides = strides
+        self.strides = size_of(type(self).__name__, "strides", strides)
 
     def build(self, input_shape: Shape) -> None:
-        _, channels = axes_and_channels(input_shape, type(self).__name__)
+        axes, channels = axes_and_channels(input_shape, type(self).__name__)
+        self._along(axes)
         if channels > self.filters:
             raise ValueError(
                 f"ZeroPadShortcut can only add channels: it got an input of shape "
@@ -121,9 +124,9 @@ class ZeroPadShortcut(Configured):
 
     def call(self, x: Tensor) -> Tensor:
         rank = len(x.shape) - 2
-        if self.strides > 1:
-            every = slice(None, None, self.strides)
-            x = x[(slice(None), *[every] * rank, slice(None))]
+        strides = self._along(rank)
+        if max(strides) > 1:
+            x = x[(slice(None), *[slice(None, None, step) for step in strides], slice(None))]
         missing = self.filters - x.shape[-1]
         if missing == 0:
             return x
@@ -131,6 +134,9 @@ class ZeroPadShortcut(Configured):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return strided_shape(input_shape, self.strides, self.filters)
+
+    def _along(self, axes: int) -> tuple[int, ...]:
+        return per_axis(f"ZeroPadShortcut {self.name!r}", "strides", self.strides, axes)
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -198,7 +204,8 @@ class ZeroShortcut(Configured):
 
     Args:
         filters: Number of output channels.
-        strides: Stride of the branch, in pixels.
+        strides: Stride of the branch in pixels, along every spatial axis, or a tuple of one for
+            each.
 
     Call arguments:
         x: A tensor of shape `(batch, height, width, channels)`.
@@ -223,15 +230,16 @@ class ZeroShortcut(Configured):
 
     arguments = ("filters", "strides")
 
-    def __init__(self, filters: int, strides: int = 1, **kwargs: Any):
+    def __init__(self, filters: int, strides: Size = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        check_positive_integers(type(self).__name__, filters=filters, strides=strides)
+        check_positive_integers(type(self).__name__, filters=filters)
         self.filters = filters
-        self.strides = strides
+        self.strides = size_of(type(self).__name__, "strides", strides)
 
     def call(self, x: Tensor) -> Tensor:
         batch, *spatial, _ = cast(tuple, ops.shape(x))
-        strided = [-(-size // self.strides) for size in spatial]
+        steps = per_axis(f"ZeroShortcut {self.name!r}", "strides", self.strides, len(spatial))
+        strided = [-(-size // step) for size, step in zip(spatial, steps, strict=True)]
         return ops.zeros((batch, *strided, self.filters), x.dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

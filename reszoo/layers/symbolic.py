@@ -2,11 +2,15 @@
 
 import warnings
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import keras
 
 from reszoo.keras_internals import sublayers
+
+# Pixels that strides are found from: a size and a distance, which every usual stride divides.
+_PROBE_SIZE = _DISTANCE = 5040
 
 
 def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
@@ -60,6 +64,75 @@ def output_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> keras.KerasTen
             "residual block must return one tensor."
         )
     return y
+
+
+def strides_of(layer: keras.layers.Layer, x: keras.KerasTensor) -> tuple[Any, ...]:
+    """Returns the stride of a layer along each spatial axis, in pixels.
+
+    It is found from shapes: of `distance` more pixels of the input the output has `distance /
+    stride` more, however the layer pads.
+
+    Args:
+        layer: The layer, built for the input.
+        x: Its symbolic input, channels last.
+
+    Returns:
+        One number for each axis between the batch and the channels; below 1 where there are more
+        pixels in the output than in the input.
+
+    Raises:
+        ValueError: If the output has other axes than the input, or a size that does not depend on
+            the input's, or the layer takes inputs of one size alone.
+
+    Example:
+
+    >>> pool = keras.layers.MaxPooling2D(3, (2, 1), padding="same")
+    >>> strides_of(pool, keras.KerasTensor((None, 224, 224, 3)))
+    (2, 1)
+    """
+    try:
+        pairs = _gains(layer, x)
+    except Exception:  # a layer can raise any for a size that it does not take
+        pairs = []
+    pairs = pairs or _sizes(layer, x)
+    candidates = [_strides_between(*pair) for pair in pairs]
+    if not candidates or not all(len(found) == 1 for found in candidates):
+        raise ValueError(
+            f"The stride of {layer.name!r} is not known: its output for inputs of shape "
+            f"{tuple(x.shape)} is of shape {tuple(output_of(layer, x).shape)}, and does not grow "
+            "with them along each axis."
+        )
+    return tuple(found[0] for found in candidates)
+
+
+def _gains(layer: keras.layers.Layer, x: keras.KerasTensor) -> list[tuple[int, int]]:
+    """Returns, for each axis, how much larger two inputs and their outputs are than each other."""
+    batch, *spatial, channels = x.shape
+    sizes = [size or _PROBE_SIZE for size in spatial]
+    shapes = [(batch, *[size + more for size in sizes], channels) for more in (0, _DISTANCE)]
+    small, large = (
+        tuple(output_of(layer, keras.KerasTensor(shape, x.dtype)).shape) for shape in shapes
+    )
+    if len(small) != len(x.shape):
+        return []
+    gains = [b - a for a, b in zip(small[1:-1], large[1:-1], strict=True)]
+    return [(_DISTANCE, gain) for gain in gains] if all(gain > 0 for gain in gains) else []
+
+
+def _sizes(layer: keras.layers.Layer, x: keras.KerasTensor) -> list[tuple[int, int]]:
+    """Returns the sizes of the input and the output of each axis; none if they are not known."""
+    sizes = tuple(x.shape[1:-1]), tuple(output_of(layer, x).shape[1:-1])
+    if len(sizes[0]) != len(sizes[1]) or not all((*sizes[0], *sizes[1])):
+        return []
+    return list(zip(*sizes, strict=True))
+
+
+def _strides_between(size: int, strided: int) -> list[int | Fraction]:
+    """Returns the strides that lead from one size to another."""
+    if strided > size:
+        return [Fraction(1, strided // size)] if strided % size == 0 else []
+    near = range(max(1, size // strided - 1), size // strided + 2)
+    return [stride for stride in near if strided in (size // stride, -(-size // stride))]
 
 
 def deserialized(config: Mapping) -> keras.layers.Layer:

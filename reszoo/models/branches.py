@@ -1,10 +1,15 @@
 """The branch of each block of a network, made of `BasicBranch` and `BottleneckBranch`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reszoo.layers import BasicBranch, BottleneckBranch, Convolution
-from reszoo.layers.normalization import Norm, convolution_options
+import keras
+
+from reszoo.layers import BasicBranch, BottleneckBranch, pre_activation
+from reszoo.layers.branches import PostActivationBranch
+from reszoo.layers.convolution import convolution_before
+from reszoo.layers.normalization import Norm
+from reszoo.layers.shapes import entries
 from reszoo.models.stages import BlockSpec
 
 
@@ -18,13 +23,14 @@ class Normalization:
     preactivation: bool = False
 
 
-BranchChoice = Callable[[BlockSpec, Normalization], BasicBranch | BottleneckBranch]
+Branch = keras.layers.Layer | Sequence[keras.layers.Layer]
+BranchChoice = Callable[[BlockSpec, Normalization], Branch]
 
 
 def basic(block: BlockSpec, normalization: Normalization) -> BasicBranch:
     """Two 3x3 convolutions, the stride on the first."""
     order = normalization.activation, normalization.zero_init_last_scale, normalization.norm
-    return BasicBranch(block.filters, block.strides, *order, block.dilations)
+    return BasicBranch(block.filters, block.strides, *order, block.dilations, block.padding)
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,48 @@ class Bottleneck:
 
     def __call__(self, block: BlockSpec, normalization: Normalization) -> BottleneckBranch:
         """Returns the branch of a block, with the block's filters, stride and dilation."""
-        inner = Convolution(
+        strides = block.strides if self.strides_on == 3 else 1
+        inner = convolution_before(normalization.norm)(
             # At least one filter per group, so that narrow networks work.
             max(1, block.filters * self.group_width // 64) * self.groups,
             3,
-            strides=block.strides if self.strides_on == 3 else 1,
+            strides=strides,
             groups=self.groups,
             dilation_rate=block.dilations[0],
+            padding=block.padding if max(entries(strides)) > 1 else "symmetric",
             name="conv2",
-            **convolution_options(normalization.norm),
         )
         order = normalization.activation, normalization.zero_init_last_scale, normalization.norm
         branch = BottleneckBranch(block.filters, block.strides, 4, *order, inner)
         branch.convolutions[-1].use_bias |= self.output_bias
         return branch
+
+
+def in_order(
+    branch: Branch, normalization: Normalization, activated: bool = False
+) -> list[keras.layers.Layer]:
+    """Returns the layers of a branch, in the order of the network.
+
+    Args:
+        branch: What a `BranchChoice` returns. The convolutions of `BasicBranch` and
+            `BottleneckBranch` are put into pre-activation order where the network has it; other
+            layers stay as they are.
+        normalization: The layers between the convolutions.
+        activated: Whether the input is normalized and activated already.
+
+    Example:
+
+    >>> branch = [BasicBranch(8), keras.layers.ZeroPadding2D(name="pad")]
+    >>> [layer.name for layer in in_order(branch, Normalization(preactivation=True), True)]
+    ['conv1', 'norm2', 'activation2', 'conv2', 'pad']
+    """
+    norm, activation = normalization.norm, normalization.activation
+    layers = []
+    for part in branch if isinstance(branch, list | tuple) else [branch]:
+        if not isinstance(part, PostActivationBranch):
+            layers.append(part)
+        elif normalization.preactivation:
+            layers += pre_activation(part.convolutions, norm, activation, activated and not layers)
+        else:
+            layers += part.layers
+    return layers

@@ -6,11 +6,9 @@ from typing import Any
 import keras
 
 from reszoo.layers import (
-    Chain,
     ConstantScale,
     Convolution,
     ExclusiveGatedBlock,
-    Gate,
     GradientScale,
     ResidualBlock,
     StopGradient,
@@ -57,11 +55,9 @@ def half_both(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock
 
 def exclusive(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
     """`y = (1 - g(x)) s(x) + g(x) f(x)`, initial bias -6 (He et al. 2016, exclusive gating)."""
-    filters = [layer.filters for layer in branch if isinstance(layer, Convolution)]
-    if not filters:
+    if not any(isinstance(layer, Convolution) for layer in branch):
         raise ValueError('The gate "exclusive" is made of a convolution, but the branch has none.')
-    gate = Gate(filters[-1], Chain(branch).strides, initial_bias=-6.0, name="gate")
-    return ExclusiveGatedBlock(branch, gate, shortcut, **block)
+    return ExclusiveGatedBlock(branch, shortcut=shortcut, **block)
 
 
 GATES: dict[str, GateChoice] = {

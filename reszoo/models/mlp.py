@@ -8,7 +8,7 @@ import keras
 
 from reszoo.layers import Chain, normalization, pre_activation
 from reszoo.layers.normalization import Norm
-from reszoo.layers.shapes import check_positive_integers
+from reszoo.layers.shapes import Size, check_positive_integers
 from reszoo.models.gates import GateChoice, gate_choice
 from reszoo.models.options import Description, Regularization, logits
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
@@ -122,7 +122,7 @@ ResidualMLP = DenseResNet(
 )
 
 
-def _no_projection(filters: int, strides: int) -> keras.layers.Layer:
+def _no_projection(filters: int, strides: Size) -> keras.layers.Layer:
     raise ValueError(
         "ResidualMLP keeps its width, so it has no projections. Give another shortcut, for example "
         '"projection" (the identity here), "none" or "stop_gradient".'

@@ -118,11 +118,12 @@ class Description:
         return type(self)(**{**self.options, **changes})
 
 
-def logits(num_classes: int) -> keras.layers.Layer:
+def logits(num_classes: int, use_bias: bool = True) -> keras.layers.Layer:
     """Returns the last layer of a network, in float32 also under mixed precision.
 
     Args:
         num_classes: Number of logits.
+        use_bias: Whether a bias is added.
 
     Example:
 
@@ -130,4 +131,4 @@ def logits(num_classes: int) -> keras.layers.Layer:
     'logits'
     """
     dtype = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-    return keras.layers.Dense(num_classes, dtype=dtype, name="logits")
+    return keras.layers.Dense(num_classes, use_bias=use_bias, dtype=dtype, name="logits")

@@ -1,8 +1,10 @@
 """Residual networks of convolutions, all assembled from the same kind of description."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import keras
@@ -18,9 +20,18 @@ from reszoo.layers import (
     post_activation,
     pre_activation,
 )
-from reszoo.layers.normalization import convolution_options
-from reszoo.layers.shapes import SPATIAL_AXES, Tensor, check_positive_integers
-from reszoo.models.branches import BranchChoice, Normalization, basic
+from reszoo.layers.convolution import convolution_before
+from reszoo.layers.shapes import (
+    SPATIAL_AXES,
+    Shape,
+    Size,
+    Tensor,
+    check_padding,
+    check_positive_integers,
+    entries,
+)
+from reszoo.layers.symbolic import output_of, strides_of
+from reszoo.models.branches import Branch, BranchChoice, Normalization, basic, in_order
 from reszoo.models.gates import GateChoice, gate_choice
 from reszoo.models.options import Description, Regularization, logits
 from reszoo.models.shortcuts import ShortcutChoice, shortcut_choice
@@ -41,6 +52,31 @@ class Task:
     input_shape: tuple[int | None, ...] = (224, 224, 3)
     spatial_axes: int = 2
     features: tuple[str, ...] = ()
+    head_bias: bool = True
+
+    def check(self, owner: str) -> None:
+        """Checks the shape of the input and the number of classes.
+
+        Args:
+            owner: The model that errors name.
+
+        Raises:
+            ValueError: If the shape has another number of axes, or a number is out of range.
+        """
+        axes, shape = self.spatial_axes, self.input_shape
+        if axes not in SPATIAL_AXES:
+            raise ValueError(f"{owner} got spatial_axes={axes!r}, but it must be 1, 2 or 3.")
+        if len(shape) != axes + 1 or shape[-1] is None:
+            given = SPATIAL_AXES.get(len(shape) - 1)
+            cure = f" For ({given}, channels) give spatial_axes={len(shape) - 1}." if given else ""
+            raise ValueError(
+                f"input_shape of {owner} must be ({SPATIAL_AXES[axes]}, channels) with a known "
+                f"number of channels, for example {(32,) * axes + (3,)}, but got {shape!r}."
+                + cure
+                * (len(shape) != axes + 1)
+            )
+        if self.num_classes != 0:
+            check_positive_integers(owner, num_classes=self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -52,6 +88,7 @@ class Block:
     gate: str | GateChoice | None = None
     pooled_projection: bool = False
     squeeze_excitation: int = 0
+    padding: str = "symmetric"
 
 
 class ResNet(Description):
@@ -69,17 +106,21 @@ class ResNet(Description):
         name: Name of the models that it makes.
         description: One line on the network, as `list_models` shows it.
         blocks: Number of blocks of each stage (the first of the group `stages`).
-        width: Filters of the first stage (inner ones, in bottlenecks); every stage doubles them.
+        width: Filters of the first stage (inner ones, in bottlenecks), which every stage doubles;
+            or a tuple of the filters of each stage.
         stem: `"imagenet"` (7x7 convolution of stride 2, then max pooling), `"deep"` (three 3x3
-            convolutions, then max pooling) or `"cifar"` (one 3x3 convolution, for small images).
-        stem_width: Filters of the stem; `None` for `width`.
-        strides_at: The block of a stage that has the stride, `"first"`, or `"last"` of the stage
-            before (as keras.applications' V2).
+            convolutions, then max pooling), `"cifar"` (one 3x3 convolution, for small images), or a
+            function of a maker of convolutions and the stem's filters that returns layers.
+        stem_width: Filters of the stem; `None` for those of the first stage.
+        stage_strides: Stride of each stage in pixels, a number along every axis or a tuple of one
+            for each, as `(1, (1, 2, 2), (1, 2, 2), 2)`; `None` for 2 in all but one.
+        strides_at: The block of a stage that has its stride, `"first"`, where the first stage has
+            none by default, or `"last"`, where the last has none (as keras.applications' V2).
         output_stride: Largest stride of the feature maps, in pixels; stages after it dilate their
             convolutions instead. `None` for no limit.
         branch: The branch of every block (the first of the group `block`):
             `reszoo.models.branches.basic`, a `Bottleneck()` of the same file, or another function
-            of a `BlockSpec` and a `Normalization`.
+            of a `BlockSpec` and a `Normalization` that returns a layer or a list of layers.
         shortcut: The shortcut of every block: `"projection"` (identity, and a projection where
             the shape changes: option B), `"always_projection"` (C), `"zero_pad"` (without
             parameters: A), `"none"` (a plain network), `"stop_gradient"`, `"constant_scale"`,
@@ -93,6 +134,9 @@ class ResNet(Description):
         pooled_projection: Whether projections average over pixels instead of skipping them (D).
         squeeze_excitation: Channels per unit of the squeeze-and-excitation in each branch, or 0
             for none.
+        padding: Padding of convolutions and poolings with a stride: `"symmetric"` (torchvision),
+            `"same"` (TensorFlow and Caffe, which pad at the end) or `"valid"` (none). Weights fit
+            whichever is chosen, and only the one that they were trained with gives their outputs.
         norm: `"batch"`, `"sync_batch"`, `"group"` (with weight standardization), `None`, or a
             function that makes a layer, as `reszoo.layers.normalization` takes it (the first of
             the group `normalization`).
@@ -110,6 +154,7 @@ class ResNet(Description):
         spatial_axes: 1 for sequences, 2 for images, 3 for volumes.
         features: Names of stages or blocks (`"stage2"`, `"stage3_block1"`, `"stem"`): the model
             then gives a dictionary of these feature maps instead of logits.
+        head_bias: Whether the logits have a bias.
 
     Raises:
         ValueError: If there is no such option; when called, if one is out of range.
@@ -147,7 +192,7 @@ class ResNet(Description):
         num_classes: int | None = None,
         input_shape: tuple[int | None, ...] | None = None,
         stem: str | None = None,
-        width: int | None = None,
+        width: int | tuple[int, ...] | None = None,
         shortcut: str | ShortcutChoice | None = None,
         **changes: Any,
     ) -> keras.Model:
@@ -157,7 +202,7 @@ class ResNet(Description):
             num_classes: Number of logits; `None`, here and below, for the description's own.
             input_shape: `(height, width, channels)` of the images, in pixels.
             stem: `"imagenet"`, `"deep"` or `"cifar"`, as in `ResNet`.
-            width: Filters of the first stage, as in `ResNet`.
+            width: Filters of the first stage, or of each, as in `ResNet`.
             shortcut: The shortcut of every block, as in `ResNet`.
             **changes: Any other options of `ResNet`, with their values for this model.
 
@@ -173,15 +218,10 @@ class ResNet(Description):
         return super().__call__(**changes)
 
     def _check(self) -> None:
-        axes, shape, stem = self.task.spatial_axes, self.task.input_shape, self.stages.stem
-        if len(shape) != axes + 1 or shape[-1] is None:
-            raise ValueError(
-                f"input_shape of {self.name} must be ({SPATIAL_AXES[axes]}, channels) with a known "
-                f"number of channels, for example {(224,) * axes + (3,)}, but got {shape!r}."
-            )
-        check_positive_integers(self.name, width=self.stages.width)
-        if self.task.num_classes != 0:
-            check_positive_integers(self.name, num_classes=self.task.num_classes)
+        self.task.check(self.name)
+        self.stages.check(self.name, self.task.spatial_axes)
+        check_padding(self.name, self.block.padding)
+        stem = self.stages.stem
         if not callable(stem) and stem not in STEMS:
             raise ValueError(f'stem must be "imagenet", "deep" or "cifar", but got {stem!r}.')
         self.regularization.check()
@@ -197,11 +237,16 @@ class ResNet(Description):
         inputs = keras.Input(self.task.input_shape, dtype=dtype, name="images")
         stem = Chain(self._stem(), name="stem")
         x = stem(inputs)
-        specs = list(self.stages.specs(stem.strides))
+        specs = list(self.stages.specs(self._stem_strides(stem, inputs), self.block.padding))
         maps = {"stem": x, **self._blocks(x, specs)}
         x = maps[specs[-1].stage] if specs else x
         outputs = self._chosen(maps) if self.task.features else self._head(x)
         return keras.Model(inputs, outputs, name=self.name)
+
+    def _stem_strides(self, stem: Chain, inputs: Tensor) -> tuple[int | Fraction, ...]:
+        if self.stages.output_stride is None:
+            return (1,) * self.task.spatial_axes  # no block depends on it
+        return strides_of(stem, keras.KerasTensor(inputs.shape, inputs.dtype))
 
     def _blocks(self, x: Tensor, specs: Sequence[BlockSpec]) -> dict[str, Tensor]:
         """Returns the feature maps of blocks and stages, by their names."""
@@ -214,7 +259,7 @@ class ResNet(Description):
     def _stem(self) -> list[keras.layers.Layer]:
         stem, norm, activation = self.stages.stem, self.normalization.norm, self._activation
         if callable(stem):
-            return stem(self._convolution, self.stages.stem_width or self.stages.width)
+            return stem(self._convolution, self.stages.width_of_stem)
         convolutions = self.stages.stem_convolutions(stem, self._convolution)
         if self.normalization.preactivation:
             # The normalization and activation after the last convolution belong to the first block.
@@ -224,19 +269,19 @@ class ResNet(Description):
         else:
             layers = post_activation(convolutions, norm, self.normalization.activation)
             layers.append(activation(f"activation{len(convolutions)}"))
-        return layers if stem == "cifar" else [*layers, MaxPool(name="pool")]
+        return layers if stem == "cifar" else [*layers, self._stem_pool()]
+
+    def _stem_pool(self) -> MaxPool:
+        return MaxPool(padding=self.block.padding, name="pool")
 
     def _block(self, x: Tensor, spec: BlockSpec) -> Tensor:
         branch = self.block.branch(spec, self.normalization)
-        filters, preactivation = branch.convolutions[-1].filters, self.normalization.preactivation
+        filters, preactivation = self._filters(branch, x.shape), self.normalization.preactivation
         activated = preactivation and x.shape[-1] != filters
         if activated:
             # Where the shape changes both paths start from the activated input (He et al. 2016).
             x = self._activated(x, f"{spec.name}_preactivation")
-        layers = branch.layers
-        if preactivation:
-            norm, activation = self.normalization.norm, self.normalization.activation
-            layers = pre_activation(branch.convolutions, norm, activation, activated)
+        layers = in_order(branch, self.normalization, activated)
         choose = shortcut_choice(self.block.shortcut, self._project)
         return gate_choice(self.block.gate)(
             [*layers, *self._end_of_branch(spec.number)],
@@ -245,6 +290,12 @@ class ResNet(Description):
             name=spec.name,
         )(x)
 
+    def _filters(self, branch: Branch, shape: Shape) -> int:
+        """Returns the number of channels that a branch makes of an input."""
+        x = keras.KerasTensor(shape, keras.config.dtype_policy().compute_dtype)
+        post_activation = dataclasses.replace(self.normalization, preactivation=False)
+        return output_of(Chain(in_order(branch, post_activation)), x).shape[-1]
+
     def _end_of_branch(self, block: int) -> list[keras.layers.Layer]:
         layers = self.regularization.layers(block, sum(self.stages.blocks))
         if not self.block.squeeze_excitation:
@@ -252,14 +303,16 @@ class ResNet(Description):
         squeeze = SqueezeExcitation(self.block.squeeze_excitation, name="squeeze_excitation")
         return [squeeze, *layers]
 
-    def _project(self, filters: int, strides: int) -> keras.layers.Layer:
+    def _project(self, filters: int, strides: Size) -> keras.layers.Layer:
         norm = self.normalization.norm
         if self.normalization.preactivation:
             convolution = self._convolution(filters, 1, strides, name="conv")
             return Chain([convolution], name="projection")
         if not self.block.pooled_projection:
             return ProjectionShortcut(filters, strides, norm, name="projection")
-        pool = [AveragePool(strides, strides, name="pool")] if strides > 1 else []
+        padding = "valid" if self.block.padding == "valid" else "same"
+        has_stride = max(entries(strides)) > 1
+        pool = [AveragePool(strides, strides, padding, name="pool")] if has_stride else []
         project = ProjectionShortcut(filters, norm=norm, name="after_pool")
         return Chain([*pool, project], name="pooled_projection")
 
@@ -272,7 +325,8 @@ class ResNet(Description):
             x = self._activated(x, "postactivation")
         pool = _GLOBAL_AVERAGE[self.task.spatial_axes]
         x = pool(data_format="channels_last", name="pool")(x)
-        return logits(self.task.num_classes)(x) if self.task.num_classes else x
+        task = self.task
+        return logits(task.num_classes, task.head_bias)(x) if task.num_classes else x
 
     def _chosen(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         unknown = [name for name in self.task.features if name not in maps]
@@ -287,4 +341,6 @@ class ResNet(Description):
 
     @property
     def _convolution(self) -> Callable[..., Convolution]:
-        return functools.partial(Convolution, **convolution_options(self.normalization.norm))
+        return functools.partial(
+            convolution_before(self.normalization.norm), padding=self.block.padding
+        )

@@ -16,11 +16,11 @@ from reszoo.layers import (
     ReversibleBlock,
     ReversibleChain,
     ZeroPadShortcut,
-    pre_activation,
 )
 from reszoo.layers.configured import Configured
-from reszoo.layers.shapes import Shape, Tensor
+from reszoo.layers.shapes import Shape, Size, Tensor, entries
 from reszoo.layers.symbolic import build, output_of
+from reszoo.models.branches import Branch, in_order
 from reszoo.models.resnet import ResNet
 from reszoo.models.shortcuts import shortcut_choice
 from reszoo.models.stages import BlockSpec
@@ -63,7 +63,7 @@ class RevNet(ResNet):
 
     def _check(self) -> None:
         super()._check()
-        if self.stages.width % 2:
+        if any(width % 2 for width in (*self.stages.widths, self.stages.width_of_stem)):
             raise ValueError(
                 f"{self.name} splits the channels into two halves, so width must be even, but is "
                 f"{self.stages.width}."
@@ -95,8 +95,8 @@ class RevNet(ResNet):
 
     def _first_steps(self, x: Tensor, spec: BlockSpec) -> tuple[Tensor, list[keras.layers.Layer]]:
         """Applies what of a stage's first block is stored, and returns the steps that are not."""
-        filters = self._half_branch(spec).convolutions[-1].filters
         half, activated = x.shape[-1] // 2, spec.number == 1
+        filters = self._filters(self._half_branch(spec), (*x.shape[:-1], half))
         if spec.strides == 1 and half == filters:
             return x, [self._reversible_block(spec, activated)]
         shortcuts = [self._shortcut(half, filters, spec.strides) for _ in range(2)]
@@ -111,16 +111,14 @@ class RevNet(ResNet):
         return ReversibleBlock(*branches, name=spec.name)
 
     def _layers(self, spec: BlockSpec, activated: bool = False) -> list[keras.layers.Layer]:
-        norm, activation = self.normalization.norm, self.normalization.activation
-        convolutions = self._half_branch(spec).convolutions
-        layers = pre_activation(convolutions, norm, activation, activated)
+        layers = in_order(self._half_branch(spec), self.normalization, activated)
         return [*layers, *self._end_of_branch(spec.number)]
 
-    def _half_branch(self, spec: BlockSpec) -> Any:
+    def _half_branch(self, spec: BlockSpec) -> Branch:
         half = dataclasses.replace(spec, filters=spec.filters // 2)
         return self.block.branch(half, self.normalization)
 
-    def _shortcut(self, channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+    def _shortcut(self, channels: int, filters: int, strides: Size) -> keras.layers.Layer | None:
         return shortcut_choice(self.block.shortcut, self._project)(channels, filters, strides)
 
 
@@ -167,7 +165,7 @@ class Halves(Configured):
         return keras.KerasTensor((*others, (channels or 0) // 2), self.compute_dtype)
 
 
-def pooled_zero_pad(channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+def pooled_zero_pad(channels: int, filters: int, strides: Size) -> keras.layers.Layer | None:
     """Returns the shortcut of one half in RevNet-38 and 110: average pooling, then zero padding.
 
     Args:
@@ -177,5 +175,6 @@ def pooled_zero_pad(channels: int, filters: int, strides: int) -> keras.layers.L
     """
     if strides == 1 and channels == filters:
         return None
-    pool = [AveragePool(strides, strides, name="pool")] if strides > 1 else []
+    has_stride = max(entries(strides)) > 1
+    pool = [AveragePool(strides, strides, name="pool")] if has_stride else []
     return Chain([*pool, ZeroPadShortcut(filters, name="zero_pad")], name="pooled_zero_pad")

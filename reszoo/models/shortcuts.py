@@ -13,15 +13,16 @@ from reszoo.layers import (
     ZeroPadShortcut,
     ZeroShortcut,
 )
+from reszoo.layers.shapes import Size
 
-ShortcutChoice = Callable[[int, int, int], keras.layers.Layer | None]
-Projection = Callable[[int, int], keras.layers.Layer]
+ShortcutChoice = Callable[[int, int, Size], keras.layers.Layer | None]
+Projection = Callable[[int, Size], keras.layers.Layer]
 
 
 def projection(project: Projection) -> ShortcutChoice:
     """Identity where the shapes agree, else a projection (He et al. 2015, option B)."""
 
-    def choose(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+    def choose(input_channels: int, filters: int, strides: Size) -> keras.layers.Layer | None:
         return None if strides == 1 and input_channels == filters else project(filters, strides)
 
     return choose
@@ -64,7 +65,7 @@ def gated(project: Projection) -> ShortcutChoice:
     """The gated shortcut of `zero_pad`, initial bias -6 (He et al. 2016, shortcut-only gating)."""
     base = zero_pad(project)
 
-    def choose(input_channels: int, filters: int, strides: int) -> keras.layers.Layer | None:
+    def choose(input_channels: int, filters: int, strides: Size) -> keras.layers.Layer | None:
         gate = Gate(filters, strides, initial_bias=-6.0, name="gate")
         return GatedShortcut(gate, base(input_channels, filters, strides), name="gated")
 

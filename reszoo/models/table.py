@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from reszoo.layers import BasicBranch, Chain, Convolution, MaxPool, ZeroPadShortcut
+from reszoo.layers.shapes import Size
 from reszoo.models.branches import Bottleneck, BranchChoice, Normalization, basic
 from reszoo.models.resnet import ResNet
 from reszoo.models.revnet import RevNet, pooled_zero_pad
@@ -53,12 +54,13 @@ def _keras_v2(depth: int) -> ResNet:
 
 def _keras_v2_stem(convolution: MakeConvolution, width: int) -> list[keras.layers.Layer]:
     # There is no ReLU before this pooling, so its zero padding can be the largest value.
-    pool = MaxPool(padding_value=0.0, name="pool")
-    return [convolution(width, 7, 2, use_bias=True, name="conv1"), pool]
+    first = convolution(width, 7, 2, use_bias=True, name="conv1")
+    value = 0.0 if first.padding == "symmetric" else None
+    return [first, MaxPool(padding_value=value, padding=first.padding, name="pool")]
 
 
 def _keras_v2_shortcut(
-    input_channels: int, filters: int, strides: int
+    input_channels: int, filters: int, strides: Size
 ) -> keras.layers.Layer | None:
     if input_channels == filters:
         return None if strides == 1 else ZeroPadShortcut(filters, strides, name="subsample")
@@ -74,6 +76,18 @@ def _plain(resnet: ResNet) -> ResNet:
     name = resnet.name.replace("resnet", "plain")
     about = f"Plain-{name.removeprefix('plain')}: {resnet.name} without its shortcuts"
     return resnet.variant(name=name, description=about, shortcut="none")
+
+
+def _for_sequences(resnet: ResNet) -> ResNet:
+    about = f"ResNet-{resnet.name[6:]} for sequences: convolutions over one axis"
+    axes = {"spatial_axes": 1, "input_shape": (1024, 1)}
+    return resnet.variant(name=f"{resnet.name}_1d", description=about, **axes)
+
+
+def _for_volumes(resnet: ResNet) -> ResNet:
+    about = f"ResNet-{resnet.name[6:]} for volumes: convolutions over three axes"
+    axes = {"spatial_axes": 3, "input_shape": (64, 64, 64, 1)}
+    return resnet.variant(name=f"{resnet.name}_3d", description=about, **axes)
 
 
 def _cifar(name: str, description: str, blocks_per_stage: int, **fields: Any) -> ResNet:
@@ -114,7 +128,7 @@ def _wide(depth: int, times: int) -> ResNet:
     return _cifar(f"wide_resnet{depth}_{times}", about, (depth - 4) // 6, **fields)
 
 
-ResNet18, ResNet34, ResNet50, ResNet101, ResNet152 = map(_resnet, (18, 34, 50, 101, 152))
+_RESNETS = ResNet18, ResNet34, ResNet50, ResNet101, ResNet152 = tuple(map(_resnet, _DEPTHS))
 ResNet50V1, ResNet101V1, ResNet152V1 = map(_v1, (50, 101, 152))
 ResNet18V2, ResNet34V2, ResNet50V2, ResNet101V2, ResNet152V2 = map(_v2, (18, 34, 50, 101, 152))
 ResNet50V2Keras, ResNet101V2Keras, ResNet152V2Keras = map(_keras_v2, (50, 101, 152))
@@ -152,18 +166,8 @@ Plain18, Plain34, Plain20, Plain56, Plain110 = map(
     _plain, (ResNet18, ResNet34, ResNet20, ResNet56, ResNet110)
 )
 
-ResNet18x1D = ResNet18.variant(
-    name="resnet18_1d",
-    description="ResNet-18 for sequences: convolutions over one axis",
-    input_shape=(1024, 1),
-    spatial_axes=1,
-)
-ResNet18x3D = ResNet18.variant(
-    name="resnet18_3d",
-    description="ResNet-18 for volumes: convolutions over three axes",
-    input_shape=(64, 64, 64, 1),
-    spatial_axes=3,
-)
+ResNet18x1D, ResNet34x1D, ResNet50x1D, ResNet101x1D, ResNet152x1D = map(_for_sequences, _RESNETS)
+ResNet18x3D, ResNet34x3D, ResNet50x3D, ResNet101x3D, ResNet152x3D = map(_for_volumes, _RESNETS)
 
 RESNETS: dict[str, ResNet] = {
     resnet.name: resnet for resnet in list(globals().values()) if isinstance(resnet, ResNet)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from reszoo.gradients.statistics import SETS, statistics_of
 from reszoo.layers.normalization import NORMS
+from reszoo.layers.shapes import PADDINGS
 from reszoo.models.catalog import MODELS
 from reszoo.models.gates import GATES
 from reszoo.models.shortcuts import SHORTCUTS
@@ -139,7 +140,11 @@ FIELDS = {
     "model.stem": Field(
         Maybe(Word(("imagenet", "deep", "cifar"))), OF_THE_MODEL, "the layers before the blocks"
     ),
-    "model.width": Field(Maybe(_FILTERS), OF_THE_MODEL, "filters of the first stage"),
+    "model.width": Field(
+        Maybe(Either(_FILTERS, Several(_FILTERS, "(32, 64, 128)"))),
+        OF_THE_MODEL,
+        "filters of the first stage, which each stage doubles, or of each stage",
+    ),
     "model.stem_width": Field(Maybe(_FILTERS), OF_THE_MODEL, "filters of the stem"),
     "model.blocks": Field(
         Either(Several(Whole(1, 1000), "(2, 2, 2, 2)"), Whole(1, 1000)),
@@ -176,6 +181,17 @@ FIELDS = {
     "model.strides_at": Field(
         Word(("first", "last")), OF_THE_MODEL, "which block of a stage has the stride"
     ),
+    "model.stage_strides": Field(
+        Maybe(Several(Whole(1, LARGEST_SIDE), "(1, 2, 2, 2)")),
+        OF_THE_MODEL,
+        "stride of each stage, in pixels",
+    ),
+    "model.padding": Field(
+        Word(PADDINGS),
+        OF_THE_MODEL,
+        "of layers with a stride: weights fit any, and give the outputs of one",
+    ),
+    "model.head_bias": Field(_SWITCH, OF_THE_MODEL, "whether the logits have a bias"),
     "loss.name": Field(
         Word(LOSSES),
         "categorical_crossentropy",

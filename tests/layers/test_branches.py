@@ -91,6 +91,7 @@ def test_config_is_the_constructors_arguments(branch):
     assert arguments.pop("expansion", 2) == 2
     assert arguments.pop("inner", None) is None
     assert arguments.pop("dilation_rates", [1, 1]) == [1, 1]
+    assert arguments.pop("padding", "symmetric") == "symmetric"
     assert arguments == {
         "filters": 4,
         "strides": 2,

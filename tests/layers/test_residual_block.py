@@ -156,6 +156,56 @@ def test_mismatched_vectors_name_a_dense_shortcut():
         ResidualBlock(layers.Dense(7)).build((None, 5))
 
 
+class Taken(layers.Layer):
+    """Every second step along each axis from the given one on."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def call(self, x):
+        return x[(slice(None), *[slice(self.first, None, 2)] * (len(x.shape) - 2))]
+
+
+@pytest.mark.parametrize(
+    ("branch", "shape"),
+    [
+        ([layers.Conv2D(8, 3, 2)], (32, 32, 4)),
+        ([layers.Conv2D(8, 3, 2, padding="same")], (32, 32, 4)),
+        ([layers.Conv2D(8, (1, 3), (1, 2), padding="same")], (9, 32, 4)),
+        ([layers.Conv2D(8, (3, 5), (1, 2))], (9, 32, 4)),
+        ([layers.Conv2D(8, 2, 2)], (7, 9, 4)),
+        ([layers.Conv1D(8, 5)], (32, 4)),
+        ([layers.Conv3D(8, 3, (1, 2, 2), padding="same")], (4, 9, 8, 4)),
+        ([BasicBranch(8, 2)], (1, 1, 4)),
+        ([BasicBranch(8, 2)], (2, 3, 4)),
+        ([layers.Dense(8)], (4,)),
+        ([layers.Dense(8)], (2, 3, 4, 5, 4)),
+        ([Taken(1), layers.Dense(8)], (9, 4)),
+        ([layers.MaxPooling2D((2, 1)), Taken(1)], (16, 16, 4)),
+    ],
+)
+def test_a_shortcut_that_is_advised_makes_the_paths_meet(branch, shape):
+    with pytest.raises(ValueError, match="cannot be added") as error:
+        ResidualBlock(branch).build((None, *shape))
+    call = str(error.value).split("Use shortcut=")[1].removesuffix(".")
+    shortcut = eval(call, vars(reszoo) | {"keras": keras})
+    ResidualBlock(branch, shortcut).build((None, *shape))
+
+
+@pytest.mark.parametrize(
+    ("branch", "shape"),
+    [
+        ([layers.UpSampling2D()], (8, 8, 4)),
+        ([layers.Conv2D(8, 9)], (32, 32, 4)),
+        ([layers.Flatten()], (4, 4)),
+    ],
+)
+def test_no_shortcut_is_advised_where_none_is_known(branch, shape):
+    with pytest.raises(ValueError, match="Give a shortcut that ends in the branch's shape"):
+        ResidualBlock(branch).build((None, *shape))
+
+
 @pytest.mark.parametrize("branch", ["relu", 3, [3], tf.nn.relu])
 def test_a_branch_that_is_no_layer_is_refused(branch):
     with pytest.raises(ValueError, match="Keras layer"):

@@ -20,6 +20,7 @@ from reszoo.layers import (
     ZeroShortcut,
     normalization,
 )
+from tests.layers.windows import padded, taps
 
 LAYERS = {
     "average_pool": lambda: AveragePool(2, 2),
@@ -109,9 +110,41 @@ def test_average_pool_averages_what_is_there():
     np.testing.assert_allclose(y[:, 1, 1], x[:, 2, 2], rtol=1e-5)
 
 
-def test_even_max_pool_is_refused():
-    with pytest.raises(ValueError, match="odd"):
-        MaxPool(2)
+@pytest.mark.parametrize("padding", ["symmetric", "same", "valid"])
+@pytest.mark.parametrize(
+    ("size", "strides"),
+    [((3, 3), (2, 2)), ((1, 3), (1, 2)), ((3, 5), (1, 2)), ((3, 3, 1), (1, 2, 2))],
+)
+@pytest.mark.parametrize("pixels", [7, 8])
+def test_pools_of_any_padding_take_the_pixels_in_each_window(size, strides, padding, pixels):
+    x = np.random.default_rng(0).normal(size=(2, *[pixels] * len(size), 3)).astype("float32") - 5
+    windows = padded(x, size, strides, (1,) * len(size), padding, value=np.nan)
+    seen = np.stack([part for _, part in taps(windows, size, strides, (1,) * len(size))])
+    for layer, expected in (
+        (MaxPool(size, strides, padding=padding), np.nanmax(seen, 0)),
+        (AveragePool(size, strides, padding=padding), np.nanmean(seen, 0)),
+    ):
+        y = layer(x)
+        np.testing.assert_allclose(y, expected, rtol=1e-4)
+        assert y.shape == layer.compute_output_shape(x.shape)
+        assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MaxPool(2), "odd"),
+        (lambda: MaxPool((3, 2)), "for example 3"),
+        (lambda: AveragePool(2, padding="symmetric"), "odd"),
+        (lambda: AveragePool(padding="full"), "'symmetric', 'same', 'valid'"),
+        (lambda: MaxPool(padding="same", padding_value=0.0), 'MaxPool\\(padding="valid"\\)'),
+        (lambda: MaxPool(3, (2, 2, 2)).build((None, 8, 8, 3)), "2 spatial axes"),
+        (lambda: AveragePool(9, padding="valid")(images()), "Give larger images"),
+    ],
+)
+def test_pools_that_cannot_be_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(48, 16), (64, 32), (8, 8), (5, 1)])

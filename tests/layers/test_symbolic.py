@@ -1,5 +1,7 @@
 """Layers of one's own in a block, as README promises, of whatever they are made."""
 
+from fractions import Fraction
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from keras import layers
 import reszoo
 from reszoo import ResidualBlock, StopGradSkip
 from reszoo.gradients import load
-from reszoo.layers import Chain, ExclusiveGatedBlock, GatedShortcut
+from reszoo.layers import Chain, Convolution, ExclusiveGatedBlock, GatedShortcut, MaxPool
+from reszoo.layers.symbolic import strides_of
 
 registered = keras.saving.register_keras_serializable(package="test_symbolic")
 
@@ -174,8 +177,60 @@ def test_a_layer_that_needs_a_certain_size_may_have_one_that_is_not_known_yet():
     assert block.compute_output_shape((None, 6, 4)) == (None, 6, 4)
 
 
-def test_strides_of_keras_own_convolutions_count():
-    chain = Chain([layers.Conv2D(4, 3, 2), layers.Conv2D(4, 3, (1, 2)), layers.MaxPooling2D()])
-    assert chain.strides == 8
-    block = ResidualBlock(layers.Conv2D(4, 1, 2), layers.Conv2D(4, 1, 2), name="b")
+class EverySecond(layers.Layer):
+    """Has a stride, and neither an attribute that says so nor `compute_output_shape`."""
+
+    def call(self, x):
+        return x[:, ::2, ::2]
+
+
+@pytest.mark.parametrize(
+    ("parts", "strides"),
+    [
+        ([], (1, 1)),
+        ([layers.Conv2D(4, 3, 2), layers.Conv2D(4, 3, (1, 2)), layers.MaxPooling2D()], (4, 8)),
+        ([layers.MaxPooling2D(3, strides=2, padding="same")], (2, 2)),
+        ([layers.MaxPooling2D(3)], (3, 3)),
+        ([MaxPool(3, (2, 1), padding="valid"), Convolution(4, 7, (1, 2), padding="valid")], (2, 2)),
+        ([layers.Lambda(lambda x: x[:, ::2])], (2, 1)),
+        ([EverySecond()], (2, 2)),
+        ([layers.ZeroPadding2D(3), layers.Conv2D(4, 7, 2), layers.Cropping2D(1)], (2, 2)),
+        ([layers.Conv2D(4, 3, 4), layers.UpSampling2D(2)], (2, 2)),
+        ([layers.Conv2DTranspose(4, 3, 2)], (Fraction(1, 2), Fraction(1, 2))),
+        ([layers.RNN(layers.LSTMCell(4), return_sequences=True)], (1,)),
+    ],
+    ids=str,
+)
+def test_strides_are_those_of_the_shapes(parts, strides):
+    chain, x = Chain(parts), keras.KerasTensor((None, *[None, 40][-len(strides) :], 3))
+    chain.build(x.shape)
+    assert strides_of(chain, x) == strides
+    assert strides_of(chain, keras.KerasTensor((1, *[20, 40][-len(strides) :], 3))) == strides
+
+
+def test_strides_of_what_takes_one_size_are_those_of_its_sizes():
+    parts = [layers.Conv2D(4, 3, 2, padding="same"), layers.AveragePooling2D(2)]
+    chain, x = Chain([keras.Sequential(parts)]), keras.KerasTensor((None, 32, 64, 3))
+    chain.build(x.shape)
+    assert strides_of(chain, x) == (4, 4)
+    assert strides_of(layers.Resizing(16, 32), x) == (2, 2)
+
+
+def test_the_strides_of_a_block_are_described():
+    block = ResidualBlock([layers.Conv2D(4, 1, 2), layers.Lambda(lambda x: x)], EverySecond())
+    block.build((None, 8, 8, 4))
     assert reszoo.gradients.blocks.describe_blocks({"b": block})[0]["strides"] == 2
+    dense = ResidualBlock(layers.Dense(4))
+    dense.build((None, 4))
+    assert reszoo.gradients.blocks.describe_blocks({"b": dense})[0]["strides"] == 1
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[layers.Resizing(8, 8)], [layers.GlobalAveragePooling2D()], [layers.Reshape((400, 3))]],
+)
+def test_a_stride_that_shapes_do_not_tell_is_refused(parts):
+    chain, x = Chain(parts, name="stem"), keras.KerasTensor((None, 20, 20, 3))
+    chain.build(x.shape)
+    with pytest.raises(ValueError, match="The stride of 'stem' is not known"):
+        strides_of(chain, x)

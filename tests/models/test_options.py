@@ -37,6 +37,5 @@ def test_a_description_of_ones_own_takes_its_options_by_name():
 
 
 def test_the_readmes_branch_is_that_of_the_zoo():
-    assert type(ResNet18.block.branch(next(ResNet18.stages.specs(4)), ResNet18.normalization)) is (
-        reszoo.BasicBranch
-    )
+    spec = next(ResNet18.stages.specs((4, 4)))
+    assert type(ResNet18.block.branch(spec, ResNet18.normalization)) is reszoo.BasicBranch

@@ -6,10 +6,21 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
 from reszoo import ResidualBlock, StopGradSkip, ZeroPadShortcut
-from reszoo.layers import DropPath, GradientScale, ZeroShortcut
-from reszoo.models import ResNet18, ResNet50, ResNet50D, ResNet50V2, create_model, list_models
+from reszoo.layers import Convolution, DropPath, GradientScale, MaxPool, ZeroShortcut
+from reszoo.models import (
+    ResNet18,
+    ResNet18V2,
+    ResNet50,
+    ResNet50D,
+    ResNet50V2,
+    ResNet50V2Keras,
+    create_model,
+    list_models,
+)
+from reszoo.models.branches import basic
 from reszoo.models.table import RESNETS
 
 PARAMETERS = {
@@ -81,6 +92,11 @@ PARAMETERS_PER_STAGE = {
 }
 
 
+OF_OTHER_AXES = {f"resnet{depth}_{axes}d" for depth in (18, 34, 50, 101, 152) for axes in (1, 3)}
+# The same blocks of other depths.
+DEEPER = {name for name in OF_OTHER_AXES if name[6:-3] in ("34", "101", "152")}
+
+
 def trainable_parameters(layer):
     return sum(math.prod(v.shape) for v in layer.trainable_variables)
 
@@ -120,13 +136,45 @@ def test_trainable_parameters_are_the_published_ones(name):
 
 
 def test_every_model_is_counted():
-    assert set(list_models()) - set(PARAMETERS) == {"resnet18_1d", "resnet18_3d", "residual_mlp"}
+    assert set(list_models()) - set(PARAMETERS) == {*OF_OTHER_AXES, "residual_mlp"}
+
+
+def published_kernels(depth):
+    """Yields the size, input and output channels of each convolution (He et al. 2015, table 1)."""
+    yield 7, 1, 64
+    channels = 64
+    for stage, count in enumerate((3, 4, 6, 3)):
+        inner = 64 * 2**stage
+        outer = inner if depth == 34 else 4 * inner
+        for _ in range(count):
+            if depth == 34:
+                yield from ((3, channels, inner), (3, inner, inner))
+            else:
+                yield from ((1, channels, inner), (3, inner, inner), (1, inner, outer))
+            if channels != outer:
+                yield 1, channels, outer
+            channels = outer
+
+
+@pytest.mark.usefixtures("_zero_kernels")
+@pytest.mark.parametrize("name", ["resnet34_1d", "resnet50_3d"])
+def test_sequences_and_volumes_have_the_published_kernels_along_their_axes(name):
+    depth, axes = int(name[6:-3]), int(name[-2])
+    expected = sum(
+        size**axes * channels * filters + 2 * filters
+        for size, channels, filters in published_kernels(depth)
+    )
+    head = (512 if depth == 34 else 2048) * 1000 + 1000
+    model = create_model(name)
+    assert trainable_parameters(model) == expected + head
+    assert model.input_shape[1:] == RESNETS[name].task.input_shape
 
 
 # Two blocks a stage show every kind of block that a model has.
-@pytest.mark.parametrize("name", sorted(set(list_models()) - {"residual_mlp"}))
+@pytest.mark.parametrize("name", sorted(set(list_models()) - {"residual_mlp"} - DEEPER))
 def test_every_trainable_weight_receives_a_gradient(name):
-    shape = {"resnet18_1d": (32, 1), "resnet18_3d": (16, 16, 16, 1)}.get(name, (32, 32, 3))
+    axes = RESNETS[name].task.spatial_axes
+    shape = {1: (32, 1), 2: (32, 32, 3), 3: (16, 16, 16, 1)}[axes]
     stages = 3 if RESNETS[name].task.input_shape == (32, 32, 3) else 4
     model = create_model(
         name, num_classes=3, input_shape=shape, width=8, blocks=(2,) * stages, stem_width=8
@@ -226,6 +274,8 @@ def test_create_model_suggests_the_nearest_name():
     assert create_model("resnet18", num_classes=3, width=8).output_shape == (None, 3)
     assert list(list_models("resnet5*")) == [
         "resnet50",
+        "resnet50_1d",
+        "resnet50_3d",
         "resnet50d",
         "resnet50v1",
         "resnet50v2",
@@ -243,7 +293,19 @@ def test_create_model_suggests_the_nearest_name():
         ({"shortcut": "identity"}, "'stop_gradient'"),
         ({"width": 0}, "width=0"),
         ({"num_classes": -1}, "num_classes=-1"),
-        ({"input_shape": (32, 32)}, "height, width, channels"),
+        ({"input_shape": (32, 32)}, "height, width, channels.* give spatial_axes=1"),
+        ({"input_shape": (8, 32, 32, 1)}, r"give spatial_axes=3\."),
+        ({"input_shape": (32,)}, r"but got \(32,\)\.$"),
+        ({"input_shape": (32, 32, None)}, r"but got \(32, 32, None\)\.$"),
+        ({"spatial_axes": 3}, "depth, height, width, channels.* give spatial_axes=2"),
+        ({"spatial_axes": 4}, "must be 1, 2 or 3"),
+        ({"width": (8, 8, 8)}, "resnet18 got width=.* one entry for each stage"),
+        ({"width": (8, 8, 0, 8)}, "resnet18 got width=0"),
+        ({"stage_strides": (1, 2, 2)}, "one entry for each stage"),
+        ({"stage_strides": 2}, "one entry for each stage"),
+        ({"stage_strides": (1, 2, (1, 2, 2), 2)}, "2 spatial axes"),
+        ({"stage_strides": (1, 2, 0, 2)}, "stage_strides=0"),
+        ({"padding": "SAME"}, "resnet18 got padding='SAME'"),
     ],
 )
 def test_bad_arguments_say_what_is_expected(options, message):
@@ -298,6 +360,111 @@ def test_output_stride_keeps_the_feature_maps_large(model, output_stride, size):
     assert trainable_parameters(model(output_stride=output_stride, **options)) == (
         trainable_parameters(model(**options))
     )
+
+
+@pytest.mark.parametrize(
+    ("stem", "stride"),
+    [
+        (lambda c, w: [c(w, 7, 2, name="conv1"), layers.MaxPooling2D(3, 2, padding="same")], 4),
+        (lambda c, w: [layers.MaxPooling2D(2), layers.Lambda(lambda x: x[:, ::2, ::2])], 4),
+        (lambda c, w: [layers.ZeroPadding2D(3), c(w, 7, 2, padding="valid", name="conv1")], 2),
+        (lambda c, w: [keras.Sequential([layers.AveragePooling2D(2)]), c(w, 3, name="conv1")], 2),
+        (lambda c, w: [layers.Conv2D(w, 4, 4), layers.UpSampling2D(2)], 2),
+        (lambda c, w: [], 1),
+    ],
+)
+def test_the_stride_of_any_stem_is_that_of_its_shapes(stem, stride):
+    options = {"input_shape": (64, 64, 3), "width": 4, "blocks": (1, 1, 1, 1), "stem": stem}
+    features = ("stem", "stage4")
+    maps = ResNet18(output_stride=4 * stride, features=features, **options).output
+    assert maps["stem"].shape[1] == 64 // stride
+    assert maps["stage4"].shape[1:3] == (16 // stride,) * 2
+    with pytest.raises(ValueError, match=f"stride {stride} of the stem" if stride > 1 else "must"):
+        ResNet18(output_stride=stride // 2, **options)
+
+
+def test_a_stem_without_a_stride_of_its_own_takes_no_output_stride():
+    resized = {
+        "input_shape": (64, 64, 3),
+        "width": 4,
+        "stem": lambda c, w: [layers.Resizing(40, 40)],
+    }
+    assert ResNet18(**resized).output_shape == (None, 1000)
+    with pytest.raises(ValueError, match="The stride of 'stem' is not known"):
+        ResNet18(output_stride=8, **resized)
+
+
+@pytest.mark.parametrize(
+    ("stage_strides", "sizes"),
+    [
+        ((1, (1, 2, 2), (1, 2, 2), 2), [(8, 16, 16), (8, 8, 8), (8, 4, 4), (4, 2, 2)]),
+        ((2, 1, (2, 1, 1), (1, 1, 4)), [(4, 8, 8), (4, 8, 8), (2, 8, 8), (2, 8, 2)]),
+    ],
+)
+@pytest.mark.parametrize("model", [ResNet50, ResNet18V2])
+def test_strides_of_stages_are_those_given_along_each_axis(model, stage_strides, sizes):
+    options = {"spatial_axes": 3, "input_shape": (8, 16, 16, 1), "stem": "cifar", "width": 4}
+    options |= {"blocks": (1, 2, 1, 1), "stage_strides": stage_strides}
+    stages = ("stage1", "stage2", "stage3", "stage4")
+    for strides_at in ("first", "last"):
+        maps = model(features=stages, strides_at=strides_at, **options).output
+        assert [maps[stage].shape[1:-1] for stage in stages] == sizes
+
+
+def test_the_limit_of_the_stride_holds_along_each_axis():
+    maps = ResNet18(
+        input_shape=(64, 64, 3),
+        stem="cifar",
+        width=4,
+        blocks=(1, 1, 2, 2),
+        stage_strides=(1, (1, 2), 2, 2),
+        output_stride=4,
+        features=("stage4",),
+    )
+    assert maps.output["stage4"].shape[1:3] == (16, 16)
+    rates = [
+        [part.dilation_rate for part in maps.get_layer(name).branch.layers[::3]]
+        for name in ("stage3_block2", "stage4_block1", "stage4_block2")
+    ]
+    assert rates == [[1, 1], [1, (1, 2)], [(1, 2), (1, 2)]]
+
+
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_each_stage_can_have_a_width_of_its_own(preactivation):
+    model = ResNet18(3, (16, 16, 3), width=(8, 12, 12, 6), preactivation=preactivation)
+    widths = [block.output.shape[-1] for block in blocks(model)]
+    assert widths == [8, 8, 12, 12, 12, 12, 6, 6]
+    assert model.get_layer("stem").output.shape[-1] == 8
+    assert model.get_layer("stage3_block1").shortcut.layers[0].strides == 2
+
+
+def test_a_branch_can_have_layers_after_its_last_normalization():
+    def choose(block, normalization):
+        return [basic(block, normalization), layers.Dense(block.filters + 1, name="mix")]
+
+    for preactivation in (False, True):
+        model = small(branch=choose, preactivation=preactivation)
+        names = [layer.name for layer in model.get_layer("stage1_block1").branch.layers]
+        assert names[-2:] == (["conv2", "mix"] if preactivation else ["norm2", "mix"])
+        assert model.get_layer("stage2_block1").output.shape[-1] == 17
+        assert trainable_parameters(model.get_layer("stage2_block1").shortcut) > 0
+    with pytest.raises(ValueError, match="Chain takes Keras layers, but got 3"):
+        small(branch=lambda block, normalization: [3])
+
+
+@pytest.mark.parametrize("model", [ResNet18, ResNet50, ResNet50D, ResNet50V2, ResNet50V2Keras])
+def test_the_padding_is_that_of_every_layer_with_a_stride(model):
+    options = {"num_classes": 3, "input_shape": (33, 64, 3), "width": 4, "blocks": (1, 1)}
+    parts = model(padding="same", **options)._flatten_layers()
+    strided = [part for part in parts if isinstance(part, Convolution | MaxPool)]
+    strided = [part for part in strided if part.strides == 2 and part.name != "conv"]
+    assert {part.padding for part in strided} == {"same"}
+    assert sum(isinstance(part, MaxPool) for part in strided) == 1
+
+
+def test_a_head_without_a_bias():
+    model = small(head_bias=False)
+    assert [v.path for v in model.get_layer("logits").weights] == ["logits/kernel"]
 
 
 def test_output_stride_below_the_stems_is_refused():
