@@ -68,6 +68,7 @@ setup(
             "mlflow>=3",
             "mlxtend>=0.23",
             "nbformat>=5.10",
+            "onnx>=1.16",
             "onnxruntime>=1.23",
             "playwright>=1.50",
             "pyright>=1.1.400",
@@ -85,8 +86,8 @@ setup(
         "docs": ["math-core>=0.9,<0.10", "mkdocstrings-python>=2", "zensical>=0.0.70,<0.2"],
         # --mode=export to ONNX and TFLite; each is checked in its own runtime.
         "export": ["ai-edge-litert>=2.1", "onnxruntime>=1.23", "tf2onnx>=1.16"],
-        # load_weights and save_weights: safetensors files, and hf:// sources.
-        "weights": ["huggingface_hub>=0.34", "safetensors>=0.5"],
+        # load_weights and save_weights: safetensors and ONNX files, and hf:// sources.
+        "weights": ["huggingface_hub>=0.34", "onnx>=1.16", "safetensors>=0.5"],
         # What the models are compared with. torchvision 0.28 and timm 1.0 belong to it too, but go
         # in without their dependencies, which ask for builds of torch that are not needed.
         "references": ["keras-hub>=0.32", "pyyaml>=6", "torch==2.13.*"],

@@ -52,6 +52,9 @@ def kind_of(path: Path) -> str:
             return kind
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size:
         return "safetensors"
+    # The version of the format, and the tag of a field that has a length.
+    if len(head) > 2 and head[0] == 8 and 0 < head[1] < 32 and head[2] & 7 in (0, 2):
+        return "an ONNX model"
     if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         return "a web page"
     return "text" if _is_text(head) else "bytes of no known kind"

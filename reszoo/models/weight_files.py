@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,13 +13,14 @@ import keras
 import numpy as np
 
 from reszoo.layers import ResidualBlock
+from reszoo.models.onnx_files import read_onnx
 from reszoo.models.untrusted_files import check_hdf5, check_keras_file, kind_of
 from reszoo.models.weight_names import named_weights
 
 Arrays = dict[str, np.ndarray]
 
 
-def read_weights(source: str | os.PathLike | keras.Model) -> Arrays:
+def read_weights(source: str | os.PathLike | keras.Model | Mapping[str, Any]) -> Arrays:
     """Returns the named arrays of a source of weights.
 
     Args:
@@ -33,9 +34,12 @@ def read_weights(source: str | os.PathLike | keras.Model) -> Arrays:
     """
     if isinstance(source, keras.Model):
         return _checked(_from_model(source), f"the model {source.name!r}")
+    if isinstance(source, Mapping):
+        return _checked(_from_mapping(source, "the dictionary"), "the dictionary")
     if not isinstance(source, str | os.PathLike):
         raise ValueError(
-            f"The source of weights must be a path, an address or a keras.Model, but is {source!r}."
+            "The source of weights must be a path, an address, a keras.Model or a dictionary of "
+            f"arrays, but is {source!r}."
         )
     source = os.fspath(source)
     if source.startswith("hf://"):
@@ -55,8 +59,8 @@ def _read_file(path: Path) -> Arrays:
     name = repr(os.fspath(path))
     if not path.exists():
         raise ValueError(
-            f"There is no file {name}. Give a .safetensors, .pt, .pth, .bin, .h5 or .keras file, "
-            "hf://OWNER/NAME, keras_hub://PRESET, or a keras.Model."
+            f"There is no file {name}. Give a .safetensors, .pt, .pth, .bin, .h5, .keras or .onnx "
+            "file, hf://OWNER/NAME, keras_hub://PRESET, a keras.Model or a dictionary of arrays."
         )
     if not path.is_file():
         raise ValueError(f"{name} is a directory or a device. Give the file of weights itself.")
@@ -174,18 +178,31 @@ def _read_torch(path: Path) -> Arrays:
             f"{name} is no torch file of tensors: {reason_of(error)} Save model.state_dict() with "
             "torch.save."
         ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+    state = _state_in(state)
     wrong = _not_of_tensors(state, torch.is_tensor)
     if wrong:
         raise ValueError(
             f"{name} holds no state dict, but {wrong}. Save model.state_dict() with torch.save."
         )
+    return _from_mapping(state, name)
+
+
+def _state_in(state: Any) -> Any:
+    """Returns the state dict in a training's checkpoint."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    return state
+
+
+def _from_mapping(state: Mapping[str, Any], name: str) -> Arrays:
     # Prefixes of names in data-parallel and compiled models.
     prefix = re.compile(r"^((module|_orig_mod)\.)+")
-    named = ((prefix.sub("", key), _as_numpy(t, key, name)) for key, t in state.items())
-    return _unique(named, name)
+    entries = _state_in(state).items()
+    for key, _ in entries:
+        if not isinstance(key, str):
+            raise ValueError(f"Names of weights must be strings, but {name} has {key!r}.")
+    return _unique(((prefix.sub("", key), _as_numpy(t, key, name)) for key, t in entries), name)
 
 
 def _not_of_tensors(state: Any, is_tensor: Callable[[Any], bool]) -> str | None:
@@ -200,10 +217,12 @@ def _not_of_tensors(state: Any, is_tensor: Callable[[Any], bool]) -> str | None:
 
 def _as_numpy(tensor: Any, key: str, name: str) -> np.ndarray:
     try:
-        tensor = tensor.detach()
+        if not hasattr(tensor, "detach"):
+            return np.asarray(tensor)
+        tensor = tensor.detach().cpu()
         # NumPy has no bfloat16.
         return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    except (TypeError, RuntimeError) as error:  # sparse, quantized, of 8 bits, without values
+    except (TypeError, RuntimeError, ValueError) as error:  # sparse, quantized, without values
         raise ValueError(
             f"The weight {key!r} in {name} is no dense tensor of numbers: {reason_of(error)} Save "
             "the weights as float32."
@@ -280,6 +299,7 @@ _FORMATS = (
     _Format("torch file", (".pt", ".pth", ".bin"), ("a torch archive", "a pickle"), _read_torch),
     _Format("HDF5 file", (".h5", ".hdf5"), ("HDF5",), _read_h5),
     _Format("Keras file", (".keras",), ("a Keras archive",), _read_keras),
+    _Format("ONNX file", (".onnx",), ("an ONNX model",), read_onnx),
 )
 
 

@@ -4,6 +4,7 @@ Names are found by walking the layers, not from the variables' paths, which lose
 model has been saved and loaded.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,16 +74,23 @@ class Scheme:
 
     Attributes:
         name: Name of the library.
-        marker: Regular expression of a name that occurs only in this scheme.
-        key: Returns the other library's name for one of ours, or `None` if it has none; its second
-            argument is all of our names.
+        key: Returns the other library's name for one of ours, as `named_weights` gives them, or
+            `None` if it has none; its second argument is all of our names.
         torch: Whether kernels are laid out as in torch, output channels first.
+        marker: Regular expression of a name that occurs only in this scheme, by which it is
+            recognized; `None` if it is only taken where it is given.
+
+    Example:
+
+    >>> caffe = Scheme("caffe", lambda name, names: name.replace("/", "_"), torch=True)
+    >>> caffe.key("stem/conv1/kernel", frozenset())
+    'stem_conv1_kernel'
     """
 
     name: str
-    marker: str
     key: Callable[[str, frozenset[str]], str | None]
     torch: bool = False
+    marker: str | None = None
 
     def decode(self, array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Returns the other library's array in our layout, for a variable of that shape."""
@@ -226,14 +234,38 @@ def _hub_block(stage: int, block: int) -> str:
     return f"stack{stage - 1}_block{block - 1}_"
 
 
+def _onnx_key(name: str, names: frozenset[str]) -> str | None:
+    """Returns the name that `onnx_files` gives a weight by its place."""
+    module, *inner, leaf = name.split("/")
+    block = _BLOCK.match(module)
+    if module in ("stem", "logits"):
+        return ".".join((module, *inner, leaf))
+    if block is None or block[3] or not re.match(r"(conv|norm)\d?$", inner[-1]):
+        return None
+    place = f"block{_numbers_of_blocks(names)[module]}.{inner[0]}"
+    return f"{place}.{inner[-1]}.{leaf}" if inner[0] == "branch" else f"{place}.{inner[-1]}1.{leaf}"
+
+
+@functools.lru_cache(maxsize=1)
+def _numbers_of_blocks(names: frozenset[str]) -> dict[str, int]:
+    """Returns the number of each block in the network, by its name."""
+    modules = {name.split("/")[0] for name in names}
+    found = [match for match in map(_BLOCK.match, modules) if match and not match[3]]
+    ordered = sorted(found, key=lambda block: (int(block[1]), int(block[2])))
+    return {match[0]: number for number, match in enumerate(ordered, start=1)}
+
+
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("reszoo", r"stage1_block1/branch/", lambda name, names: name),
-        Scheme("torchvision", r"layer1\.0\.conv1\.weight$", _torchvision_key, torch=True),
-        Scheme("timm", r"(stages\.0\.blocks|layer1)\.0\.conv1\.weight$", _timm_key, torch=True),
-        Scheme("keras_applications", r"conv2_block1_1_conv/", _keras_key(_applications_block)),
-        Scheme("keras_hub", r"stack0_block0_1_conv/", _keras_key(_hub_block)),
+        Scheme("reszoo", lambda name, names: name, marker=r"stage1_block1/branch/"),
+        Scheme("torchvision", _torchvision_key, True, r"layer1\.0\.conv1\.weight$"),
+        Scheme("timm", _timm_key, True, r"(stages\.0\.blocks|layer1)\.0\.conv1\.weight$"),
+        Scheme(
+            "keras_applications", _keras_key(_applications_block), marker=r"conv2_block1_1_conv/"
+        ),
+        Scheme("keras_hub", _keras_key(_hub_block), marker=r"stack0_block0_1_conv/"),
+        Scheme("onnx", _onnx_key, marker=r"block1\.branch\.conv1\.kernel$"),
     )
 }
 
@@ -256,9 +288,10 @@ def scheme_of(keys: list[str]) -> Scheme:
     'torchvision'
     """
     for scheme in SCHEMES.values():
-        if any(re.match(scheme.marker, key) for key in keys):
+        if scheme.marker and any(re.match(scheme.marker, key) for key in keys):
             return scheme
     raise ValueError(
         f"These weights are named like no ResNet of {', '.join(SCHEMES)}. The first names are "
-        f"{sorted(keys)[:5]}."
+        f"{sorted(keys)[:5]}. Give load_weights a scheme, a function that returns their name for "
+        "one of reszoo.models.named_weights(model)."
     )

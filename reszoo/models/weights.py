@@ -3,17 +3,21 @@
 import logging
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from reszoo.files import written_whole
+from reszoo.keras_internals import sublayers
 from reszoo.models.weight_files import Arrays, is_counter, read_weights
 from reszoo.models.weight_names import SCHEMES, Scheme, named_weights, scheme_of
 
-Source = str | os.PathLike | keras.Model
+Source = str | os.PathLike | keras.Model | Mapping[str, Any]
+Naming = str | Scheme | Callable[[str], str | None]
 Misshapen = tuple[str, tuple[int, ...], tuple[int, ...]]  # a name, our shape and theirs
 Mismatch = tuple[list[str], list[Misshapen], list[str]]  # missing, misshapen, unexpected
 
@@ -21,10 +25,8 @@ Mismatch = tuple[list[str], list[Misshapen], list[str]]  # missing, misshapen, u
 _APPLICATIONS_EPSILON = 1.001e-5
 
 
-def load_weights(
-    model: keras.Model, source: str | os.PathLike | keras.Model, scheme: str | None = None
-) -> list[str]:
-    """Copies weights into a model, from another library, a file or a hub.
+def load_weights(model: keras.Model, source: Source, scheme: Naming | None = None) -> list[str]:
+    """Copies weights into a model, from another library, a file, a dictionary or a hub.
 
     All of them are copied, or none: a mismatch raises before anything is changed. Two mismatches
     are allowed for fine-tuning, and are reported in the result and in a logged warning: with a head
@@ -39,11 +41,16 @@ def load_weights(
         model: A model of `reszoo`.
         source: A `.safetensors` file or a PyTorch state dict (`.pt`, `.pth`, `.bin`; read with
             `weights_only=True`, so that nothing in it is executed) named as in torchvision or
-            timm; a `.keras` file; a keras.applications `.h5`; a `keras.Model` of reszoo,
+            timm; a `.keras` file; a keras.applications `.h5`; an `.onnx` file, of which the weights
+            are found by their places (normalizations are folded there, so that the model is one of
+            `norm=None`); a `keras.Model` of reszoo,
             keras.applications or KerasHub; `hf://OWNER/NAME` on the Hugging Face Hub;
-            `keras_hub://PRESET`.
-        scheme: Scheme of the names in the source, a key of `reszoo.models.weight_names.SCHEMES`;
-            `None` to detect it.
+            `keras_hub://PRESET`; or a dictionary of arrays by their names, such as a state dict.
+        scheme: Scheme of the names in the source: a key of `reszoo.models.weight_names.SCHEMES`; a
+            function that returns the source's name for one of ours (those that
+            `reszoo.models.named_weights` gives), or `None` if it has none, with kernels laid out as
+            in Keras; or a `reszoo.models.Scheme`, which also says how kernels are laid out. `None`
+            to detect it.
 
     Returns:
         One sentence for each of these mismatches; empty for an exact copy.
@@ -60,7 +67,7 @@ def load_weights(
     []
     """
     arrays = read_weights(source)
-    chosen = _found_scheme(arrays, source) if scheme is None else _scheme(scheme)
+    chosen = _found_scheme(arrays, source) if scheme is None else _given_scheme(scheme)
     if chosen.name == "keras_applications":
         arrays = _without_convolution_biases(arrays, model, chosen)
     notes, values = _Match(model, chosen, arrays).checked(source)
@@ -83,10 +90,12 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "res
         model: A model of `reszoo`.
         path: Path that ends in `.safetensors`.
         format: `"reszoo"`, `"torchvision"` or `"timm"`; torch's `load_state_dict` takes the last
-            two.
+            two, where the network there is the same: neither names nor shapes tell of padding, of
+            activations, or of the place of a stride.
 
     Raises:
-        ValueError: If there is no such format, or it has no name for one of the weights.
+        ValueError: If there is no such format, it has no name for one of the weights, or networks
+            there cannot have them, such as a bias in a convolution.
     """
     try:
         from safetensors.numpy import save_file
@@ -96,6 +105,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "res
         raise ValueError(f"path must end in .safetensors, but got {os.fspath(path)!r}.")
     if format not in ("reszoo", "torchvision", "timm"):
         raise ValueError(f'format must be "reszoo", "torchvision" or "timm", but got {format!r}.')
+    _check_format(model, format)
     arrays = _encoded(model, SCHEMES[format])
     with written_whole(Path(path)) as partial:
         save_file(arrays, partial, metadata={"format": "pt" if SCHEMES[format].torch else "np"})
@@ -134,10 +144,17 @@ def _found_scheme(arrays: Arrays, source: Source) -> Scheme:
         raise ValueError(f"{_called(source)!r}: {error}") from error
 
 
-def _scheme(name: str) -> Scheme:
-    if name not in SCHEMES:
-        raise ValueError(f"There is no scheme {name!r}. Give one of {', '.join(SCHEMES)}.")
-    return SCHEMES[name]
+def _given_scheme(scheme: Naming) -> Scheme:
+    if isinstance(scheme, Scheme):
+        return scheme
+    if callable(scheme):
+        return Scheme("of a function", lambda name, names: scheme(name))
+    if scheme not in SCHEMES:
+        raise ValueError(
+            f"There is no scheme {scheme!r}. Give one of {', '.join(SCHEMES)}, or a function that "
+            "returns the source's name for one of ours."
+        )
+    return SCHEMES[scheme]
 
 
 def _encoded(model: keras.Model, scheme: Scheme) -> Arrays:
@@ -151,7 +168,36 @@ def _encoded(model: keras.Model, scheme: Scheme) -> Arrays:
             f"The format {scheme.name!r} has no name for {nameless[:5]} of {model.name!r}. Use "
             'format="reszoo".'
         )
-    return {keys[name]: scheme.encode(np.asarray(v), name, names) for name, v in weights.items()}
+    arrays = {keys[name]: scheme.encode(np.asarray(v), name, names) for name, v in weights.items()}
+    if scheme.torch and "logits/kernel" in names and "logits/bias" not in names:
+        # Heads there have a bias; one of zeros changes nothing.
+        classes = np.zeros(weights["logits/kernel"].shape[-1], weights["logits/kernel"].dtype)
+        arrays[str(scheme.key("logits/bias", names))] = classes
+    return arrays
+
+
+def _check_format(model: keras.Model, format: str) -> None:
+    """Raises if the networks of another library cannot have a model's weights."""
+    if format == "reszoo":
+        return
+    weights, layers = named_weights(model), sublayers(model)
+    kernels = {name: len(v.shape) for name, v in weights.items() if name.endswith("/kernel")}
+    convolutions = {name.removesuffix("kernel") for name, axes in kernels.items() if axes > 2}
+    biased = [f"{name}bias" for name in sorted(convolutions) if f"{name}bias" in weights]
+    standardized = any(getattr(part, "weight_standardization", False) for part in layers)
+    if biased:
+        reason = (
+            f"its convolutions have no bias, but {len(biased)} of {model.name!r} have one "
+            f"({', '.join(biased[:3])})"
+        )
+    elif standardized and not (format == "timm" and "postactivation/norm/gamma" in weights):
+        reason = f"its convolutions are not standardized, but those of {model.name!r} are"
+    else:
+        return
+    raise ValueError(
+        f'Networks of {format} cannot load these weights: {reason}. Use format="reszoo", or make '
+        'the model with norm="batch".'
+    )
 
 
 @dataclass
@@ -167,9 +213,9 @@ class _Match:
         weights = named_weights(self.model)
         names = frozenset(weights)
         notes, values, missing, misshapen, used = [], {}, [], [], set()
+        self._fit_bias_of_head(weights, notes)
         for name, variable in weights.items():
-            key = self.scheme.key(name, names)
-            used.add(key)
+            key = self._key(name, names, used)
             if key not in self.arrays:
                 missing.append(name)
                 continue
@@ -184,6 +230,20 @@ class _Match:
             raise ValueError(_mismatch(self.model, source, missing, misshapen, unexpected))
         head_is_new = any(note.startswith("Head") for note in notes)
         return notes, {n: v for n, v in values.items() if not (head_is_new and _is_head(n))}
+
+    def _key(self, name: str, names: frozenset[str], used: set[str]) -> str | None:
+        """Returns the source's name for one of ours, and adds it to those that are used."""
+        key = self.scheme.key(name, names)
+        if key is None:
+            return None
+        if not isinstance(key, str) or key in used:
+            problem = "which another weight has" if isinstance(key, str) else "which is no string"
+            raise ValueError(
+                f"The scheme gives the weight {name} the name {key!r}, {problem}. It must return a "
+                "name of its own for each weight, or None."
+            )
+        used.add(key)
+        return key
 
     def _adapted(
         self, name: str, value: np.ndarray, shape: tuple[int, ...], notes: list[str]
@@ -208,10 +268,8 @@ class _Match:
         notes: list[str],
     ) -> Mismatch:
         """Removes a head of another size from the mismatches, and reports it."""
-        heads = {
-            self.scheme.key(f"logits/{leaf}", frozenset([*named_weights(self.model)]))
-            for leaf in ("kernel", "bias")
-        }
+        names = frozenset(named_weights(self.model))
+        heads = {self.scheme.key(f"logits/{leaf}", names) for leaf in ("kernel", "bias")}
         rest = (
             [name for name in missing if not _is_head(name)],
             [entry for entry in misshapen if not _is_head(entry[0])],
@@ -219,9 +277,27 @@ class _Match:
         )
         if (len(rest[0]), len(rest[1])) != (len(missing), len(misshapen)):
             notes.append("Head left as initialised: the source has none for as many classes.")
+        elif any(map(_is_head, names)):
+            return *rest[:2], unexpected
         elif len(rest[2]) != len(unexpected):
             notes.append("The source's head was left out: the model has none.")
         return rest
+
+    def _fit_bias_of_head(self, weights: dict[str, keras.Variable], notes: list[str]) -> None:
+        """Adds a bias of zeros to the source's head, or removes one, where that changes nothing."""
+        names = frozenset(weights)
+        kernel, bias = (self.scheme.key(f"logits/{leaf}", names) for leaf in ("kernel", "bias"))
+        if kernel not in self.arrays or bias is None or "logits/kernel" not in names:
+            return
+        if "logits/bias" not in names and not np.any(self.arrays.get(bias, 1.0)):
+            self.arrays = {key: self.arrays[key] for key in self.arrays if key != bias}
+        elif "logits/bias" in names and bias not in self.arrays:
+            shape = weights["logits/kernel"].shape
+            theirs = self.scheme.decode(self.arrays[kernel], "logits/kernel", shape)
+            if theirs.shape != tuple(shape):
+                return
+            self.arrays = {**self.arrays, bias: np.zeros(shape[-1], theirs.dtype)}
+            notes.append("The source's head has no bias: the model's is zero.")
 
 
 def _is_head(name: str) -> bool:
@@ -246,6 +322,8 @@ def _cast(value: np.ndarray, name: str, variable: keras.Variable, source: Source
 
 
 def _called(source: Source) -> str:
+    if isinstance(source, Mapping):
+        return "the dictionary"
     return source.name if isinstance(source, keras.Model) else os.fspath(source)
 
 

@@ -1,10 +1,14 @@
 """Outputs, every stage's feature map and the input gradient equal torchvision's and timm's."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
-from reszoo.models import create_model, load_weights, save_weights
+from reszoo.layers import Convolution, MaxPool, post_activation
+from reszoo.models import Scheme, create_model, load_weights, save_weights
+from reszoo.models.weight_names import SCHEMES
 
 from .references import assert_close, images, run
 
@@ -205,3 +209,133 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     model = create_model("resnet18", width=8, num_classes=10)
     with pytest.raises(ValueError, match="no torch file of tensors"):
         load_weights(model, tmp_path / "evil.pt")
+
+
+def outputs_of_torch(model, x):
+    with torch.no_grad():
+        return {"output": model(torch.tensor(np.moveaxis(x, -1, 1))).numpy()}
+
+
+class Bottleneck3D(torch.nn.Module):
+    """A bottleneck of torch's own 3-D layers, with the stride on the second convolution."""
+
+    def __init__(self, channels, filters, stride):
+        super().__init__()
+        conv, norm = torch.nn.Conv3d, torch.nn.BatchNorm3d
+        self.conv1, self.bn1 = conv(channels, filters, 1, bias=False), norm(filters)
+        self.conv2 = conv(filters, filters, 3, stride, padding=1, bias=False)
+        self.bn2 = norm(filters)
+        self.conv3, self.bn3 = conv(filters, 4 * filters, 1, bias=False), norm(4 * filters)
+        shortcut = conv(channels, 4 * filters, 1, stride, bias=False), norm(4 * filters)
+        self.downsample = None if channels == 4 * filters else torch.nn.Sequential(*shortcut)
+
+    def forward(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        s = x if self.downsample is None else self.downsample(x)
+        return torch.relu(s + self.bn3(self.conv3(y)))
+
+
+class ResNet3D(torch.nn.Module):
+    """A ResNet for volumes whose layers keep the first axis: strides are (1, 2, 2)."""
+
+    def __init__(self, blocks, width):
+        super().__init__()
+        self.conv1 = torch.nn.Conv3d(2, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
+        self.bn1 = torch.nn.BatchNorm3d(width)
+        channels = width
+        for stage, count in enumerate(blocks):
+            made = []
+            for block in range(count):
+                filters, stride = width * 2**stage, (1, 2, 2) if stage and not block else 1
+                made.append(Bottleneck3D(channels, filters, stride))
+                channels = 4 * filters
+            self.add_module(f"layer{stage + 1}", torch.nn.Sequential(*made))
+        self.fc = torch.nn.Linear(channels, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.nn.functional.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.fc(x.mean((2, 3, 4)))
+
+
+def stem_of_volumes(convolution, width):
+    first = convolution(width, (3, 7, 7), (1, 2, 2), name="conv1")
+    layers = [*post_activation([first]), keras.layers.Activation("relu", name="activation1")]
+    return [*layers, MaxPool((1, 3, 3), (1, 2, 2), name="pool")]
+
+
+def test_a_3d_resnet_152_of_strides_along_two_axes_is_torchs():
+    theirs = randomized(ResNet3D((3, 8, 36, 3), 4), "float32")
+    ours = create_model(
+        "resnet152_3d",
+        num_classes=3,
+        input_shape=(3, 36, 33, 2),
+        width=4,
+        stem=stem_of_volumes,
+        stage_strides=(1, (1, 2, 2), (1, 2, 2), (1, 2, 2)),
+    )
+    assert load_weights(ours, theirs.state_dict()) == []
+    x = np.random.default_rng(0).normal(size=(2, 3, 36, 33, 2)).astype("float32")
+    assert_close({"output": ours(x).numpy()}, outputs_of_torch(theirs, x), "float32")
+
+
+def name_in_video_resnets(name, names):
+    """Returns the name of a weight in torchvision's networks for videos."""
+    theirs = SCHEMES["torchvision"].key(name, names)
+    theirs = theirs.replace("conv1.", "stem.0.") if theirs.startswith("conv1.") else theirs
+    theirs = theirs.replace("bn1.", "stem.1.") if theirs.startswith("bn1.") else theirs
+    theirs = re.sub(r"(layer.*)\.conv(\d)\.", r"\1.conv\2.0.", theirs)
+    return re.sub(r"(layer.*)\.bn(\d)\.", r"\1.conv\2.1.", theirs)
+
+
+def name_in_factored_resnets(name, names):
+    """Returns the name where each 3-D convolution is one in space, then one in time."""
+    theirs = name_in_video_resnets(name, names)
+    layer = re.match(r"(layer.*)\.conv(\d)\.(\d)\.(.*)", theirs)
+    if layer is None:
+        return theirs
+    block, number, kind, leaf = layer.groups()
+    conv, last = (int(number) + 1) // 2, int(number) % 2 == 0
+    inside = ("1" if last else "0.1") if kind == "1" else ("0.3" if last else "0.0")
+    return f"{block}.conv{conv}.{inside}.{leaf}"
+
+
+def factored(block, normalization):
+    """Four convolutions, in space and in time by turns, as in torchvision's R(2+1)D."""
+    strides = block.strides
+    channels = block.filters // (1 if strides == 1 else 2)
+    inner = channels * block.filters * 27 // (channels * 9 + 3 * block.filters)
+    return post_activation(
+        [
+            Convolution(inner, (1, 3, 3), (1, strides, strides), name="conv1"),
+            Convolution(block.filters, (3, 1, 1), (strides, 1, 1), name="conv2"),
+            Convolution(inner, (1, 3, 3), name="conv3"),
+            Convolution(block.filters, (3, 1, 1), name="conv4"),
+        ],
+        normalization.norm,
+    )
+
+
+def stem_of_videos(convolution, width):
+    return stem_of_volumes(convolution, width)[:-1]
+
+
+def test_torchvisions_factored_networks_for_videos(torchvision):
+    resnets = torchvision.models.video.resnet
+    parts = [resnets.Conv2Plus1D] * 4, [1, 1, 1, 1], resnets.BasicStem
+    theirs = randomized(resnets.VideoResNet(resnets.BasicBlock, *parts, 3), "float32")
+    ours = create_model(
+        "resnet18_3d",
+        num_classes=3,
+        input_shape=(5, 32, 31, 3),
+        blocks=(1, 1, 1, 1),
+        stem=stem_of_videos,
+        branch=factored,
+    )
+    naming = Scheme("video", name_in_factored_resnets, torch=True)
+    assert load_weights(ours, theirs.state_dict(), naming) == []
+    x = np.random.default_rng(0).normal(size=(2, 5, 32, 31, 3)).astype("float32")
+    assert_close({"output": ours(x).numpy()}, outputs_of_torch(theirs, x), "float32")

@@ -117,7 +117,7 @@ def test_a_file_with_another_formats_name_is_told_its_own(model, tmp_path, conte
         (None, "must be a path"),
         (3, "must be a path"),
         (b"w.h5", "must be a path"),
-        ({"a": 1}, "must be a path"),
+        (["w.h5"], "or a dictionary of arrays"),
     ],
 )
 def test_a_source_that_is_none_is_refused(model, tmp_path, monkeypatch, source, reason):

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.models import create_model, freeze_backbone, load_weights, save_weights
-from reszoo.models.weight_names import SCHEMES, named_weights
+from reszoo.models import (
+    Scheme,
+    create_model,
+    freeze_backbone,
+    load_weights,
+    named_weights,
+    save_weights,
+)
+from reszoo.models.weight_names import SCHEMES
 
 safetensors = pytest.importorskip(
     "safetensors.numpy", reason="safetensors is not installed (extra: weights)"
@@ -125,6 +132,99 @@ def test_a_head_for_other_classes_stays_as_initialised_and_that_is_said(caplog):
         model.get_layer("stage4_block2").get_weights()[0],
         source.get_layer("stage4_block2").get_weights()[0],
     )
+
+
+def test_a_head_without_a_bias_is_one_with_a_bias_of_zeros(tmp_path):
+    small = {"blocks": (1,), "head_bias": False}
+    source, path = tiny(**small), tmp_path / "weights.safetensors"
+    save_weights(source, path, format="torchvision")
+    np.testing.assert_array_equal(safetensors.load_file(path)["fc.bias"], np.zeros(3))
+    other = fresh(**small)
+    assert load_weights(other, path) == []
+    assert_same_weights(source, other)
+    model = tiny(blocks=(1,))
+    assert load_weights(model, source) == ["The source's head has no bias: the model's is zero."]
+    np.testing.assert_allclose(model(images()), source(images()), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"Unexpected \(1\): logits/bias"):
+        load_weights(other, tiny(blocks=(1,)))
+    assert len(load_weights(fresh(num_classes=7, **small), model)) == 1
+    assert len(load_weights(fresh(num_classes=7, blocks=(1,)), source)) == 1
+
+
+def theirs_of(model):
+    """Returns a model's weights with names of one's own, laid out as in torch."""
+    arrays = {}
+    for name, weight in named_weights(model).items():
+        array = np.asarray(weight)
+        if name.endswith("kernel"):
+            array = np.moveaxis(array, (-1, -2), (0, 1))
+        arrays[f"net.{name.replace('/', '.').upper()}"] = array
+    return arrays
+
+
+def test_weights_of_any_name_are_taken_with_a_scheme(tmp_path):
+    source = tiny("resnet50d", blocks=(1, 1))
+    scheme = Scheme("mine", lambda name, names: f"net.{name.replace('/', '.').upper()}", torch=True)
+    arrays = theirs_of(source)
+    safetensors.save_file(arrays | {}, tmp_path / "weights.safetensors")
+    for given in (arrays, {f"module.{key}": arrays[key] for key in arrays}, {"state_dict": arrays}):
+        other = fresh("resnet50d", blocks=(1, 1))
+        assert load_weights(other, given, scheme) == []
+        assert_same_weights(source, other)
+    assert load_weights(other, tmp_path / "weights.safetensors", scheme) == []
+    with pytest.raises(ValueError, match=r"named like no ResNet.*Give load_weights a scheme"):
+        load_weights(other, arrays)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, tf.constant, tf.Variable, keras.Variable, list])
+def test_a_dictionary_of_arrays_of_any_kind_is_taken(convert):
+    source, other = tiny(blocks=(1,)), fresh(blocks=(1,))
+    weights = {name: np.asarray(v) for name, v in named_weights(source).items()}
+    arrays = {
+        name: array.tolist() if convert is list else convert(array)
+        for name, array in weights.items()
+    }
+    assert load_weights(other, arrays) == []
+    assert_same_weights(source, other)
+    renamed = {f"a.{name}": array for name, array in weights.items()}
+    fresh_again = fresh(blocks=(1,))
+    assert load_weights(fresh_again, renamed, lambda name: f"a.{name}") == []
+    assert_same_weights(source, fresh_again)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        (lambda name: "same", "the name 'same', which another weight has"),
+        (lambda name: 3, "the name 3, which is no string"),
+        (lambda name: None, r"Missing \(\d+\)"),
+        ("caffe", "or a function that returns"),
+    ],
+)
+def test_a_scheme_that_names_no_weight_of_its_own_is_refused(scheme, message):
+    model = fresh(blocks=(1,))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        load_weights(model, dict(named_weights(model)), scheme)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"w": None}, "'w' in the dictionary"),
+        ({"w": "text"}, "'w' in the dictionary"),
+        ({"w": [[1.0], [1.0, 2.0]]}, "'w' in the dictionary"),
+        ({3: np.zeros(2)}, "must be strings, but the dictionary has 3"),
+        ({"w": np.array([1.0, np.nan])}, "in the dictionary are not finite: w"),
+        ({"w": np.zeros(3, bool)}, "must be of floating-point"),
+        ({}, "named like no ResNet"),
+    ],
+)
+def test_a_dictionary_of_other_things_is_refused(entry, message):
+    with pytest.raises(ValueError, match=message):
+        load_weights(fresh(blocks=(1,)), entry)
 
 
 def test_a_model_without_a_head_leaves_out_the_sources():
@@ -257,6 +357,11 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         ({}, "weights.safetensors", "caffe", '"timm"'),
         ({"gate": "exclusive"}, "weights.safetensors", "torchvision", "stage1_block1/gate"),
         ({"preactivation": True}, "weights.safetensors", "torchvision", "no name for"),
+        ({"norm": None}, "weights.safetensors", "torchvision", "no bias, but 20 of .* norm="),
+        ({"norm": None}, "weights.safetensors", "timm", "no bias, but 20 of"),
+        ({"norm": None, "preactivation": True}, "w.safetensors", "timm", "no bias, but 20 of"),
+        ({"norm": "group"}, "weights.safetensors", "torchvision", "are not standardized"),
+        ({"norm": "group"}, "weights.safetensors", "timm", "are not standardized"),
     ],
 )
 def test_what_cannot_be_saved_is_refused(options, path, format, message, tmp_path):
@@ -269,7 +374,8 @@ def test_what_cannot_be_saved_is_refused(options, path, format, message, tmp_pat
     ("name", "content", "message"),
     [
         ("missing.safetensors", None, "There is no file"),
-        ("weights.onnx", b"", "is none of"),
+        ("weights.onnx", b"", "is no ONNX file: it holds nothing"),
+        ("weights.tflite", b"", "is none of"),
         ("weights.safetensors", b"not a header", "no safetensors file"),
         ("weights.h5", b"not hdf5", "no HDF5 file"),
     ],
