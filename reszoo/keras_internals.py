@@ -5,10 +5,12 @@ run `pytest tests/test_keras_internals.py`, which fails with the name that has c
 is imported by the functions that need it, so that layers and models run without it.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+from keras.src.backend.common import dtypes
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 if TYPE_CHECKING:
@@ -181,6 +183,21 @@ def is_concatenation(operation: keras.Operation) -> bool:
         operation: An operation of a functional model.
     """
     return type(operation).__name__ == "Concatenate"
+
+
+@contextlib.contextmanager
+def results_in_float64() -> Iterator[None]:
+    """Context in which operations on float64 tensors return float64 on every backend.
+
+    Relies on `BIT64_TO_BIT32_DTYPE` of `keras.src.backend.common.dtypes`, which has the dtype of
+    their result: on JAX and PyTorch it is float32.
+    """
+    before = dtypes.BIT64_TO_BIT32_DTYPE["float64"]
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    try:
+        yield
+    finally:
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = before
 
 
 def hand_on_mask(source: Any, target: Any) -> Any:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.common import dtypes
 
 import reszoo
 from reszoo import keras_internals
@@ -117,6 +118,12 @@ def test_additions_and_concatenations_have_these_class_names():
     for constant in (keras.ops.stop_gradient, keras.ops.zeros_like, keras.ops.round):
         (node,) = keras_internals.nodes_in_order(keras.Model(x, constant(x)))
         check(not keras_internals.passes_gradients(node.operation), "an operation's name")
+
+
+def test_the_dtype_of_results_is_in_bit64_to_bit32_dtype():
+    to_32_bits = {"int64": "int64", "uint64": "uint32", "float64": "float64"}
+    for name, dtype in to_32_bits.items():
+        check(dtypes.BIT64_TO_BIT32_DTYPE[name] == dtype, "BIT64_TO_BIT32_DTYPE")
 
 
 def test_a_mask_hangs_on_its_tensor():

@@ -39,8 +39,8 @@ And on the host, without a backend of Keras:
 - `alarms`, `alarm_log`: conditions on the statistics; the steps at which they went off
 - `path_lengths`, `series`: the gradient by the length of its path, outside of training; blocks in
   series whose forks take one path
-- `check`, `finite_differences`, `double_precision`: gradients compared with finite differences, in
-  float64
+- `check`, `perturbed`, `finite_differences`, `double_precision`: gradients compared with finite
+  differences, in float64
 """
 
 from reszoo.gradients.alarm_log import read_findings as read_findings

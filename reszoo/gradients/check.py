@@ -14,6 +14,7 @@ from reszoo.gradients.double_precision import clone, double_precision, in_double
 from reszoo.gradients.finite_differences import Derivative, derivative, directions
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.graph import Graph, GraphBlock
+from reszoo.gradients.perturbed import PATHS, Perturbed
 from reszoo.keras_internals import sublayers
 from reszoo.layers import ResidualBlock
 
@@ -36,9 +37,6 @@ CANDIDATES: dict[str, Callable] = {
     "average": lambda skip, branch: (skip + branch) / 2,
     "skip as a constant": lambda skip, branch: branch,
 }
-
-# The paths to which a step at the fork is added.
-PATHS = ("both", "skip", "branch")
 
 
 def check(
@@ -127,7 +125,7 @@ def check(
         inputs = in_double_precision(inputs)
         copy, copies = clone(block_or_model, inputs)
         copied = _copied(blocks, copies)
-        perturbed = backend.Perturbed(copy, inputs, copied, training, loss, seed)
+        perturbed = Perturbed(copy, inputs, copied, training, loss, seed)
         with perturbed.in_place():
             gradients = perturbed.gradients()
             tables = [
@@ -201,7 +199,7 @@ def _same_node(block: GraphBlock, graph: Graph, graph_of_copy: Graph) -> GraphBl
 
 
 def _rows(
-    perturbed: Any, name: str, gradients: dict[str, np.ndarray], number: int, seed: int
+    perturbed: Perturbed, name: str, gradients: dict[str, np.ndarray], number: int, seed: int
 ) -> list[dict]:
     """Returns a dictionary for each candidate of a block."""
     settled, left_out = _differentiated(perturbed, name, number, seed)
@@ -254,7 +252,9 @@ def _error(made: np.ndarray, other: np.ndarray, relative_to: np.ndarray, noise: 
     return float(distance / size) if size else np.inf
 
 
-def _differentiated(perturbed: Any, name: str, number: int, seed: int) -> tuple[list[Along], int]:
+def _differentiated(
+    perturbed: Perturbed, name: str, number: int, seed: int
+) -> tuple[list[Along], int]:
     """Returns directions with the derivatives along them, and the number of those left out."""
     x = perturbed.inputs_of_blocks[name]
     length = float(np.linalg.norm(x)) or 1.0

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from reszoo.gradients import backend
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import sublayers
+from reszoo.keras_internals import results_in_float64, sublayers
 
 _FLOATS = re.compile(r"(mixed_)?(b?float\d+)\w*")
 
@@ -22,7 +23,8 @@ def double_precision() -> Iterator[None]:
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     try:
-        yield
+        with results_in_float64(), backend.float64():
+            yield
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
@@ -38,7 +40,8 @@ def in_double_precision(inputs: Any) -> Any:
     def cast(x: Any) -> Any:
         x = keras.ops.convert_to_tensor(x)
         is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
-        return keras.ops.cast(x, "float64") if is_float else x
+        # A copy, since a tensor of PyTorch's inference mode has no gradient.
+        return keras.ops.copy(keras.ops.cast(x, "float64") if is_float else x)
 
     if all(isinstance(x, int | float) for x in keras.tree.flatten(inputs)):
         return cast(np.asarray(inputs))  # a list of numbers is an array, not a structure

@@ -1,6 +1,6 @@
-"""Statistics of a small network on the backend of Keras in use, for three to be compared.
+"""Statistics and checks on the backend of Keras in use, for three to be compared.
 
-`KERAS_BACKEND=jax python -m tests.gradients.agreeing FILE` writes them.
+`KERAS_BACKEND=jax python -m tests.gradients.agreeing FILE FILE` writes them.
 """
 
 import sys
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import reszoo
+from tests.gradients.checked import numbers
 from tests.gradients.dense import recorded
 
 SETS = ("paths", "weights", "forward", "distribution")
@@ -64,3 +65,4 @@ def statistics():
 
 if __name__ == "__main__":
     np.savez(sys.argv[1], **statistics())
+    np.savez(sys.argv[2], **numbers())

@@ -31,6 +31,8 @@ def test_the_error_is_a_bound_and_small(function, expected):
         lambda t: t + 1e-3 * max(t - 1e-9, 0),  # nearer than the shortest step
         lambda t: float(np.float32(1 + t)),
         lambda t: np.nan if t > 0 else t,
+        # Steps that float32 does not resolve leave the first term as it is.
+        lambda t: float(np.float32(np.sin(1 + t))) + t,
     ],
 )
 def test_a_kink_within_every_step_shows_in_the_error(function):

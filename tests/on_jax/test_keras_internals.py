@@ -44,6 +44,15 @@ def test_a_counter_and_accumulated_gradients_are_variables_of_the_optimizer():
     assert id(keras_internals.accumulated_gradient(inner, weight)) in own
 
 
+def test_results_are_float64_on_request():
+    with jax.enable_x64(True):
+        x = keras.ops.ones(2, "float64")
+        assert keras.ops.tanh(x).dtype == "float32"
+        with keras_internals.results_in_float64():
+            assert keras.ops.tanh(x).dtype == "float64"
+        assert keras.ops.tanh(x).dtype == "float32"
+
+
 def test_a_mask_hangs_on_a_tensor_that_is_traced():
     seen = []
 

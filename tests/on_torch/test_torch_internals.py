@@ -1,8 +1,10 @@
-"""The name of PyTorch that is not public still means what is relied on."""
+"""Names of Keras and PyTorch that are not public still mean what is relied on."""
 
+import keras
 import pytest
 import torch
 
+from reszoo import keras_internals
 from reszoo.gradients import backend
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_BACKWARD
@@ -36,3 +38,11 @@ def test_every_backward_pass_is_made_by_one_function():
 def test_the_backend_has_the_names_of_all():
     for name in backend._NAMES:
         assert getattr(backend, name) is getattr(backend.torch, name)
+
+
+def test_results_are_float64_on_request():
+    x = torch.ones(2, 2, dtype=torch.float64)
+    assert keras.ops.matmul(x, x).dtype == torch.float32
+    with keras_internals.results_in_float64():
+        assert keras.ops.matmul(x, x).dtype == torch.float64
+    assert keras.ops.matmul(x, x).dtype == torch.float32

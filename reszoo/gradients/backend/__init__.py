@@ -25,8 +25,11 @@ The names of the backend in use are attributes of this package, such as `backend
       call, `fit` gets the error that it expects, and only the batches that ran are counted.
 - `batches_applied(model)`: number of batches that the model's optimizer applied, also during `fit`
 - `path_gradients(...)`: the gradient by one path at a time; see `reszoo.gradients.path_lengths`
-- `Perturbed(...)`: a model with steps added to the inputs of its blocks; see
-  `reszoo.gradients.check`
+- `compiled(function)`, `value_and_gradients(function, x, ...)`: a function of NumPy arrays; its
+  value, and its gradients by its first argument
+- `call_with_value(function, x)`: calls a function with the value of a tensor that is computed
+  anywhere within a compiled function
+- `float64()`: a context in which tensors, and all operations on them, can be float64
 
 They raise `ValueError` on a backend without a recorder.
 """
@@ -40,11 +43,14 @@ import keras
 BACKENDS = ("tensorflow", "jax", "torch")
 _NAMES = (
     "ModelTaps",
-    "Perturbed",
     "batches_applied",
+    "call_with_value",
+    "compiled",
+    "float64",
     "path_gradients",
     "recorded_fit",
     "reductions",
+    "value_and_gradients",
 )
 
 

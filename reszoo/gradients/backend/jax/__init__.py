@@ -10,12 +10,17 @@ two functions of a step, the plain one and the recorded one, the host chooses on
 - `model_taps`: the taps of a whole model, installed for a step and read in one transfer
 - `recorded_fit`: the train function of `fit` while recorders observe a model
 - `path_gradients`: the gradient by one path at a time
+- `functions`: functions of arrays, compiled and differentiated
 """
 
 import keras
 
 from reszoo import updates
 from reszoo.gradients.backend.jax import reductions as reductions
+from reszoo.gradients.backend.jax.functions import call_with_value as call_with_value
+from reszoo.gradients.backend.jax.functions import compiled as compiled
+from reszoo.gradients.backend.jax.functions import float64 as float64
+from reszoo.gradients.backend.jax.functions import value_and_gradients as value_and_gradients
 from reszoo.gradients.backend.jax.model_taps import ModelTaps as ModelTaps
 from reszoo.gradients.backend.jax.path_gradients import path_gradients as path_gradients
 from reszoo.gradients.backend.jax.recorded_fit import fit_of

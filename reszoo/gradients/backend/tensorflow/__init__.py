@@ -10,16 +10,19 @@ is on. So one traced step serves all batches, and replicas add up without commun
 - `model_taps`: the taps of a whole model, installed for a step and read in one transfer
 - `recorded_fit`: the train function of `fit` while recorders observe a model
 - `path_gradients`: the gradient by one path at a time
-- `perturbed`: a model with steps added to the inputs of its blocks
+- `functions`: functions of arrays, compiled and differentiated
 """
 
 import keras
 
 from reszoo import updates
 from reszoo.gradients.backend.tensorflow import reductions as reductions
+from reszoo.gradients.backend.tensorflow.functions import call_with_value as call_with_value
+from reszoo.gradients.backend.tensorflow.functions import compiled as compiled
+from reszoo.gradients.backend.tensorflow.functions import float64 as float64
+from reszoo.gradients.backend.tensorflow.functions import value_and_gradients as value_and_gradients
 from reszoo.gradients.backend.tensorflow.model_taps import ModelTaps as ModelTaps
 from reszoo.gradients.backend.tensorflow.path_gradients import path_gradients as path_gradients
-from reszoo.gradients.backend.tensorflow.perturbed import Perturbed as Perturbed
 from reszoo.gradients.backend.tensorflow.recorded_fit import recorded_fit as recorded_fit
 
 

@@ -15,14 +15,17 @@ is over.
 - `processes`: the processes of `torch.distributed`
 - `recorded_fit`: the train function of `fit` while recorders observe a model
 - `path_gradients`: the gradient by one path at a time
+- `functions`: functions of arrays, run and differentiated
 """
-
-from typing import Any
 
 import keras
 
 from reszoo import updates
 from reszoo.gradients.backend.torch import reductions as reductions
+from reszoo.gradients.backend.torch.functions import call_with_value as call_with_value
+from reszoo.gradients.backend.torch.functions import compiled as compiled
+from reszoo.gradients.backend.torch.functions import float64 as float64
+from reszoo.gradients.backend.torch.functions import value_and_gradients as value_and_gradients
 from reszoo.gradients.backend.torch.model_taps import ModelTaps as ModelTaps
 from reszoo.gradients.backend.torch.path_gradients import path_gradients as path_gradients
 from reszoo.gradients.backend.torch.recorded_fit import recorded_fit as recorded_fit
@@ -36,11 +39,3 @@ def batches_applied(model: keras.Model) -> int:
     """
     optimizer = updates.optimizer_of(model)
     return 0 if optimizer is None else updates.batches_applied(optimizer)
-
-
-def Perturbed(*arguments: Any) -> Any:
-    """Raises an error: `reszoo.gradients.check` does not run on PyTorch."""
-    raise ValueError(
-        "reszoo.gradients.check does not run on the Keras backend 'torch'. Set the environment "
-        "variable KERAS_BACKEND to tensorflow before Keras is imported."
-    )
