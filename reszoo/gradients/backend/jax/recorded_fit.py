@@ -163,8 +163,9 @@ class RecordedFit:
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
             outputs, state = self._run_batches(state, iterator)
-            for training in self.trainings:
-                training.end_execution(self._batches)
+            with self._variables_readable(state):
+                for training in self.trainings:
+                    training.end_execution(self._batches)
             return outputs, state
         except StopIteration:
             raise
@@ -173,6 +174,14 @@ class RecordedFit:
             raise
         finally:
             self._state = None
+
+    def _variables_readable(self, state: Any) -> contextlib.AbstractContextManager:
+        """Returns a context in which alarms can read the model's variables, if a batch is due."""
+        if not any(training.due for training in self.trainings):
+            return contextlib.nullcontext()
+        trainable, non_trainable, *_ = state
+        variables = [*self.model.trainable_variables, *self.model.non_trainable_variables]
+        return keras.StatelessScope(zip(variables, [*trainable, *non_trainable], strict=True))
 
     def _step(self, state: Any, data: Any) -> Any:
         """Runs one batch."""
