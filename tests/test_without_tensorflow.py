@@ -20,7 +20,7 @@ def test_on_another_backend_nothing_imports_tensorflow():
 
 
 def test_without_a_backend_one_sentence_says_what_to_install():
-    done = run_without(HIDDEN, "import reszoo", KERAS_BACKEND="tensorflow")
+    done = run_without(HIDDEN, "from reszoo import ResidualBlock", KERAS_BACKEND="tensorflow")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert "pip install 'reszoo[tensorflow]'" in last

@@ -25,8 +25,8 @@ From the callback down to a tensor:
 - `cadence`, `positions`, `continuation`: the step that is due, the batches before it, and the
   training whose log is in a directory
 - `first_batch`: models that are built by their first batch
-- `blocks`, `instrument`, `graph`, `found_block`, `flow`: residual blocks, as layers or as additions
-  in a functional model
+- `blocks`, `instrumentation`, `graph`, `found_block`, `flow`: residual blocks, as layers or as
+  additions in a functional model
 - `measures`: the sums at each place of a block: formulas, names, and the sets that need them
 - `backend`: taps, sums over tensors and the patches of `fit`, a package for each Keras backend
 - `patching`: attributes that are replaced temporarily
@@ -39,22 +39,51 @@ And on the host, without a backend of Keras:
 - `alarms`, `alarm_log`: conditions on the statistics; the steps at which they went off
 - `path_lengths`, `series`: the gradient by the length of its path, outside of training; blocks in
   series whose forks take one path
-- `check`, `perturbed`, `finite_differences`, `double_precision`: gradients compared with finite
-  differences, in float64
+- `gradient_check`, `perturbed`, `finite_differences`, `double_precision`: gradients compared with
+  finite differences, in float64
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from reszoo.gradients.alarm_log import read_findings as read_findings
-from reszoo.gradients.alarms import Alarm as Alarm
-from reszoo.gradients.alarms import DeadBranch as DeadBranch
-from reszoo.gradients.alarms import Exploding as Exploding
-from reszoo.gradients.alarms import NonFinite as NonFinite
-from reszoo.gradients.alarms import SaturatedScale as SaturatedScale
-from reszoo.gradients.alarms import Vanishing as Vanishing
-from reszoo.gradients.check import check as check
-from reszoo.gradients.instrument import instrument as instrument
 from reszoo.gradients.log import load as load
 from reszoo.gradients.log import load_histograms as load_histograms
 from reszoo.gradients.log import load_variables as load_variables
 from reszoo.gradients.log import records as records
-from reszoo.gradients.path_lengths import gradient_by_path_length as gradient_by_path_length
-from reszoo.gradients.recorder import GradientRecorder as GradientRecorder
+
+if TYPE_CHECKING:
+    from reszoo.gradients.alarms import Alarm as Alarm
+    from reszoo.gradients.alarms import DeadBranch as DeadBranch
+    from reszoo.gradients.alarms import Exploding as Exploding
+    from reszoo.gradients.alarms import NonFinite as NonFinite
+    from reszoo.gradients.alarms import SaturatedScale as SaturatedScale
+    from reszoo.gradients.alarms import Vanishing as Vanishing
+    from reszoo.gradients.gradient_check import check as check
+    from reszoo.gradients.instrumentation import instrument as instrument
+    from reszoo.gradients.path_lengths import gradient_by_path_length as gradient_by_path_length
+    from reszoo.gradients.recorder import GradientRecorder as GradientRecorder
+
+# What needs Keras is imported when it is first used: reading a log needs neither it nor a backend.
+_ROOMS = {
+    "Alarm": "alarms",
+    "DeadBranch": "alarms",
+    "Exploding": "alarms",
+    "NonFinite": "alarms",
+    "SaturatedScale": "alarms",
+    "Vanishing": "alarms",
+    "check": "gradient_check",
+    "instrument": "instrumentation",
+    "gradient_by_path_length": "path_lengths",
+    "GradientRecorder": "recorder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

@@ -4,11 +4,14 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from reszoo.files import append_text, as_path, is_stored, write_whole
-from reszoo.gradients.alarms import Alarm, RecordedStep
 from reszoo.gradients.log.writer import naming_what_fails
 from reszoo.json_files import OptionalField, read_json_lines, to_json
+
+if TYPE_CHECKING:
+    from reszoo.gradients.alarms import Alarm, RecordedStep
 
 ALARMS_FILE = "alarms.jsonl"
 # The number of recorded steps in a row for which each alarm has held.
@@ -56,7 +59,7 @@ class AlarmWatch:
             on were undone by a restart, and are removed.
     """
 
-    def __init__(self, alarms: Sequence[Alarm], log_dir: str, first_step: int):
+    def __init__(self, alarms: Sequence["Alarm"], log_dir: str, first_step: int):
         self.alarms = alarms
         self.path = os.path.join(log_dir, ALARMS_FILE)
         self._rows_path = os.path.join(log_dir, ROWS_FILE)
@@ -72,7 +75,7 @@ class AlarmWatch:
             rows = kept[-1]["in_a_row"] if kept else ()
             self._in_a_row = {tuple(key): count for *key, count in rows}
 
-    def look(self, recorded: RecordedStep) -> list[tuple[Alarm, Finding]]:
+    def look(self, recorded: "RecordedStep") -> list[tuple["Alarm", Finding]]:
         """Returns the alarms that go off at a step, after writing their findings.
 
         Args:
