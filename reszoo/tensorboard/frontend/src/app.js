@@ -16,7 +16,7 @@ import {ProfileView} from "./profile_view.js";
 import {runColors, wholeNumber} from "./scales.js";
 import {SheetView, SHEET_FROM} from "./sheet_view.js";
 import {nearest} from "./source.js";
-import {followTheme, onStateChange, readState, writeState} from "./state.js";
+import {addressOf, followTheme, onStateChange, readState, writeState} from "./state.js";
 import {Store} from "./store.js";
 import {StripsView} from "./strips.js";
 import {themeOf} from "./theme.js";
@@ -378,13 +378,30 @@ export class App {
         type: "button", class: "gf-button", onclick: () => this.choose({from: null, to: null}),
       }, "Show all steps"));
     }
-    parts.push(...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
+    const link = html("button", {
+      type: "button", class: "gf-button gf-save", title: "Copy the address of this view",
+      onclick: () => this.#copyLink(link),
+    }, "Link");
+    parts.push(link, ...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
       type: "button", class: "gf-button gf-save", title: `Download the tracks as ${words}`,
       onclick: () => save(this.flow, this.#title(), this.patterns),
     }, words)));
     const keys = html("button", {type: "button", class: "gf-question", "aria-label": "Keys", title: "Keys",
       onclick: () => this.help.openKeys(keys)}, "?");
     this.rangeElement.replaceChildren(...parts, keys);
+  }
+
+  /** Copies the address; where a frame may not, it is shown to be copied by hand. */
+  async #copyLink(from) {
+    writeState(this.state);
+    const address = addressOf();
+    try {
+      await navigator.clipboard.writeText(address);
+      from.textContent = "Copied";
+      setTimeout(() => { from.textContent = "Link"; }, 1500);
+    } catch {
+      this.help.openText(from, "The address of this view", address);
+    }
   }
 
   /** The line above a downloaded picture. */

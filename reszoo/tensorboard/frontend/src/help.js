@@ -81,6 +81,10 @@ export class Help {
       ...paragraphs.map((text) => html("p", {}, text)));
   }
 
+  openText(from, title, text) {
+    this.#show(from, html("h3", {}, title), html("p", {}, html("code", {}, text)));
+  }
+
   openKeys(from) {
     this.#show(from, html("h3", {}, "Keys"), html("dl", {}, ...KEYS.flatMap(([key, words]) => {
       return [html("dt", {}, key), html("dd", {}, words)];

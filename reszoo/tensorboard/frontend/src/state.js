@@ -20,6 +20,9 @@ function host() {
   return window;
 }
 
+/** The address of the view as it stands. */
+export const addressOf = () => host().location.href;
+
 export function readState() {
   const parts = host().location.hash.replace(/^#/, "").split("&");
   const state = {};

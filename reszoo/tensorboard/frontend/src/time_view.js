@@ -17,7 +17,7 @@ import {tipOf} from "./tooltip.js";
 
 const MOST_DECADES = 1e12;
 // Heights in pixels: what a single map may have, and the margins below it.
-const [LEAST, MOST, BELOW] = [130, 360, 24];
+const [LEAST, MOST, BELOW] = [112, 360, 24];
 
 export class TimeView {
   constructor(app) {
