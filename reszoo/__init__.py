@@ -7,7 +7,7 @@
 - `files`, `json_files`: paths on disks and object stores, JSON
 - `installed`: errors where a package is not installed
 - `registration`: the layers registered with Keras as soon as it is imported
-- `ranges`: ranges of arguments and fields of a configuration
+- `ranges`, `words`: ranges of arguments and fields of a configuration, and their words
 - `names`, `figure_text`: names in terminals, tables and figures
 - `distribution`, `accumulator`: the process that writes; sums over replicas
 - `updates`: the loss scale of an optimizer, the batches of an update, and those applied

@@ -115,7 +115,7 @@ def test_the_reference_has_all_that_a_package_offers(package):
         re.findall(rf"^::: reszoo\.{package}\.(?:\w+\.)?(\w+)$", text, flags=re.MULTILINE)
     )
     source = Path(importlib.import_module(f"reszoo.{package}").__file__).read_text()
-    offered = set(re.findall(r"^from .* import (\w+) as \1$", source, flags=re.MULTILINE))
+    offered = set(re.findall(r"^ *from .* import (\w+) as \1$", source, flags=re.MULTILINE))
     # Each model by its name has the arguments of `ResNet`.
     offered -= {name for name in offered if re.search(r"(ResNet|RevNet|Plain|ResNeXt)\d", name)}
     assert described == offered

@@ -19,6 +19,26 @@ def test_on_another_backend_nothing_imports_tensorflow():
     assert done.stdout == "False\n", done.stderr
 
 
+def test_the_layers_are_known_to_keras_whichever_is_imported_first():
+    known = (
+        "from keras.src.saving.object_registration import GLOBAL_CUSTOM_OBJECTS\n"
+        "print('reszoo>ResidualBlock' in GLOBAL_CUSTOM_OBJECTS)"
+    )
+    looked_for = "import importlib.util, reszoo\nimportlib.util.find_spec('keras')\nimport keras"
+    for imports in ("import keras, reszoo", looked_for):
+        done = run_without([], f"{imports}\n{known}", KERAS_BACKEND="jax")
+        assert done.stdout == "True\n", done.stderr
+
+
+def test_importing_the_package_imports_no_keras():
+    code = (
+        "import sys, reszoo, reszoo.training.config\n"
+        "print('keras' in sys.modules, sorted(set(dir(reszoo)) & {'ResNet18', 'keras'}))"
+    )
+    done = run_without([], code, KERAS_BACKEND="jax")
+    assert done.stdout == "False []\n", done.stderr
+
+
 def test_without_a_backend_one_sentence_says_what_to_install():
     done = run_without(HIDDEN, "from reszoo import ResidualBlock", KERAS_BACKEND="tensorflow")
     assert done.returncode == 1

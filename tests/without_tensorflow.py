@@ -62,6 +62,10 @@ def application():
     return keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None)
 
 
+def training_of(room):
+    return importlib.import_module(room).prepare
+
+
 def sentence_of(function, *arguments):
     try:
         function(*arguments)
@@ -84,8 +88,8 @@ def main(directory):
     assert (Path(log_dir) / "gradient_flow.html").exists()
     assert runs_on_the_page(str(Path(directory) / "logs")) == ["run"]
     assert "pip install 'reszoo[tensorflow]'" in sentence_of(load, "gs://bucket/log")
-    for room in ("reszoo.training", "reszoo.data"):
-        assert "pip install 'reszoo[tensorflow]'" in sentence_of(importlib.import_module, room)
+    for what, room in ((importlib.import_module, "data"), (training_of, "training")):
+        assert "pip install 'reszoo[tensorflow]'" in sentence_of(what, f"reszoo.{room}")
     assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)
 
 

@@ -19,6 +19,7 @@ from reszoo.data.tfrecord import (
     split_files,
 )
 from reszoo.data.tfrecord_index import read_once
+from reszoo.words import check_data_set
 
 DIGITS_TEST_EXAMPLES = 360
 MNIST5K_TEST_EXAMPLES = 1000
@@ -27,11 +28,6 @@ SYNTHETIC_TRAIN_EXAMPLES = 512
 SYNTHETIC_TEST_EXAMPLES = 100
 SYNTHETIC_IMAGE_SHAPE = (16, 16, 3)
 FILE_NAME_BYTES = 100  # about
-_WITH_PATH = {  # beginnings of names that a path follows, each with an example
-    "folder:": "folder:photos",
-    "tfrecord:": "tfrecord:records/*-of-*",
-    "idx:": "idx:fashion-mnist",
-}
 
 
 def load_source(name: str, corrupt_images: int = 0) -> Source:
@@ -68,30 +64,20 @@ def load_source(name: str, corrupt_images: int = 0) -> Source:
     >>> source.train_examples, source.test_examples, source.image_shape, source.num_classes
     (1437, 360, (8, 8, 1), 10)
     """
+    check_data_set(name)
     if name == "digits":
         return digits()
     if name == "synthetic":
         return synthetic()
     if name.startswith("tfds:"):
         return tensorflow_dataset(name.removeprefix("tfds:"))
-    if name.strip() in _WITH_PATH:
-        raise ValueError(
-            f"The name of the data set must have a path after {name.strip()!r}, such as "
-            f"{_WITH_PATH[name.strip()]!r}, but has none."
-        )
     if name.startswith("folder:"):
         return folder(name.removeprefix("folder:"), corrupt_images)
     if name.startswith("tfrecord:"):
         return tfrecord(name.removeprefix("tfrecord:"), corrupt_images)
     if name.startswith("idx:"):
         return idx(name.removeprefix("idx:"))
-    if name == "mnist5k":
-        return mnist5k()
-    raise ValueError(
-        f'There is no data set {name!r}. Give "digits", "mnist5k", "synthetic", "folder:" and a '
-        'path, "tfrecord:" and a pattern, "idx:" and a path, or "tfds:" and the name of a '
-        'TensorFlow data set, for example "tfds:cifar10".'
-    )
+    return mnist5k()
 
 
 def digits() -> Source:

@@ -7,6 +7,8 @@ A run, from its configuration to its trained model:
 - `resume`: continuation from a work directory; `results`: the files of a finished run
 - `workdir`: names of the files in a work directory; `lock`: one run at a time there
 - `identity`: fields and data that must not change when a run is resumed
+- `announcement`: what a run says before its first step; `quiet_start`, `terminal`, `flag_errors`:
+  what its command shows of messages, warnings and errors in flags
 - `failures`: errors as one line; `provenance`: command, versions and devices of each start
 
 Parts of a run:
@@ -32,26 +34,56 @@ Files:
 `modes/`: uses of a trained model: evaluate, export, predict.
 """
 
-import keras
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from reszoo.installed import without_tensorflow
+if TYPE_CHECKING:
+    from reszoo.training.callbacks.loop_callback import LoopCallback as LoopCallback
+    from reszoo.training.config_file import read_config as read_config
+    from reszoo.training.loop import fit as fit
+    from reszoo.training.modes.evaluate import evaluate_run as evaluate_run
+    from reszoo.training.modes.export import export_run as export_run
+    from reszoo.training.modes.predict import predict_run as predict_run
+    from reszoo.training.run import prepare as prepare
+    from reszoo.training.state import RunError as RunError
+    from reszoo.training.state import TrainingState as TrainingState
 
-try:
-    import tensorflow as tensorflow
-except ImportError as error:
-    raise ImportError(without_tensorflow("reszoo.training and train.py train")) from error
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        "reszoo.training and train.py train with TensorFlow, but the backend of Keras is "
-        f"{keras.backend.backend()!r}. Set the environment variable KERAS_BACKEND to tensorflow."
-    )
+_MODULES = {
+    "LoopCallback": "callbacks.loop_callback",
+    "read_config": "config_file",
+    "fit": "loop",
+    "evaluate_run": "modes.evaluate",
+    "export_run": "modes.export",
+    "predict_run": "modes.predict",
+    "prepare": "run",
+    "RunError": "state",
+    "TrainingState": "state",
+}
 
-from reszoo.training.callbacks.loop_callback import LoopCallback as LoopCallback
-from reszoo.training.config_file import read_config as read_config
-from reszoo.training.loop import fit as fit
-from reszoo.training.modes.evaluate import evaluate_run as evaluate_run
-from reszoo.training.modes.export import export_run as export_run
-from reszoo.training.modes.predict import predict_run as predict_run
-from reszoo.training.run import prepare as prepare
-from reszoo.training.state import RunError as RunError
-from reszoo.training.state import TrainingState as TrainingState
+
+def __getattr__(name: str) -> Any:
+    # A mistake in a configuration should not wait until TensorFlow is imported.
+    if name not in _MODULES:
+        raise AttributeError(f"module 'reszoo.training' has no attribute {name!r}")
+    check_backend()
+    return getattr(importlib.import_module(f"reszoo.training.{_MODULES[name]}"), name)
+
+
+def check_backend() -> None:
+    """Checks that Keras runs on TensorFlow.
+
+    Raises:
+        ImportError: If it runs on another backend, or TensorFlow cannot be imported.
+    """
+    from reszoo.installed import without_tensorflow
+
+    try:
+        importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise ImportError(without_tensorflow("reszoo.training and train.py train")) from error
+    backend = importlib.import_module("keras").backend.backend()
+    if backend != "tensorflow":
+        raise ImportError(
+            f"reszoo.training and train.py train with TensorFlow, but the backend of Keras is "
+            f"{backend!r}. Set the environment variable KERAS_BACKEND to tensorflow."
+        )

@@ -5,15 +5,10 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 from ml_collections import ConfigDict
 
+import reszoo.words as words
 from reszoo.gradients.statistics import SETS, statistics_of
-from reszoo.layers.normalization import NORMS
-from reszoo.layers.shapes import PADDINGS
-from reszoo.models.catalog import MODELS
-from reszoo.models.gates import GATES
-from reszoo.models.shortcuts import SHORTCUTS
 from reszoo.ranges import (
     Either,
     Exactly,
@@ -29,9 +24,6 @@ from reszoo.ranges import (
     shown,
 )
 from reszoo.training.loggers import LOGGERS
-from reszoo.training.losses import LOSSES
-from reszoo.training.optimizers import OPTIMIZERS, SCHEDULES
-from reszoo.training.strategy import STRATEGIES
 
 REQUIRED = "required"
 OF_THE_MODEL = "the model's"
@@ -41,13 +33,6 @@ LARGEST_EPOCHS = 999_999  # the names of checkpoints have six digits for epochs
 LARGEST_STEPS = 2**31 - 1
 LARGEST_SIDE = 16_384  # pixels, and filters
 LARGEST_SEED = 2**32 - 1  # the largest that NumPy takes
-
-DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
-ACTIVATIONS = tuple(
-    name
-    for name, function in sorted(vars(keras.activations).items())
-    if callable(function) and name not in ("get", "serialize", "deserialize")
-)
 
 _EPOCHS = Whole(0, LARGEST_EPOCHS)
 _STEPS = Whole(0, LARGEST_STEPS)
@@ -127,7 +112,7 @@ FIELDS = {
         _SHARE, 0.0, "share of the images in which a rectangle is erased"
     ),
     "model.name": Field(
-        Word(tuple(MODELS), "the name of a model that reszoo.models.list_models() gives"),
+        Word(words.MODELS, "the name of a model that reszoo.models.list_models() gives"),
         REQUIRED,
         "a name that `reszoo.models.list_models` gives",
     ),
@@ -137,9 +122,7 @@ FIELDS = {
         "what it starts from: anything that `reszoo.load_weights` takes",
     ),
     "model.frozen": Field(_SWITCH, False, "whether only the last layer is trained"),
-    "model.stem": Field(
-        Maybe(Word(("imagenet", "deep", "cifar"))), OF_THE_MODEL, "the layers before the blocks"
-    ),
+    "model.stem": Field(Maybe(Word(words.STEMS)), OF_THE_MODEL, "the layers before the blocks"),
     "model.width": Field(
         Maybe(Either(_FILTERS, Several(_FILTERS, "(32, 64, 128)"))),
         OF_THE_MODEL,
@@ -151,11 +134,13 @@ FIELDS = {
         OF_THE_MODEL,
         "blocks of each stage; of `residual_mlp` one number",
     ),
-    "model.shortcut": Field(Maybe(Word(tuple(SHORTCUTS))), OF_THE_MODEL, "of every block"),
-    "model.gate": Field(Maybe(Word(tuple(GATES))), OF_THE_MODEL, "how the two paths meet"),
-    "model.norm": Field(Maybe(Word(tuple(NORMS))), OF_THE_MODEL, "normalization"),
+    "model.shortcut": Field(Maybe(Word(words.SHORTCUTS)), OF_THE_MODEL, "of every block"),
+    "model.gate": Field(Maybe(Word(words.GATES)), OF_THE_MODEL, "how the two paths meet"),
+    "model.norm": Field(Maybe(Word(words.NORMS)), OF_THE_MODEL, "normalization"),
     "model.activation": Field(
-        Word(ACTIVATIONS, "the name of one of keras.activations"), OF_THE_MODEL, "of every layer"
+        Word(words.ACTIVATIONS, "the name of one of keras.activations"),
+        OF_THE_MODEL,
+        "of every layer",
     ),
     "model.zero_init_last_scale": Field(
         _SWITCH, OF_THE_MODEL, "whether the last normalization of a block starts with scale zero"
@@ -179,7 +164,7 @@ FIELDS = {
         _SWITCH, OF_THE_MODEL, "whether projections average over pixels instead of skipping them"
     ),
     "model.strides_at": Field(
-        Word(("first", "last")), OF_THE_MODEL, "which block of a stage has the stride"
+        Word(words.STRIDES_AT), OF_THE_MODEL, "which block of a stage has the stride"
     ),
     "model.stage_strides": Field(
         Maybe(Several(Whole(1, LARGEST_SIDE), "(1, 2, 2, 2)")),
@@ -187,13 +172,13 @@ FIELDS = {
         "stride of each stage, in pixels",
     ),
     "model.padding": Field(
-        Word(PADDINGS),
+        Word(words.PADDINGS),
         OF_THE_MODEL,
         "of layers with a stride: weights fit any, and give the outputs of one",
     ),
     "model.head_bias": Field(_SWITCH, OF_THE_MODEL, "whether the logits have a bias"),
     "loss.name": Field(
-        Word(LOSSES),
+        Word(words.LOSSES),
         "categorical_crossentropy",
         "the binary one takes each class as a question of its own",
     ),
@@ -206,7 +191,7 @@ FIELDS = {
         _PART, 0.0, "share of a mixed label that counts as right, for the binary loss"
     ),
     "optimizer.name": Field(
-        Word(OPTIMIZERS),
+        Word(words.OPTIMIZERS),
         "sgd",
         "`sgd` is Nesterov's; `muon` is for matrices, the rest is updated as by `adamw`",
     ),
@@ -227,7 +212,7 @@ FIELDS = {
         _PART, 0.0, "averaged weights, which are what is tested and saved; 0: none"
     ),
     "optimizer.accumulation_steps": Field(Whole(1, LARGEST_STEPS), 1, "batches an update"),
-    "schedule.name": Field(Word(SCHEDULES), "cosine", "how the rate falls"),
+    "schedule.name": Field(Word(words.SCHEDULES), "cosine", "how the rate falls"),
     "schedule.boundaries": Field(
         Several(Whole(1, LARGEST_STEPS), "(32000, 48000)", rising=True), (), 'steps, for `"step"`'
     ),
@@ -295,14 +280,14 @@ FIELDS = {
     "loggers": Field(
         Several(Word(tuple(LOGGERS)), '("wandb",)', distinct=True), (), "as above; `()`: none"
     ),
-    "strategy": Field(Word(STRATEGIES), "auto", "[where the run is](scaling.md)"),
+    "strategy": Field(Word(words.STRATEGIES), "auto", "[where the run is](scaling.md)"),
     "steps_per_loop": Field(
         Whole(1, LARGEST_STEPS), 1, "steps, at most, before the devices come back to the host"
     ),
     "epochs": Field(Whole(1, LARGEST_EPOCHS), 12, "how long"),
     "batch_size": Field(Whole(1, LARGEST_STEPS), 64, "images in a batch, over all devices"),
     "seed": Field(Whole(0, LARGEST_SEED), 0, "of all that is drawn at random"),
-    "dtype": Field(Word(DTYPES), "float32", "Keras's dtype policy"),
+    "dtype": Field(Word(words.DTYPES), "float32", "Keras's dtype policy"),
     "jit_compile": Field(_SWITCH, False, "whether steps are compiled by XLA"),
 }
 
@@ -342,7 +327,8 @@ def complete(config: ConfigDict) -> ConfigDict:
 def checked(config: ConfigDict) -> ConfigDict:
     """Returns a configuration with all defaults filled in and every value checked.
 
-    NumPy's numbers become Python's, and lists become tuples.
+    NumPy's numbers become Python's, and lists become tuples. It imports Keras, for the options of
+    the model.
 
     Args:
         config: The configuration; it is not changed.
@@ -359,6 +345,20 @@ def checked(config: ConfigDict) -> ConfigDict:
     Traceback (most recent call last):
     ...
     ValueError: optimizer.learning_rate must be given: a number of at least 1e-30 and ...
+    """
+    found = checked_without_keras(config)
+    _check_options_of_the_model(dict(_given(found.to_dict())))
+    return found
+
+
+def checked_without_keras(config: ConfigDict) -> ConfigDict:
+    """Returns a configuration as `checked` does, but for the checks that need Keras.
+
+    Args:
+        config: The configuration; it is not changed.
+
+    Raises:
+        ValueError: If a field does not exist, is missing, or is outside its range.
     """
     given = dict(_given(_plain(config)))
     for name, value in given.items():
@@ -488,6 +488,13 @@ def _without_section() -> list[str]:
     return [name for name in FIELDS if "." not in name]
 
 
+def _known_data_set(values: Mapping[str, Any]) -> None:
+    try:
+        words.check_data_set(values["data.name"])
+    except ValueError as error:
+        raise ValueError(f"data.name must be the name of a data set. {error}") from error
+
+
 def _as_many_means_as_deviations(values: Mapping[str, Any]) -> None:
     mean, std = values["data.mean"], values["data.std"]
     if len(mean) != len(std):
@@ -527,8 +534,10 @@ def _steps_to_fall_at(values: Mapping[str, Any]) -> None:
         )
 
 
-def _options_of_the_model(values: Mapping[str, Any]) -> None:
+def _check_options_of_the_model(values: Mapping[str, Any]) -> None:
     """Checks the options of the chosen network, of which some take blocks as one number."""
+    from reszoo.models.catalog import MODELS
+
     description = MODELS[values["model.name"]]
     options = description.options
     for name in values:
@@ -561,7 +570,7 @@ def _has_schedule(name: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 RULES = (
-    _options_of_the_model,
+    _known_data_set,
     _as_many_means_as_deviations,
     _size_of_crops,
     _shift_within_image,

@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from reszoo.ranges import Several, shown
-from reszoo.training.config import FIELDS, check_name, checked
+from reszoo.training.config import FIELDS, check_name, checked, checked_without_keras
 
 
 def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> ConfigDict:
@@ -35,13 +35,36 @@ def read_config(source: str, assignments: Iterable[tuple[str, str]] = ()) -> Con
     >>> read_config("cifar10_resnet:56", [("epochs", "3")]).epochs
     3
     """
+    return _read_config(source, assignments, checked)
+
+
+def read_config_without_keras(
+    source: str, assignments: Iterable[tuple[str, str]] = ()
+) -> ConfigDict:
+    """Returns a configuration as `read_config` does, but for the checks that need Keras.
+
+    Args:
+        source: The file or recipe, as for `read_config`.
+        assignments: Names of fields, with their new values as texts.
+
+    Raises:
+        ValueError: If the file or a field is faulty; the text names the file and the line.
+    """
+    return _read_config(source, assignments, checked_without_keras)
+
+
+def _read_config(
+    source: str,
+    assignments: Iterable[tuple[str, str]],
+    check: Callable[[ConfigDict], ConfigDict],
+) -> ConfigDict:
     path, argument = _split(source)
     config = _returned(path, source, argument)
     fields = {}
     for name, text in assignments:
         fields[name] = _assigned(name, text, fields.get(name, ()))
     try:
-        return checked(_changed(config, fields))
+        return check(_changed(config, fields))
     except ValueError as error:
         given = [f"--config.{name}" for name in fields if str(error).startswith(f"{name} must")]
         where = given[0] if given else path
@@ -119,7 +142,7 @@ def _misfit(path: Path, source: str, argument: str | None) -> str:
 
 def _function(path: Path) -> Callable:
     """Runs a file, and returns its `get_config`."""
-    source = _read(path)
+    source = _content(path)
     module = types.ModuleType("reszoo_configuration")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look up their module there
@@ -134,7 +157,7 @@ def _function(path: Path) -> Callable:
     return function
 
 
-def _read(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     if path.is_dir():
         raise ValueError(f"{path} must be a Python file, but is a directory.{_files_in(path)}")
     if not path.exists():

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from reszoo.data import Source
 from reszoo.ranges import Number, Several, check
+from reszoo.words import LOSSES
 
-LOSSES = ("categorical_crossentropy", "binary_crossentropy")
 _WEIGHTS = Several(Number(0, 1e9), "(1.0, 2.0)")
 
 

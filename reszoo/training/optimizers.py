@@ -12,9 +12,6 @@ from keras import ops
 
 from reszoo.ranges import Number, Whole, check, check_fields
 
-SCHEDULES = ("cosine", "polynomial", "step")
-OPTIMIZERS = ("sgd", "adamw", "lamb", "muon")
-
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 _RATE = Number(1e-30, 1e6)

@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
+from reszoo.words import STRATEGIES
+
 DIGEST_BYTES = 8
 
 

@@ -3,12 +3,19 @@ import json
 import runpy
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from ml_collections import ConfigDict, config_dict
 
-from reszoo.data import Augmentation, Crop
+from reszoo import words
+from reszoo.data import Augmentation, Crop, load_source
+from reszoo.layers.normalization import NORMS
+from reszoo.layers.shapes import PADDINGS
 from reszoo.models import ResNet18, ResNet50V2Keras
+from reszoo.models.catalog import MODELS
+from reszoo.models.gates import GATES
+from reszoo.models.shortcuts import SHORTCUTS
 from reszoo.models.stages import STEMS
 from reszoo.ranges import (
     Either,
@@ -34,6 +41,7 @@ from reszoo.training.config import (
     without_effect,
 )
 from reszoo.training.config_file import read_config
+from reszoo.training.losses import ClassificationLoss
 from reszoo.training.optimizers import create_learning_rate, create_optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -344,11 +352,24 @@ def test_what_an_earlier_run_has_written_is_completed_without_a_check():
 
 
 def test_the_words_are_those_of_what_takes_them():
-    for name in FIELDS["optimizer.name"].values.words:
+    for name in words.OPTIMIZERS:
         create_optimizer(name, 0.1)
-    for name in FIELDS["schedule.name"].values.words:
+    for name in words.SCHEDULES:
         create_learning_rate(0.1, 0, 100, name=name, boundaries=(3,) * (name == "step"))
-    assert FIELDS["model.stem"].values.values.words == tuple(STEMS)
+    for name in words.LOSSES:
+        ClassificationLoss(name)
+    for name in words.DTYPES:
+        keras.DTypePolicy(name)
+    for name in words.DATA_SETS:
+        load_source(name)
+    assert tuple(MODELS) == words.MODELS
+    assert tuple(SHORTCUTS) == words.SHORTCUTS
+    assert tuple(GATES) == words.GATES
+    assert tuple(NORMS) == words.NORMS
+    assert tuple(STEMS) == words.STEMS
+    assert tuple(PADDINGS) == words.PADDINGS
+    functions = {name for name, each in vars(keras.activations).items() if callable(each)}
+    assert functions - {"get", "serialize", "deserialize"} == set(words.ACTIVATIONS)
     ResNet50V2Keras(width=4, strides_at="last")
 
 
