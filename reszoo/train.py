@@ -30,39 +30,82 @@ def main(argv: list[str]) -> None:
     Args:
         argv: The name of the program, then fields of the configuration as `name=text`.
     """
+    from reszoo.training.quiet_start import HeldMessages
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    held = HeldMessages()
     try:
-        with _interrupts_end_it_at_once():
-            # Imported here, so that an error in a flag does not wait for TensorFlow.
-            try:
-                from reszoo import training
-            except ImportError as error:  # without TensorFlow, or what comes with it
-                _fail(error)
-        _run(training, [tuple(field.split("=", 1)) for field in argv[1:]])
+        with _interrupts_end_it_at_once(held):
+            config = _read_config([tuple(field.split("=", 1)) for field in argv[1:]])
+            failures = _start_tensorflow(held)
+        _run(config, held, failures)
     except KeyboardInterrupt:
+        held.release()
         _fail(STOPPED)
 
 
-def _run(training: Any, fields: list[tuple[str, ...]]) -> None:
+def _read_config(fields: list[tuple[str, ...]]) -> Any:
+    """Returns the configuration, checked as far as that needs no TensorFlow."""
     try:
-        config, workdir = training.read_config(_CONFIG.value, fields), _WORKDIR.value
-        if _MODE.value == "train":
-            training.prepare(config, workdir).train()
-        elif _MODE.value == "eval":
-            training.evaluate_run(config, workdir)
-        elif _MODE.value == "export":
-            training.export_run(config, workdir, _FORMAT.value)
-        else:
-            training.predict_run(config, workdir, _IMAGES.value)
-    except training.failures.FAILURES as error:
-        _fail(training.failures.in_one_line(error))
+        from reszoo.training.config_file import read_config_without_keras
+    except ImportError as error:
+        _fail(f"{error}. Install what train.py needs with pip install 'reszoo[tensorflow]'.")
+    pairs: Any = fields
+    try:
+        return read_config_without_keras(_CONFIG.value or "", pairs)
+    except (ValueError, OSError) as error:
+        _fail(error)
+
+
+def _start_tensorflow(held: Any) -> Any:
+    """Imports TensorFlow, whose messages are held back; returns the module of failures."""
+    if flags.FLAGS.verbosity < logging.INFO:
+        held.hold()
+    if sys.stderr.isatty():
+        print("Starting TensorFlow ...", file=sys.stderr, flush=True)
+    try:
+        from reszoo.training import check_backend
+
+        check_backend()
+        from reszoo.training import failures
+    except ImportError as error:  # without TensorFlow, or what comes with it
+        held.show()
+        _fail(error)
+    return failures
+
+
+def _run(config: Any, held: Any, failures: Any) -> None:
+    try:
+        _in_mode(_MODE.value, config, held)
+    except failures.FAILURES as error:
+        held.show()
+        _fail(failures.in_one_line(error))
+    held.release()
+
+
+def _in_mode(mode: str, config: Any, held: Any) -> None:
+    from reszoo import training
+    from reszoo.training.callbacks.first_batch import FirstBatch
+
+    workdir: Any = _WORKDIR.value
+    if mode == "train":
+        run = training.prepare(config, workdir)
+        run.callbacks.in_order.append(FirstBatch(held.release))
+        run.train()
+    elif mode == "eval":
+        training.evaluate_run(config, workdir)
+    elif mode == "export":
+        training.export_run(config, workdir, _FORMAT.value)
+    else:
+        training.predict_run(config, workdir, _IMAGES.value)
 
 
 @contextlib.contextmanager
-def _interrupts_end_it_at_once() -> Iterator[None]:
+def _interrupts_end_it_at_once(held: Any) -> Iterator[None]:
     """Ends the program at an interrupt; during an import it would become another error."""
 
     def end(number: int, frame: Any) -> None:
+        held.release()
         print(f"train.py: {STOPPED}", file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -77,11 +120,15 @@ def _interrupts_end_it_at_once() -> Iterator[None]:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Returns the program and the fields on the command line; an error is one line."""
+    from reszoo.training.terminal import write_warnings_plainly
+
     try:
         rest, fields = _without_fields(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
         rest = flags.FLAGS(rest)
-    except flags.Error as error:
-        _fail(error)
+    except (flags.Error, ValueError) as error:
+        from reszoo.training.flag_errors import in_a_sentence
+
+        _fail(in_a_sentence(error))
     if len(rest) > 1:
         _fail(f"there is no argument {rest[1]!r}; options start with --, see --help.")
     if not _CONFIG.value:
@@ -90,6 +137,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         _fail("--workdir must be given, the directory of the run, such as --workdir=runs/digits.")
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)
+    if flags.FLAGS.verbosity < logging.INFO:
+        write_warnings_plainly()
     return [*rest, *fields]
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from reszoo.data import Pipeline
 from reszoo.distribution import is_chief
 from reszoo.files import StoredPath, as_path
+from reszoo.training.announcement import announcement
 from reszoo.training.callbacks.create import RunCallbacks, create_callbacks
 from reszoo.training.callbacks.held_workdir import HeldWorkdir
 from reszoo.training.config import checked, flat, without_effect
@@ -79,6 +80,7 @@ class Run:
             model = f"the model is {results.model_file}"
             self._say(f"{self._why_it_ended()}; {model}. {self._how_to_go_on()}")
             return
+        self._say(announcement(self.config, self.workdir, self.pipeline, self.strategy))
         self._train()
         self._check_held()
         if is_chief(self.strategy):
@@ -116,6 +118,7 @@ class Run:
     def _train(self) -> None:
         while not self._is_done():
             self._say_where_it_goes_on()
+            self._say("Tracing the first step ...")
             try:
                 self._fit()
             except NonFiniteError as error:

@@ -6,6 +6,7 @@
 - `held_workdir`, `finite_loss`, `stop_on_signal`, `best_epoch`: early ends of the training
 - `checkpoints`: saving and restoring
 - `confusion_counts`: the confusion matrix of each test
+- `first_batch`: a call at the end of the first batch
 - `progress`: progress on the terminal
 - `metrics_log`, `logging`: `metrics.jsonl`, and Weights & Biases or MLflow
 - `tensorboard_scalars`, `example_images`, `model_graph`, `confusion_picture`: TensorBoard

@@ -1,6 +1,10 @@
 import io
+import re
 import time
 
+import pytest
+
+from reszoo.training.callbacks import progress as module
 from reszoo.training.callbacks.progress import Progress
 from reszoo.training.state import TrainingState
 
@@ -11,6 +15,7 @@ LOGS = {
     "val_accuracy": 0.25,
     "images_per_second": 1234.5,
 }
+LINE = "loss 1.5000, accuracy 50.00%, test loss 2.5000, test accuracy 25.00%, 1234 images/s\n"
 
 
 class Terminal(io.StringIO):
@@ -18,45 +23,80 @@ class Terminal(io.StringIO):
         return True
 
 
-def show(stream, epochs_done=0):
+class Clock:
+    """Seconds that pass only where a test lets them."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def show(stream, epochs_done=0, epochs=4, steps=2, clock=None, seconds=()):
+    """Shows two epochs, whose batches take some seconds each and whose tests take 10."""
+    clock, seconds = clock or Clock(), iter(seconds)
     progress = Progress(50, TrainingState(epoch=epochs_done), stream)
-    progress.set_params({"epochs": 4, "steps": 2})
+    progress.set_params({"epochs": epochs, "steps": steps})
     progress.on_train_begin()
     for epoch in range(epochs_done, epochs_done + 2):
         progress.on_epoch_begin(epoch)
-        for batch in range(2):
+        for batch in range(steps):
             time.sleep(0.11)  # the bar is drawn ten times a second at most
             progress.on_train_batch_begin(batch)
+            clock.now += next(seconds, 1.0)
             progress.on_train_batch_end(batch, LOGS)
+        progress.on_test_begin()
+        clock.now += 10
+        progress.on_test_end(LOGS)
         progress.on_epoch_end(epoch, LOGS)
     progress.close()
     return stream.getvalue()
 
 
 def test_one_plain_line_an_epoch():
-    assert show(io.StringIO()) == (
-        "epoch 1/4: loss 1.5000, accuracy 50.00%, test loss 2.5000, test accuracy 25.00%, "
-        "1234 images/s\n"
-        "epoch 2/4: loss 1.5000, accuracy 50.00%, test loss 2.5000, test accuracy 25.00%, "
-        "1234 images/s\n"
-    )
+    assert show(io.StringIO()) == f"epoch 1/4: {LINE}epoch 2/4: {LINE}"
 
 
-def test_the_bar_has_loss_accuracy_rate_and_time_left():
+def test_the_bar_has_epoch_step_loss_and_accuracy_and_is_gone_at_the_end():
     text = show(Terminal())
-    assert "epoch 1/4" in text
-    assert "loss 1.5000, accuracy 50.00%" in text
-    assert " images/s" in text
-    assert "200/400" in text
-    assert "<00:0" in text  # the time left
+    for part in ("epoch 1/4 |", "step 1/8", "test 1/4 |", "epoch 2/4 |", "step 4/8"):
+        assert part in text
+    assert ", loss 1.5000, accuracy 50.00%" in text
     assert text.count("test accuracy") == 2
+    assert re.search(r"\r *\r$", text)
+
+
+def test_what_was_traced_first_and_second_does_not_count_in_the_time_left(clock):
+    text = show(Terminal(), epochs=2, steps=5, clock=clock, seconds=[60, 30, 2, 2, 2])
+    assert "step 1/10 " not in text.replace("\r", " \r").split("step 2/10")[1]
+    before, after = text.split("step 4/10")
+    assert "left" not in before
+    # Six steps of 2 seconds, and both tests, of unknown length before the first.
+    assert after.startswith(", 00:12 left, loss")
+    # Four steps of a second, whose median with the others is 2, and a test of 10 seconds.
+    assert ", 00:18 left, loss" in text.split("step 6/10")[1]
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(80, False), (120, True)])
+def test_a_wide_terminal_has_room_for_images_per_second(clock, monkeypatch, columns, shown):
+    monkeypatch.setattr(module, "_columns", lambda stream: columns)
+    text = show(Terminal(), steps=5, clock=clock, seconds=[60, 30] + [0.01] * 8)
+    assert (" left, 5,000 images/s, loss" in text) == shown
 
 
 def test_going_on_counts_what_is_done():
     text = show(Terminal(), epochs_done=2)
-    assert "200/400" in text
-    assert "400/400" in text
+    assert "step 5/8" in text
+    assert "step 8/8" in text
     assert "epoch 3/4" in text
+    assert "epoch 1/4" not in text
 
 
 def test_several_batches_at_once_are_all_counted():
@@ -70,8 +110,8 @@ def test_several_batches_at_once_are_all_counted():
         progress.on_train_batch_begin(first)
         progress.on_train_batch_end(last, LOGS)
     progress.close()
-    assert "150/250" in stream.getvalue()
-    assert "250/250" in stream.getvalue()
+    assert "step 3/5" in stream.getvalue()
+    assert "step 5/5" in stream.getvalue()
 
 
 def test_closing_what_never_began():
