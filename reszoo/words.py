@@ -51,7 +51,15 @@ MODELS = (
     "plain56",
     "plain110",
     "resnet18_1d",
+    "resnet34_1d",
+    "resnet50_1d",
+    "resnet101_1d",
+    "resnet152_1d",
     "resnet18_3d",
+    "resnet34_3d",
+    "resnet50_3d",
+    "resnet101_3d",
+    "resnet152_3d",
     "residual_mlp",
 )
 SHORTCUTS = (
