@@ -22,7 +22,11 @@ from reszoo.layers.shapes import (
     strided_shape,
     unpadded_shape,
 )
-from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
+from reszoo.layers.tensorflow_kernels import (
+    convolve_on_cpu,
+    convolves_each_group,
+    serves_images_on_cpu,
+)
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -151,10 +155,8 @@ class Convolution(Configured):
                 return convolve_on_cpu(x, kernel)
             return ops.conv(x, kernel, strides, padding, "channels_last", rates)
 
-        if self.groups == 1 or keras.distribution.list_devices("gpu"):
+        if self.groups == 1 or not convolves_each_group():
             return convolve(x, kernel)
-        # On CPU, Keras compiles grouped convolutions with XLA, which is many times slower than one
-        # convolution per group (benchmarks/models.py --grouped).
         images: Any = ops.split(x, self.groups, -1)
         kernels: Any = ops.split(kernel, self.groups, -1)
         parts = zip(images, kernels, strict=True)

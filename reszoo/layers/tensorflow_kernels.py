@@ -71,3 +71,14 @@ def convolve_on_cpu(x: Tensor, kernel: Tensor) -> Tensor:
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
     return convolve(x, tf.convert_to_tensor(kernel))
+
+
+def convolves_each_group() -> bool:
+    """Returns whether one convolution per group is the faster way: TensorFlow on CPU.
+
+    There Keras compiles grouped convolutions with XLA, which is many times slower: `python
+    benchmarks/models.py --grouped` shows both.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return not keras.distribution.list_devices("gpu")
