@@ -1,6 +1,7 @@
 """Outputs, every stage's feature map and the input gradient equal torchvision's and timm's."""
 
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -339,3 +340,20 @@ def test_torchvisions_factored_networks_for_videos(torchvision):
     assert load_weights(ours, theirs.state_dict(), naming) == []
     x = np.random.default_rng(0).normal(size=(2, 5, 32, 31, 3)).astype("float32")
     assert_close({"output": ours(x).numpy()}, outputs_of_torch(theirs, x), "float32")
+
+
+def test_an_onnx_file_with_folded_normalizations_is_torchvisions(torchvision, tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed (extra: weights)")
+    resnet = torchvision.models.resnet
+    theirs = randomized(resnet.ResNet(resnet.BasicBlock, [1, 2, 1, 1], num_classes=3), "float32")
+    x = images("float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's newer exporter needs a package of its own
+        example = torch.tensor(np.moveaxis(x, -1, 1))
+        torch.onnx.export(theirs, example, tmp_path / "model.onnx", dynamo=False)
+    options = {"num_classes": 3, "input_shape": (32, 32, 3), "blocks": (1, 2, 1, 1)}
+    ours = create_model("resnet18", norm=None, **options)
+    assert load_weights(ours, tmp_path / "model.onnx") == []
+    assert_close({"output": ours(x).numpy()}, outputs_of_torch(theirs, x), "float32")
+    with pytest.raises(ValueError, match="norm1/gamma"):
+        load_weights(create_model("resnet18", **options), tmp_path / "model.onnx")

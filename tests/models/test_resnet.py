@@ -411,6 +411,23 @@ def test_strides_of_stages_are_those_given_along_each_axis(model, stage_strides,
         assert [maps[stage].shape[1:-1] for stage in stages] == sizes
 
 
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (ResNet50, {"stem": "cifar", "gate": "exclusive", "norm": "group"}),
+        (ResNet50D, {"stem": "deep", "padding": "same", "head_bias": False}),
+        (ResNet18, {"stem": "cifar", "shortcut": "zero_pad", "width": (4, 6, 6)}),
+    ],
+)
+def test_a_network_with_strides_for_each_axis_saves_and_loads(model, options, tmp_path):
+    strides = (1, (1, 2, 2), (2, 1, 2))
+    sizes = {"input_shape": (4, 16, 16, 1), "width": 4, "blocks": (1, 1, 1), "num_classes": 3}
+    saved = model(spatial_axes=3, stage_strides=strides, **{**sizes, **options})
+    x = images(2, 4, 16, 16, 1)
+    saved.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(x), saved(x))
+
+
 def test_the_limit_of_the_stride_holds_along_each_axis():
     maps = ResNet18(
         input_shape=(64, 64, 3),
