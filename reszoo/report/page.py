@@ -20,6 +20,7 @@ from reszoo.gradients.log import log_directories
 from reszoo.gradients.log.reader import losses
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
+from reszoo.tensorboard.path_lengths import path_lengths_of
 
 # Recorded steps of a run in the page; the table beside it has all.
 MOST_STEPS = 1_000
@@ -147,6 +148,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
         "blocks": list(recording.blocks),
         "statistics": recordings.describe_statistics(recording.statistics),
         "alarms": alarms,
+        "path_lengths": path_lengths_of(log_dir),
         "loss": _loss(log_dir, shown.steps),
         "packed": base64.b64encode(packed).decode(),
     }

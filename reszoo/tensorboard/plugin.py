@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.resources
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from reszoo.tensorboard import recording as recordings
+from reszoo.tensorboard.path_lengths import path_lengths_of
 from reszoo.tensorboard.recording import PLUGIN_NAME, TAG, Recording
 
 FINDINGS_TAG = f"{TAG}/findings"
@@ -79,6 +81,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     | `/runs` | JSON: the runs with recorded steps, their blocks and statistics |
     | `/data` | steps and values of a run, packed as `reszoo.tensorboard.recording` describes |
     | `/alarms` | JSON: the alarms of a run |
+    | `/path_lengths` | JSON: shares of the gradient by the length of its path |
     | `/loss` | JSON: steps and values of the loss, empty if the log has none |
 
     A bad request is answered with a 4xx code and one sentence.
@@ -91,6 +94,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     def __init__(self, context: base_plugin.TBContext):
         self._provider: Any = context.data_provider
+        self._log_dir: str | None = context.logdir
         self._held: collections.OrderedDict = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -102,6 +106,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             "/data": self._serve_data,
             "/alarms": self._serve_alarms,
             "/loss": self._serve_loss,
+            "/path_lengths": self._serve_path_lengths,
         }
 
     def is_active(self) -> bool:
@@ -166,6 +171,15 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         by_tag = (read or {}).get(run, {})
         points = next((by_tag[tag] for tag in recordings.LOSS_TAGS if by_tag.get(tag)), [])
         return recordings.describe_loss({d.step: d.value for d in points}), "application/json"
+
+    @_answer
+    def _serve_path_lengths(self, request: wrappers.Request) -> tuple[Any, str]:
+        run = _run_name(_arguments(request, ("run",)))
+        self._series(*_context(request), run)
+        # Where the server reads no directory, as of an uploaded experiment, there is no such file.
+        log_dir = os.path.join(self._log_dir, run) if self._log_dir else None
+        found = path_lengths_of(log_dir) if log_dir else {"steps": [], "shares": []}
+        return found, "application/json"
 
     def _list(
         self,

@@ -428,6 +428,24 @@ def test_the_tracks_are_taken_along_as_svg_and_png(page, report, one, tmp_path):
         assert len(picture.convert("RGB").getcolors(2**24)) > 100
 
 
+def test_path_lengths_are_a_ridge_for_each_measurement(page, report, one, tmp_path):
+    rows = ["step,length,sample,gradient_norm,number_of_paths"]
+    for step in (0, 4):
+        for length, paths in enumerate([1, 3, 3, 1]):
+            rows += [f"{step},{length},{sample},{1 + step * length},{paths}" for sample in (0, 1)]
+    (tmp_path / "one" / "path_lengths.csv").write_text("\n".join(rows) + "\n4,3,")
+    page.open_file(report(one[0]), step=3)
+    ridges = page.find(".gf-ridge")
+    titles = ridges.locator("title").all_text_contents()
+    assert titles == [
+        f"step {step}: half of it crosses at most {n} branches" for step, n in [(0, 1), (4, 2)]
+    ]
+    assert ridges.nth(0).get_attribute("class") == "gf-ridge is-now"
+    ridges.nth(1).click(force=True)
+    page.wait_for_step(4)
+    assert ridges.nth(1).get_attribute("class") == "gf-ridge is-now"
+
+
 def test_no_gradient_at_all_is_drawn_and_said_never_left_out(page, report, tmp_path):
     values = numbers(6)
     values["input_gradient_norm"][:, :2] = 0

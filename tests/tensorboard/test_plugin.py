@@ -11,8 +11,10 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter, load
+from reszoo.tensorboard import path_lengths
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
+from reszoo.training import workdir
 from tests.raw_log import header, write_raw
 from tests.unpacking import unpack
 
@@ -52,7 +54,9 @@ def serve(log_dir, samples=plugins.DEFAULT_SAMPLES):
 
     reload()
     provider = data_provider.MultiplexerDataProvider(multiplexer, str(log_dir))
-    plugin = plugins.GradientFlowLoader().load(base_plugin.TBContext(data_provider=provider))
+    plugin = plugins.GradientFlowLoader().load(
+        base_plugin.TBContext(data_provider=provider, logdir=str(log_dir))
+    )
     clients = {route: Client(app) for route, app in plugin.get_plugin_apps().items()}
 
     def get(route, method="GET", **query):
@@ -98,6 +102,7 @@ def test_the_loader_asks_for_samples_unless_the_user_did():
 
 
 def test_the_names_are_those_of_the_log():
+    assert path_lengths.PATH_LENGTHS_FILE == workdir.PATH_LENGTHS_FILE
     assert (recordings.PLUGIN_NAME, recordings.TAG) == (PLUGIN_NAME, TAG)
 
 
@@ -153,6 +158,17 @@ def test_the_loss_is_answered_where_it_was_recorded(server, tmp_path):
     answer = server.get("/loss", run="lossy").json
     assert answer == {"steps": [0, 10, 20], "values": [2.5, None, 0.5]}
     assert server.get("/loss", run="none").status_code == 404
+
+
+def test_path_lengths_of_a_workdir_are_answered_with_its_log(server, tmp_path):
+    assert server.get("/path_lengths", run="plain").json == {"steps": [], "shares": []}
+    write_run(tmp_path / "trained" / "gradients", [0])
+    text = "step,length,sample,gradient_norm,number_of_paths\n7,0,0,2,1\n7,1,0,1,1\n7,1,1,3,1\n7,2"
+    (tmp_path / "trained" / "path_lengths.csv").write_text(text)
+    server.reload()
+    answer = server.get("/path_lengths", run="trained/gradients")
+    assert answer.json == {"steps": [7], "shares": [[0.5, 0.5]]}
+    assert server.get("/path_lengths", run="../trained").status_code == 404
 
 
 def test_a_long_run_is_thinned_out_and_says_so(server):

@@ -11,6 +11,7 @@ import {Inspector} from "./inspector.js";
 import {listenToKeys} from "./keys.js";
 import {shortRun} from "./layout.js";
 import {LinesView} from "./lines_view.js";
+import {PathLengthsView} from "./path_lengths_view.js";
 import {Picker} from "./picker.js";
 import {ProfileView} from "./profile_view.js";
 import {runColors, wholeNumber} from "./scales.js";
@@ -43,7 +44,8 @@ export class App {
     this.time = new TimeView(this);
     this.sheet = new SheetView(this);
     this.tracks = [new BusView(this), new ProfileView(this), new StripsView(this), this.time];
-    this.views = [this.sheet, ...this.tracks, new LinesView(this)];
+    this.pathLengths = new PathLengthsView(this);
+    this.views = [this.sheet, ...this.tracks, this.pathLengths, new LinesView(this)];
     this.alarmsView = new AlarmsView(this);
     this.inspector = new Inspector(this);
     this.#build();
@@ -60,7 +62,7 @@ export class App {
     this.flow = html("section", {class: "gf-section gf-tracks", "aria-label": "Gradient flow"},
       ...this.tracks.map((view) => view.element),
       this.legends, this.lit);
-    const main = html("main", {}, this.sheet.element, this.flow, this.alarmsView.element, this.views.at(-1).element);
+    const main = html("main", {}, this.sheet.element, this.flow, this.pathLengths.element, this.alarmsView.element, this.views.at(-1).element);
     this.body = html("div", {class: "gf-body", hidden: true}, main, this.inspector.element);
     this.patterns = hatch();
     this.element = html("div", {class: "gf"}, this.patterns,
@@ -130,13 +132,14 @@ export class App {
     const alarms = await this.#orNothing(name, this.store.alarms(name));
     if (!alarms) return null;
     const wanted = [...statistics, ...neededFor(alarms)];
-    const [series, loss] = await Promise.all([
+    const [series, loss, pathLengths] = await Promise.all([
       this.#orNothing(name, this.store.need(name, wanted, this.range())),
       this.#orNothing(name, this.store.loss(name)),
+      this.#orNothing(name, this.store.pathLengths(name)),
     ]);
     const run = this.store.run(name);
-    if (!series || !loss) return null;
-    const data = {...series, run: name, blocks: run.blocks, descriptions: run.statistics, loss};
+    if (!series || !loss || !pathLengths) return null;
+    const data = {...series, run: name, blocks: run.blocks, descriptions: run.statistics, loss, pathLengths};
     return {...data, alarms: withSpans(alarms, data)};
   }
 

@@ -23,6 +23,11 @@ const SECTIONS = {
     "The same blocks, with time running down. Move over a row to see its step in all tracks, click to stay there, drag to zoom.",
     "Sizes are shown over the median block of their step, since as recorded they mostly show the loss falling.",
   ]],
+  pathLengths: ["Path lengths", [
+    "A residual network is a sum over paths, each through the branch of some blocks and the skip of the others. How many "
+    + "branches a path crosses is its length. A ridge is the share of each length in the gradient at the first block, one a measurement.",
+    "Usual are lengths well below the number of blocks (Veit et al. 2016): the gradient crosses few branches.",
+  ]],
   lines: ["Chosen blocks over steps", ["Numbers of chosen blocks, as recorded. Click a line's name to hide it, drag to zoom."]],
   runs: ["All runs", [
     "One line a run: its bus as a stream (skip under branch, input on the left), its gradient by depth, and its tiles at the "

@@ -42,6 +42,11 @@ export class ServerSource {
     return (await this.#fetch("loss", [["run", run]])).json();
   }
 
+  /** Shares of the gradient by the length of its path, {steps, shares}; empty if not measured. */
+  async pathLengths(run) {
+    return (await this.#fetch("path_lengths", [["run", run]])).json();
+  }
+
   /** Steps of a run, thinned out to at most maxSteps. */
   async data(run, {statistics = [], blocks = [], first = 0, last = null, maxSteps = 1000}) {
     const query = [["run", run], ["max_steps", maxSteps], ["first_step", Math.max(0, first)]];
@@ -82,6 +87,10 @@ export class EmbeddedSource {
 
   async alarms(run) {
     return this.#find(run).alarms;
+  }
+
+  async pathLengths(run) {
+    return this.#find(run).path_lengths ?? {steps: [], shares: []};
   }
 
   async loss(run) {

@@ -18,6 +18,7 @@ export class Store {
     this.details = new Map();
     this.ofBlocks = new Map();
     this.losses = new Map();
+    this.pathLengthsByRun = new Map();
     this.refused = new Map();
   }
 
@@ -76,6 +77,11 @@ export class Store {
   async alarms(run) {
     if (!this.alarmsByRun.has(run)) this.alarmsByRun.set(run, await this.source.alarms(run));
     return this.alarmsByRun.get(run);
+  }
+
+  async pathLengths(run) {
+    if (!this.pathLengthsByRun.has(run)) this.pathLengthsByRun.set(run, await this.source.pathLengths(run));
+    return this.pathLengthsByRun.get(run);
   }
 
   async loss(run) {
