@@ -34,6 +34,10 @@ class LeftOut:
         self._why_unreached = why_unreached
         self._told = set()
 
+    def tell_again(self) -> None:
+        """Warns of each kind once more, in another training."""
+        self._told.clear()
+
     def leave_out_blocks(
         self, sums: dict[str, np.ndarray], ran: np.ndarray, reached: np.ndarray, passes: float
     ) -> None:

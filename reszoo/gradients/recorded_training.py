@@ -1,5 +1,6 @@
 """One recorded training: its taps, log and alarms, from the first batch to the end."""
 
+import functools
 import json
 import tempfile
 from collections.abc import Mapping
@@ -222,7 +223,10 @@ class RecordedTraining:
             logging.warning("Step %d is not recorded: recording begins within its update.", step)
 
     def _make_taps(self) -> None:
-        self.taps = backend.ModelTaps(self.model, self._recording.sets, self._recording.blocks)
+        fit = backend.recorded_fit(self.model)
+        is_in_fit = self in fit.trainings
+        taps = fit.taps if is_in_fit else functools.partial(backend.ModelTaps, self.model)
+        self.taps = taps(self._recording.sets, self._recording.blocks)
         self._membership = _membership(self.taps)
         # A block that no batch runs is never built.
         blocks = self.taps.blocks.values()

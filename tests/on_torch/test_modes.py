@@ -355,3 +355,14 @@ def test_several_steps_per_execution_are_refused_by_keras():
 def test_steps_that_are_not_due_run_the_models_own_step(by_hand, tmp_path):
     assert_same(trained(tmp_path, every_steps=3), trained(None))
     assert_recorded(tmp_path, by_hand, steps=[0, 3])
+
+
+def test_a_recorder_leaves_the_train_function_that_fit_has_made(tmp_path):
+    model = tiny()
+    model.compile(sgd(), LOSS)
+    model.fit(X, LABELS, BATCH, verbose=0)
+    own = model.train_function
+    for _ in range(2):
+        recorder = reszoo.GradientRecorder(tmp_path, 2)
+        model.fit(X, LABELS, BATCH, verbose=0, callbacks=[recorder])
+        assert model.train_function is own

@@ -20,6 +20,8 @@ The names of the backend in use are attributes of this package, such as `backend
 - `recorded_fit(model)`: the steps of `fit`, one object for all recorders of a model.
     - `install(training)`, `remove(training)`: begin and end recording, with the model's own
       methods in place again after the last one
+    - `taps(sets, blocks)`: `ModelTaps` for a training that is installed, if possible with the
+      functions that the last fit traced
     - `trainings`, `executions`: those that are installed, and the number of calls of the function
       that runs batches. It calls `Training`'s methods around each. Where the data ends within a
       call, `fit` gets the error that it expects, and only the batches that ran are counted.

@@ -20,6 +20,7 @@ from reszoo.gradients.backend.jax.update_tap import UpdateTap, Values
 from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled
 from reszoo.gradients.found_block import FoundBlock, acting_block
+from reszoo.gradients.kept_fit import are_same_blocks
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
@@ -69,19 +70,37 @@ class ModelTaps:
         check_compiled(model)
         check_built(model)
         self.model = model
+        self.sets = frozenset(sets)
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
         self._found_in = found_in(model, self.blocks)
         self.variables = list(model.trainable_variables)
-        measures = measures_of(sets)
+        measures = measures_of(self.sets)
         self._parts = parts_of(measures)
-        self._of_weights = bool({"weights", "noise_scale", "variables"}.intersection(sets))
-        self._of_noise = "noise_scale" in sets
+        self._of_weights = bool({"weights", "noise_scale", "variables"}.intersection(self.sets))
+        self._of_noise = "noise_scale" in self.sets
         self._counted, self._first, self._begun = 0, -1, None
         self._records: list[Any] = []
         self._compiled = {}
         self.updates_model = True
         paths = [variable.path for variable in self.variables]
         self._left_out = LeftOut(model.name, self.blocks, paths, measures, _WHY_UNREACHED)
+
+    def observe(
+        self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
+    ) -> bool:
+        """Returns whether these taps would be made for some sets and blocks again.
+
+        Args:
+            sets: Names of sets of statistics.
+            blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+        """
+        blocks = find_blocks(self.model) if blocks is None else blocks
+        return self.sets == frozenset(sets) and are_same_blocks(self.blocks, blocks)
+
+    def clear(self) -> None:
+        """Forgets what the last training left behind, before another begins."""
+        self.set_due(0, -1)
+        self._left_out.tell_again()
 
     @property
     def parts(self) -> int:

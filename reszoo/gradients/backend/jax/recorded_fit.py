@@ -1,20 +1,22 @@
 """Train function of `fit` while recorders observe a model."""
 
 import contextlib
-import weakref
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 
 from reszoo.gradients.backend import Training
+from reszoo.gradients.backend.jax.model_taps import ModelTaps
 from reszoo.gradients.backend.jax.update_tap import Values
+from reszoo.gradients.found_block import FoundBlock
+from reszoo.gradients.kept_fit import TracedFunctions, TracedState, keep, kept
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import MAKE_FUNCTION, train_function_of
+from reszoo.layers import ResidualBlock
 
 _NAME = "_recorded_fit"
-# The step that a train function runs for each batch, so that it is compiled only once.
-_plain_steps = weakref.WeakKeyDictionary()
 
 
 def recorded_fit(model: keras.Model) -> "RecordedFit":
@@ -23,7 +25,11 @@ def recorded_fit(model: keras.Model) -> "RecordedFit":
     Args:
         model: The model that is trained.
     """
-    return fit_of(model) or RecordedFit(model)
+    in_place = fit_of(model)
+    if in_place is not None:
+        return in_place
+    last = kept(model)
+    return last if last is not None and last.is_current() else RecordedFit(model)
 
 
 def fit_of(model: keras.Model) -> "RecordedFit | None":
@@ -41,7 +47,8 @@ class RecordedFit:
     It replaces the model's `make_train_function` and `train_function`, once for all recorders. Of
     two steps, which Keras makes, one is the model's own, and the other is recorded; for each batch
     the host chooses one. While batches run, the model's variables have no values: these are in the
-    state that the step is given.
+    state that the step is given. It is kept with the model's own train function, so that a later
+    fit compiles nothing anew.
 
     Args:
         model: The model that is trained.
@@ -49,19 +56,25 @@ class RecordedFit:
     Attributes:
         trainings: The recorded trainings, one per recorder.
         executions: Number of executions that have begun.
+        own_function: The train function that the model has without a recorder.
     """
 
     def __init__(self, model: keras.Model):
         self.model: Any = model
         self.trainings: list[Training] = []
         self.executions = 0
-        self._history = getattr(model, "history", None)
-        self._own_make_train_function = model.make_train_function
+        self.own_function: Any = None
+        self._traced_state: TracedState | None = None
+        self._traced = TracedFunctions()
+        self._is_kept = True
         self._put_back = contextlib.ExitStack()
         self._state: Any = None
         self._applied = 0
         self._batches = 0
-        self._run_batches = train_function_of(model, self._step)
+
+    def is_current(self) -> bool:
+        """Returns whether the functions that were traced are those of the model as it is now."""
+        return self._traced_state == TracedState.of(self.model, self.model.train_step)
 
     def install(self, training: Training) -> None:
         """Records a training from the next batch on.
@@ -75,10 +88,8 @@ class RecordedFit:
                 "train_step of the model's class. Unset KERAS_NNX_ENABLED before Keras is imported."
             )
         if not self.trainings:
-            self._replace(_NAME, self)
-            self._replace("make_train_function", self._make_train_function)
+            self._put_in_place()
         self.trainings.append(training)
-        self._make_functions()
 
     def remove(self, training: Training) -> None:
         """Stops recording a training. After the last one the model's own methods are restored.
@@ -93,8 +104,21 @@ class RecordedFit:
             return
         # A replacement that other code has set since calls `_run`, which then records nothing.
         self._put_back.close()
-        self.model.train_function = train_function_of(self.model, self._plain)
-        _plain_steps[self.model.train_function] = self._plain
+        self.model.train_function = self.own_function
+        self._traced.end_fit()
+        if self._traced_state is not None:
+            keep(self.own_function, self)
+
+    def taps(
+        self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
+    ) -> ModelTaps:
+        """Returns taps for a training: those of the last fit, if they observe the same, or new.
+
+        Args:
+            sets: Names of the sets of statistics.
+            blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+        """
+        return self._traced.taps(sets, blocks, functools.partial(ModelTaps, self.model))
 
     def batches_applied(self) -> int | None:
         """Returns the number of batches that the optimizer applied; `None` between executions."""
@@ -109,23 +133,43 @@ class RecordedFit:
     def _replace(self, name: str, replacement: Any) -> None:
         self._put_back.callback(replace(self.model, name, replacement))
 
+    def _put_in_place(self) -> None:
+        model = self.model
+        self._history = getattr(model, "history", None)
+        self._own_make_train_function = model.make_train_function
+        if self._traced_state is None:
+            self._make_functions()
+        self._replace(_NAME, self)
+        self._replace("make_train_function", self._make_train_function)
+        model.train_function = self._run
+
     def _make_functions(self) -> None:
-        self._plain = _plain_steps.get(self.model.train_function) or self._step_of_fit()
-        put_back = replace(self.model, "train_step", self._recorded_step(self.model.train_step))
+        self._observed_step = self.model.train_step
+        self._plain = self._step_of_fit()
+        self.own_function = train_function_of(self.model, self._plain)
+        self._run_batches = train_function_of(self.model, self._step)
+
+    def _recorded_function(self) -> Callable:
+        """Returns the step of a recorded batch, with the taps of all trainings."""
+        taps = [training.taps for training in self.trainings]
+        return self._traced.function(taps, False, self._new_recorded_function)
+
+    def _new_recorded_function(self) -> Callable:
+        put_back = replace(self.model, "train_step", self._recorded_step(self._observed_step))
         try:
-            self._recorded = self._step_of_fit()
+            return self._step_of_fit()
         finally:
             put_back()
-        self.model.train_function = self._run
 
     def _step_of_fit(self) -> Callable:
         """Returns the model's step, compiled as Keras compiles it."""
-        steps = []
+        steps, in_use = [], self.model.train_function
         put_back = replace(self.model, MAKE_FUNCTION, lambda step: steps.append(step))
         try:
             self._own_make_train_function(force=True)
         finally:
             put_back()
+            self.model.train_function = in_use
         if not steps:
             raise ValueError(
                 f"The gradients of {self.model.name!r} cannot be recorded in fit on JAX, because "
@@ -151,7 +195,10 @@ class RecordedFit:
         if not self.trainings:
             self._own_make_train_function(force)
         elif self.model.train_function is None or force:
+            self._is_kept, self._traced_state = False, None
+            self._traced = TracedFunctions()
             self._make_functions()
+            self.model.train_function = self._run
             for training in self.trainings:
                 training.renew_taps()
 
@@ -160,6 +207,8 @@ class RecordedFit:
         self.executions += 1
         self._state, self._batches = state, 0
         try:
+            if self._traced_state is None and self._is_kept:
+                self._traced_state = TracedState.of(self.model, self._observed_step)
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
             outputs, state = self._run_batches(state, iterator)
@@ -188,7 +237,7 @@ class RecordedFit:
         due = [t for t in self.trainings if t.due and t.taps.is_next(self.batches_applied)]
         try:
             if due:
-                outputs, self._state = self._recorded(state, data)
+                outputs, self._state = self._recorded_function()(state, data)
                 outputs = self._kept(outputs, due)
             else:
                 outputs, self._state = self._plain(state, data)

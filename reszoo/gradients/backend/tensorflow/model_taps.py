@@ -19,6 +19,7 @@ from reszoo.gradients.backend.tensorflow.update_tap import UpdateTap
 from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled, has_all_weights
 from reszoo.gradients.found_block import FoundBlock, acting_block
+from reszoo.gradients.kept_fit import are_same_blocks
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
@@ -58,10 +59,11 @@ class ModelTaps:
         check_compiled(model)
         check_built(model)
         self.model = model
+        self.sets = frozenset(sets)
         self.blocks = find_blocks(model) if blocks is None else dict(blocks)
         self._found_in = found_in(model, self.blocks)
         self.variables = list(model.trainable_variables)
-        measures = measures_of(sets)
+        measures = measures_of(self.sets)
         with model.distribute_strategy.scope():
             # Otherwise its `apply` builds it, with the weights that do not exist yet.
             if not model.optimizer.built and has_all_weights(model):
@@ -75,9 +77,9 @@ class ModelTaps:
             self.passes = Passes(list(self.blocks.values()))
             self._turns = [Turns(self.passes, i) for i in range(len(self.blocks))]
             self._updates = self._noise = None
-            if {"weights", "noise_scale", "variables"}.intersection(sets):
+            if {"weights", "noise_scale", "variables"}.intersection(self.sets):
                 self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
-            if "noise_scale" in sets:
+            if "noise_scale" in self.sets:
                 self._noise = Accumulator([len(self.variables), len(NOISE_SUMS)])
         self._read_and_clear = tf.function(self._read_and_clear)
         self._users = 0
@@ -85,6 +87,24 @@ class ModelTaps:
         self._put_back = contextlib.ExitStack()
         paths = [variable.path for variable in self.variables]
         self._left_out = LeftOut(model.name, self.blocks, paths, measures, _WHY_UNREACHED)
+
+    def observe(
+        self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
+    ) -> bool:
+        """Returns whether these taps would be made for some sets and blocks again.
+
+        Args:
+            sets: Names of sets of statistics.
+            blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+        """
+        blocks = find_blocks(self.model) if blocks is None else blocks
+        return self.sets == frozenset(sets) and are_same_blocks(self.blocks, blocks)
+
+    def clear(self) -> None:
+        """Forgets what the last training left behind, before another begins."""
+        self._read_and_clear()
+        self.switch.set(0, -1)
+        self._left_out.tell_again()
 
     @property
     def parts(self) -> int:

@@ -1,16 +1,21 @@
 """Train function of `fit` while recorders observe a model."""
 
 import contextlib
+import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from reszoo.gradients.backend import Training
+from reszoo.gradients.backend.tensorflow.model_taps import ModelTaps
 from reszoo.gradients.first_batch import build_from
+from reszoo.gradients.found_block import FoundBlock
+from reszoo.gradients.kept_fit import TracedFunctions, TracedState, keep, kept
 from reszoo.gradients.patching import replace
+from reszoo.layers import ResidualBlock
 
 # Errors by which an exhausted iterator ends a step; Keras's fit expects them.
 _END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
@@ -23,14 +28,19 @@ def recorded_fit(model: keras.Model) -> "RecordedFit":
     Args:
         model: The model that is trained.
     """
-    return vars(model).get(_NAME) or RecordedFit(model)
+    in_place = vars(model).get(_NAME)
+    if in_place is not None:
+        return in_place
+    last = kept(model)
+    return last if last is not None and last.is_current() else RecordedFit(model)
 
 
 class RecordedFit:
     """Recorded steps in `fit`, until training ends, fails, or begins again.
 
     It replaces the model's `train_step`, `make_train_function` and `train_function`, once for all
-    recorders, and counts the batches where they run.
+    recorders, and counts the batches where they run. It is kept with the model's own train
+    function, so that a later fit traces nothing anew.
 
     Args:
         model: The model that is trained.
@@ -38,18 +48,24 @@ class RecordedFit:
     Attributes:
         trainings: The recorded trainings, one per recorder.
         executions: Number of executions that have begun.
+        own_function: The train function that the model has without a recorder.
     """
 
     def __init__(self, model: keras.Model):
         self.model: Any = model  # Keras declares that its train_function is None.
         self.trainings: list[Training] = []
         self.executions = 0
-        self._history = getattr(model, "history", None)
-        self._own_step = model.train_step
-        self._own_make_train_function = model.make_train_function
+        self.own_function: Any = None
+        self._traced_state: TracedState | None = None
+        self._traced = TracedFunctions()
         self._put_back = contextlib.ExitStack()
         self._recording = False
         self._is_built = False
+        self._is_kept = True
+
+    def is_current(self) -> bool:
+        """Returns whether the functions that were traced are those of the model as it is now."""
+        return self._traced_state == TracedState.of(self.model, self.model.train_step)
 
     def install(self, training: Training) -> None:
         """Records a training from the next batch on.
@@ -58,11 +74,8 @@ class RecordedFit:
             training: The training of one recorder, of the same model.
         """
         if not self.trainings:
-            self._replace(_NAME, self)
-            self._replace("train_step", self._step)
-            self._replace("make_train_function", self._make_train_function)
+            self._put_in_place()
         self.trainings.append(training)
-        self._make_functions()
 
     def remove(self, training: Training) -> None:
         """Stops recording a training. After the last one the model's own methods are restored.
@@ -77,25 +90,72 @@ class RecordedFit:
             return
         # A replacement that other code has set since calls these, which then record nothing.
         self._put_back.close()
-        self._own_make_train_function(force=True)
+        if self._traced_state is None or self.model.train_function != self._run:
+            self._own_make_train_function(force=True)
+            return
+        self.model.train_function = self.own_function
+        self._traced.end_fit()
+        keep(self.own_function, self)
+
+    def taps(
+        self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
+    ) -> ModelTaps:
+        """Returns taps for a training: those of the last fit, if they observe the same, or new.
+
+        Args:
+            sets: Names of the sets of statistics.
+            blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+        """
+        return self._traced.taps(sets, blocks, functools.partial(ModelTaps, self.model))
+
+    def _put_in_place(self) -> None:
+        model = self.model
+        self._history = getattr(model, "history", None)
+        self._own_step = model.train_step
+        self._own_make_train_function = model.make_train_function
+        is_new = self._traced_state is None
+        if is_new:
+            self._own_make_train_function(force=True)
+            self.own_function = model.train_function
+        self._replace(_NAME, self)
+        self._replace("train_step", self._step)
+        self._replace("make_train_function", self._make_train_function)
+        if is_new:
+            self._make_plain_function()
+        elif self._counter is not None:
+            self._counted = int(self._counter.numpy())
+        model.train_function = self._run
 
     def _replace(self, name: str, replacement: Any) -> None:
         self._put_back.callback(replace(self.model, name, replacement))
 
-    def _make_functions(self) -> None:
-        """Makes two functions, each traced when it is first needed.
+    def _make_plain_function(self) -> None:
+        """Makes the function that runs batches which are not due.
 
-        A step that is not due runs the plain function, which under XLA is measurably faster than
-        one that tests on the device whether it is due.
+        That is the model's own one, unless batches have to be counted. Under XLA it is measurably
+        faster than one that tests on the device whether a batch is due.
         """
-        self._own_make_train_function(force=True)
-        self._plain = self.model.train_function
-        self._own_make_train_function(force=True)
-        self._recorded = self.model.train_function
+        self._observed_step = self.model.train_step
         with self.model.distribute_strategy.scope():
             self._counter = _new_counter() if self.model.steps_per_execution > 1 else None
         self._counted = 0
-        self.model.train_function = self._run
+        self._plain = self.own_function if self._counter is None else self._new_function()
+
+    def _new_function(self) -> Callable:
+        """Returns a train function of the observed step, which is traced when it first runs."""
+        in_use = self.model.train_function
+        put_back = replace(self.model, "train_step", self._observed_step)
+        try:
+            self._own_make_train_function(force=True)
+            return self.model.train_function
+        finally:
+            put_back()
+            self.model.train_function = in_use
+
+    def _recorded_function(self) -> Callable:
+        """Returns the function that runs recorded batches, with the taps of all trainings."""
+        taps = [training.taps for training in self.trainings]
+        return self._traced.function(taps, self._asks, self._new_function)
 
     def _make_train_function(self, force: bool = False) -> Callable | None:
         """Replaces the model's `make_train_function`."""
@@ -105,10 +165,19 @@ class RecordedFit:
         if not self.trainings:
             return self._own_make_train_function(force)
         if self.model.train_function is None or force:
-            self._make_functions()
-            for training in self.trainings:
-                training.renew_taps()
+            self._make_anew()
         return self.model.train_function
+
+    def _make_anew(self) -> None:
+        """Makes all functions again, of a model that changed while it trains; none is kept."""
+        self._is_kept, self._traced_state = False, None
+        self._traced = TracedFunctions()
+        self._own_make_train_function(force=True)
+        self.own_function = self.model.train_function
+        self._make_plain_function()
+        self.model.train_function = self._run
+        for training in self.trainings:
+            training.renew_taps()
 
     @tf.autograph.experimental.do_not_convert
     def _step(self, *args: Any, **kwargs: Any) -> Any:
@@ -138,6 +207,8 @@ class RecordedFit:
                 self._is_built = True
                 if not _build_for(self.model, iterator):
                     return self._run_unrecorded(iterator)
+            if self._traced_state is None and self._is_kept:
+                self._traced_state = TracedState.of(self.model, self._own_step)
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
             outputs = self._run_one_of_two(iterator)
@@ -168,7 +239,7 @@ class RecordedFit:
     def _run_one_of_two(self, iterator: Any) -> Any:
         self._recording = any(training.due for training in self.trainings)
         try:
-            return (self._recorded if self._recording else self._plain)(iterator)
+            return (self._recorded_function() if self._recording else self._plain)(iterator)
         except _END_OF_DATA:
             raise
         except BaseException:

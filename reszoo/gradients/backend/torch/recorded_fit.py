@@ -2,15 +2,18 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import torch
 
 from reszoo.gradients.backend import Training
+from reszoo.gradients.backend.torch.model_taps import ModelTaps
 from reszoo.gradients.first_batch import build_from
+from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.patching import replace
+from reszoo.layers import ResidualBlock
 
 _NAME = "_recorded_fit"
 
@@ -59,8 +62,10 @@ class RecordedFit:
                 ("make_train_function", self._make_train_function),
             ):
                 self._put_back.callback(replace(self.model, name, replacement))
+            if self.model.train_function is None:
+                self._own_make_train_function()
+            self._put_in_place()
         self.trainings.append(training)
-        self._make_train_functions()
 
     def remove(self, training: Training) -> None:
         """Stops recording a training. After the last one the model's own methods are restored.
@@ -75,10 +80,23 @@ class RecordedFit:
             return
         # A replacement that other code has set since calls these, which then record nothing.
         self._put_back.close()
-        self._own_make_train_function(force=True)
+        if self.model.train_function == self._run:
+            self.model.train_function = self._own
+        else:
+            self._own_make_train_function(force=True)
 
-    def _make_train_functions(self) -> None:
-        self._own_make_train_function(force=True)
+    def taps(
+        self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
+    ) -> ModelTaps:
+        """Returns new taps for a training. No function is traced with them.
+
+        Args:
+            sets: Names of the sets of statistics.
+            blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
+        """
+        return ModelTaps(self.model, sets, blocks)
+
+    def _put_in_place(self) -> None:
         self._own = self.model.train_function
         self.model.train_function = self._run
 
@@ -90,7 +108,8 @@ class RecordedFit:
         if not self.trainings:
             return self._own_make_train_function(force)
         if self.model.train_function is None or force:
-            self._make_train_functions()
+            self._own_make_train_function(force=True)
+            self._put_in_place()
             for training in self.trainings:
                 training.renew_taps()
         return self.model.train_function
