@@ -314,6 +314,33 @@ def identity_of_variable(x: Any) -> int:
     return id(container() if container is not None else x)
 
 
+def is_tf_function(function: Any) -> bool:
+    """Returns whether something is what `tf.function` returns.
+
+    Relies on `tf.types.experimental.PolymorphicFunction` and on `python_function` of its one class
+    that can be traced.
+
+    Args:
+        function: Anything.
+    """
+    import tensorflow as tf
+
+    is_polymorphic = isinstance(function, tf.types.experimental.PolymorphicFunction)
+    return is_polymorphic and hasattr(function, "python_function")
+
+
+def compiled_alike(function: Any, python_function: Callable) -> Any:
+    """Returns a `tf.function` of another Python function, compiled with the same options.
+
+    Relies on `Function._clone`.
+
+    Args:
+        function: A `tf.function`.
+        python_function: Has the same signature.
+    """
+    return function._clone(python_function)
+
+
 def is_traced_for_xla() -> bool:
     """Returns whether the function being traced will be compiled by XLA.
 

@@ -246,6 +246,15 @@ def test_a_function_that_is_not_inlined_is_one_node():
     check("_noinline" in attributes and attributes["_noinline"].b, "attribute _noinline")
 
 
+def test_a_tf_function_is_compiled_as_another_one():
+    function = tf.function(lambda x: 2 * x, jit_compile=True)
+    check(keras_internals.is_tf_function(function), "Function.python_function")
+    check(not keras_internals.is_tf_function(function.python_function), "PolymorphicFunction")
+    other = keras_internals.compiled_alike(function, lambda x: 3 * x)
+    check(other(tf.constant(2.0)) == 6, "Function._clone")
+    check(other.experimental_get_compiler_ir(tf.constant(2.0))() is not None, "Function._clone")
+
+
 def test_tapes_do_not_record_where_recording_is_stopped():
     x = tf.constant(2.0)
     with tf.GradientTape() as tape:

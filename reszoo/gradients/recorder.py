@@ -27,11 +27,11 @@ class GradientRecorder(keras.callbacks.Callback):
     gradient can change the last bit of an update. Under XLA they were in all networks that were
     tried, on a CPU with AVX2 and with AVX-512 instructions; XLA itself does not guarantee it.
 
-    In a training loop of your own, call it through `keras.callbacks.CallbackList`, wrap the step of
-    one replica with `step = recorder.recorded(step)` after `on_train_begin` and before a
-    `tf.function` traces it, and call `recorder.close()` when the loop ends, also by an error. The
-    step must call `model.optimizer.apply`; on PyTorch any optimizer of Keras or of `torch.optim`
-    will do. Of several processes, each needs a recorder.
+    In a training loop of your own, call it through `keras.callbacks.CallbackList`, wrap the step
+    with `step = recorder.recorded(tf.function(step))` after `on_train_begin`, or the step of one
+    replica before a `tf.function` traces it, and call `recorder.close()` when the loop ends, also
+    by an error. The step must call `model.optimizer.apply`; on PyTorch any optimizer of Keras or of
+    `torch.optim` will do. Of several processes, each needs a recorder.
 
     A model that trains again, compiled again or not, continues the count in the same directory,
     with this recorder or another; a restored one continues at the count of its optimizer. A
@@ -174,12 +174,13 @@ class GradientRecorder(keras.callbacks.Callback):
     def recorded(self, step: Callable, asks: bool = True) -> Callable:
         """Returns a training step that is recorded, for a loop of your own.
 
-        It records only the batches that are due. A loop that runs its plain step while `due` is
-        false saves the small cost of testing this on the device.
+        It records only the batches that are due. Compile the step first, by `tf.function` or
+        `jax.jit`: then the host runs the plain step while no batch is due. A `tf.function` around
+        the recorded step, which several devices need, tests this on the device.
 
         Args:
             step: A function that computes one replica's gradients and calls
-                `model.optimizer.apply`, not traced yet; on PyTorch it may use `torch.optim`.
+                `model.optimizer.apply`; on PyTorch it may use `torch.optim`.
             asks: Whether the step tests on the device if it is due. Pass `False` in a loop that
                 runs it only while `due` is true.
 

@@ -264,7 +264,8 @@ def test_validation_and_prediction_are_not_recorded(data, tmp_path):
     assert sorted(set(load(str(tmp_path)).step)) == [0, 1, 2, 3]
 
 
-def test_a_loop_of_ones_own_is_recorded_as_fit_is(data, tmp_path):
+@pytest.mark.parametrize("compiles_first", [False, True])
+def test_a_loop_of_ones_own_is_recorded_as_fit_is(compiles_first, data, tmp_path):
     fit(compiled(small_model()), data, reszoo.GradientRecorder(tmp_path / "fit", every_steps=1))
     model = compiled(small_model())
     model.optimizer.build(model.trainable_variables)
@@ -278,7 +279,10 @@ def test_a_loop_of_ones_own_is_recorded_as_fit_is(data, tmp_path):
         model.optimizer.apply(tape.gradient(loss, variables), variables)
 
     callbacks.on_train_begin()
-    compiled_step = tf.function(recorder.recorded(step))
+    if compiles_first:
+        compiled_step = recorder.recorded(tf.function(step))
+    else:
+        compiled_step = tf.function(recorder.recorded(step))
     for batch in range(4):
         callbacks.on_train_batch_begin(batch)
         part = slice(8 * batch, 8 * batch + 8)

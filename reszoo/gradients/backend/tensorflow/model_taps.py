@@ -23,6 +23,7 @@ from reszoo.gradients.kept_fit import are_same_blocks
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
+from reszoo.keras_internals import compiled_alike, is_tf_function
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps, loss_scale, optimizer_classes
 
@@ -82,6 +83,8 @@ class ModelTaps:
             if "noise_scale" in self.sets:
                 self._noise = Accumulator([len(self.variables), len(NOISE_SUMS)])
         self._read_and_clear = tf.function(self._read_and_clear)
+        self._functions = {}
+        self._may_be_due = False
         self._users = 0
         self._replica = threading.local()
         self._put_back = contextlib.ExitStack()
@@ -117,19 +120,37 @@ class ModelTaps:
 
         Args:
             step: A function of one replica that computes gradients and calls
-                `model.optimizer.apply`.
+                `model.optimizer.apply`. Of a `tf.function` the host runs another one, with taps,
+                while a batch may be recorded.
             asks: Whether it tests on the device if a batch is recorded. It need not where it runs
                 for recorded batches alone.
 
         Returns:
             A function with the same arguments and result.
         """
+        if is_tf_function(step):
+            return self._chosen_by_host(step)
 
         def recorded_step(*args: Any, **kwargs: Any) -> Any:
             with self._in_place(asks, (args, kwargs)):
                 return step(*args, **kwargs)
 
         return recorded_step
+
+    def _chosen_by_host(self, step: Any) -> Callable:
+        """Returns a function that runs a `tf.function`, or one like it with taps."""
+
+        def chosen(*args: Any, **kwargs: Any) -> Any:
+            if not tf.executing_eagerly():  # within another function, which is traced once
+                return self.recorded(step.python_function)(*args, **kwargs)
+            if not self._may_be_due:
+                return step(*args, **kwargs)
+            if step not in self._functions:
+                recorded = self.recorded(step.python_function)
+                self._functions[step] = compiled_alike(step, recorded)
+            return self._functions[step](*args, **kwargs)
+
+        return chosen
 
     @property
     def writes(self) -> bool:
@@ -143,6 +164,7 @@ class ModelTaps:
             batches: Number of batches that have been tried.
             first: The first batch to record, counted from 0.
         """
+        self._may_be_due = True
         self.switch.set(batches, first)
 
     def update_state(self) -> tuple[bool, bool]:
@@ -156,6 +178,7 @@ class ModelTaps:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
             shape `(weights,)`, float64, by name; and the number of recorded batches.
         """
+        self._may_be_due = False
         (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
         of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(BACKWARD_PLACES))])
         shapes: list[Any] = [

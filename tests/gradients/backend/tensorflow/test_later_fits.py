@@ -1,4 +1,4 @@
-"""A fit that is not the first runs what was traced before, as long as nothing has changed."""
+"""What was traced runs as long as nothing has changed: in later fits, and in loops of one's own."""
 
 import logging
 
@@ -159,3 +159,43 @@ def test_many_short_fits_give_no_warning_of_retracing(caplog, tmp_path):
             fit(model, GradientRecorder(tmp_path, 1), batches=1)
     assert "retracing" not in caplog.text
     assert sorted(recorded(tmp_path)) == list(range(7))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_compiled_step_of_ones_own_runs_without_taps_while_none_is_due(
+    jit_compile, expected, tmp_path
+):
+    (model, layer), (plain, _) = counted(jit_compile=jit_compile), counted(jit_compile=jit_compile)
+    recorders = [GradientRecorder(tmp_path / str(every), every) for every in (3, 5)]
+    callbacks = keras.callbacks.CallbackList(recorders, model=model)
+    mean_square = keras.losses.MeanSquaredError()
+
+    def step_of(model):
+        @tf.function(jit_compile=jit_compile)
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                loss = mean_square(y, model(x, training=True))
+            variables = model.trainable_variables
+            model.optimizer.apply(tape.gradient(loss, variables), variables)
+
+        model.optimizer.build(model.trainable_variables)
+        return step
+
+    own = step_of(model)
+    callbacks.on_train_begin()
+    step = own
+    for recorder in recorders[: 1 if jit_compile else 2]:
+        step = recorder.recorded(step)
+    layer.calls, plain_step = 0, step_of(plain)
+    for number, batch in enumerate(2 * BATCHES[:4]):
+        callbacks.on_train_batch_begin(number)
+        step(*map(tf.constant, batch))
+        callbacks.on_train_batch_end(number)
+        plain_step(*map(tf.constant, batch))
+    callbacks.on_train_end()
+    assert layer.calls == 2
+    for weights, others in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, others)
+    assert_recorded(tmp_path / "3", [0, 3, 6], expected)
+    if not jit_compile:
+        assert_recorded(tmp_path / "5", [0, 5], expected)
