@@ -21,6 +21,10 @@ from reszoo import registration
 from reszoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from reszoo import gradients as gradients
+    from reszoo import layers as layers
+    from reszoo import models as models
+    from reszoo.gradients import GradientRecorder as GradientRecorder
     from reszoo.layers import AveragePool as AveragePool
     from reszoo.layers import BasicBranch as BasicBranch
     from reszoo.layers import BottleneckBranch as BottleneckBranch

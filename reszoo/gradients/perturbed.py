@@ -46,7 +46,9 @@ class _Loss:
         random = np.random.default_rng([self._seed, 2])
         outputs = keras.tree.flatten(outputs)
         weights = [random.normal(size=output.shape) for output in outputs]
-        total = sum(ops.sum(ops.multiply(w, y)) for w, y in zip(weights, outputs, strict=True))
+        total: Any = 0.0
+        for weight, output in zip(weights, outputs, strict=True):
+            total += ops.sum(ops.multiply(weight, output))
         return total / np.sqrt(max(1, sum(w.size for w in weights)))
 
 

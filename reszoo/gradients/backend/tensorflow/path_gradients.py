@@ -1,7 +1,7 @@
 """Gradient by one path through the residual blocks at a time."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -39,7 +39,7 @@ def path_gradients(
     """
     paths = _Paths(blocks)
     stored = stored_activations()  # the tape must reach the paths inside of reversible blocks
-    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables), stored:
+    with contextlib.ExitStack() as put_back, keras.StatelessScope(), stored:
         for replacement in paths.replacements(model):
             put_back.callback(replace(*replacement))
         with tf.GradientTape(persistent=True) as tape:
@@ -78,14 +78,3 @@ class _Paths(Series):
             return (tf.identity(x), tf.identity(x)), backward
 
         return fork(x)
-
-
-@contextlib.contextmanager
-def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
-    """Context at whose end variables are set to their values at its beginning."""
-    before = [tf.identity(variable.value) for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)

@@ -1,7 +1,7 @@
 """Gradient by one path through the residual blocks at a time."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -37,7 +37,7 @@ def path_gradients(
         ValueError: If a block does not run exactly once.
     """
     paths = _Paths(blocks)
-    with contextlib.ExitStack() as put_back, _restored(model.non_trainable_variables):
+    with contextlib.ExitStack() as put_back, keras.StatelessScope():
         for replacement in paths.replacements(model):
             put_back.callback(replace(*replacement))
         put_back.enter_context(torch.compiler.set_stance("force_eager"))
@@ -88,14 +88,3 @@ class _Paths(Series):
 
     def _fork(self, x: torch.Tensor, position: int) -> tuple:
         return _Fork.apply(lambda: position in self.taken, x)
-
-
-@contextlib.contextmanager
-def _restored(variables: Sequence[keras.Variable]) -> Iterator[None]:
-    """Context at whose end variables are set to their values at its beginning."""
-    before = [variable.value.detach().clone() for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
