@@ -413,3 +413,76 @@ def xla_barrier(tensors: Sequence["tf.Tensor"]) -> Any:
     from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
     return gen_xla_ops.xla_optimization_barrier(input=list(tensors))
+
+
+def functions_that_add() -> list[tuple[Any, str]]:
+    """Returns the functions of TensorFlow through which all additions and subtractions go.
+
+    Relies on `tf.add`, `tf.subtract`, `tf.add_n` and the operators of a tensor calling `add_v2`,
+    `sub` and `add_n` of the module `gen_math_ops` of `tensorflow.python.ops` by these names.
+    """
+    from tensorflow.python.ops import gen_math_ops
+
+    return [(gen_math_ops, name) for name in ("add_v2", "sub", "add_n")]
+
+
+def has_gradient(operation: Any) -> bool:
+    """Returns whether an operation of a graph of TensorFlow passes gradients to its inputs.
+
+    Relies on `get_gradient_function` of `tensorflow.python.framework.ops`.
+
+    Args:
+        operation: A `tf.Operation`.
+    """
+    from tensorflow.python.framework import ops
+
+    try:
+        return ops.get_gradient_function(operation) is not None
+    except LookupError:
+        return False
+
+
+def kinds_in_called_function(operation: Any) -> set[str]:
+    """Returns the kinds of operations in the function that an operation calls.
+
+    Relies on `_get_function` of a graph, and on the function's `definition`.
+
+    Args:
+        operation: A `tf.Operation` with an attribute `f`, the function.
+    """
+    function = operation.graph._get_function(operation.get_attr("f").name)
+    return {node.op for node in function.definition.node_def} if function else set()
+
+
+def records_gradients() -> bool:
+    """Returns whether tapes of TensorFlow record at the moment, and are not stopped.
+
+    Relies on `TFE_Py_TapeSetIsStopped` of `tensorflow.python.pywrap_tfe`.
+    """
+    from tensorflow.python import pywrap_tfe
+
+    return not pywrap_tfe.TFE_Py_TapeSetIsStopped()
+
+
+def symbolic_inputs(function: keras.Function) -> Any:
+    """Returns the symbolic inputs of a functional model, in the structure in which it takes them.
+
+    Relies on `Function._inputs_struct`.
+
+    Args:
+        function: A functional model.
+    """
+    return function._inputs_struct
+
+
+def is_layer_of_keras(layer: keras.layers.Layer) -> bool:
+    """Returns whether a layer is one of Keras or of this package, and runs no code of a user.
+
+    Relies on the modules of Keras's layers and models.
+
+    Args:
+        layer: Any layer or model.
+    """
+    module = type(layer).__module__
+    known = ("keras.src.layers.", "keras.src.models.", "reszoo.layers.")
+    return module.startswith(known) and not isinstance(layer, keras.layers.Lambda)

@@ -3,6 +3,7 @@
 Run alone, in seconds, to try another version of either.
 """
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keras.src.backend.common import dtypes
 
 import reszoo
 from reszoo import keras_internals
+from reszoo.gradients.patching import replace
 
 WRITTEN_FOR = "keras 3.15 and tensorflow 2.21"
 ROOM = Path(reszoo.__file__).parent
@@ -124,6 +126,64 @@ def test_the_dtype_of_results_is_in_bit64_to_bit32_dtype():
     to_32_bits = {"int64": "int64", "uint64": "uint32", "float64": "float64"}
     for name, dtype in to_32_bits.items():
         check(dtypes.BIT64_TO_BIT32_DTYPE[name] == dtype, "BIT64_TO_BIT32_DTYPE")
+
+
+def test_additions_go_through_functions_that_can_be_replaced():
+    x, y = tf.constant([1.0]), tf.constant([2.0])
+    calls = []
+    with contextlib.ExitStack() as put_back:
+        for module, name in keras_internals.functions_that_add():
+            own = vars(module)[name]
+
+            def add(*args, own=own, **kwargs):
+                calls.append(own.__name__)
+                return own(*args, **kwargs)
+
+            put_back.callback(replace(module, name, add))
+        _ = x + y, tf.add(x, y), keras.ops.add(x, y), keras.layers.add([x, y])
+        check(calls == ["add_v2"] * 4, "add_v2 of gen_math_ops")
+        _ = x - y, tf.subtract(x, y), keras.ops.subtract(x, y), tf.add_n([x, y])
+    check(calls[4:] == ["sub"] * 3 + ["add_n"], "sub and add_n of gen_math_ops")
+
+
+def test_operations_of_a_graph_know_whether_they_have_a_gradient():
+    @tf.function
+    def traced(x):
+        return tf.tanh(x), tf.zeros_like(x), tf.stop_gradient(x)
+
+    operations = traced.get_concrete_function(tf.TensorSpec([None])).graph.get_operations()
+    found = {op.type: keras_internals.has_gradient(op) for op in operations}
+    check(found["Tanh"], "get_gradient_function")
+    check(not found["ZerosLike"] and not found["StopGradient"], "get_gradient_function")
+
+
+def test_operations_that_call_a_function_tell_what_is_in_it():
+    inner = tf.function(lambda x: tf.tanh(x))
+    traced = tf.function(lambda x: inner(x)).get_concrete_function(tf.TensorSpec([1]))
+    (calling,) = [op for op in traced.graph.get_operations() if "Call" in op.type]
+    check("Tanh" in keras_internals.kinds_in_called_function(calling), "_get_function of a graph")
+
+
+def test_tapes_tell_whether_they_are_stopped():
+    check(keras_internals.records_gradients(), "TFE_Py_TapeSetIsStopped")
+    with keras_internals.without_recording():
+        check(not keras_internals.records_gradients(), "TFE_Py_TapeSetIsStopped")
+
+
+def test_a_functional_model_has_its_symbolic_inputs_in_their_structure():
+    inputs = {name: keras.Input((2,), name=name) for name in "xy"}
+    model = keras.Model(inputs, inputs["x"] + inputs["y"])
+    check(list(keras_internals.symbolic_inputs(model)) == ["x", "y"], "_inputs_struct")
+
+
+def test_layers_of_keras_are_told_from_others():
+    class Mine(keras.layers.Layer):
+        pass
+
+    known = [keras.layers.Dense(1), keras.layers.Add(), keras.Sequential()]
+    check(all(map(keras_internals.is_layer_of_keras, known)), "modules of Keras's layers")
+    for layer in (Mine(), keras.layers.Lambda(abs)):
+        assert not keras_internals.is_layer_of_keras(layer)
 
 
 def test_a_mask_hangs_on_its_tensor():

@@ -25,8 +25,10 @@ From the callback down to a tensor:
 - `cadence`, `positions`, `continuation`: the step that is due, the batches before it, and the
   training whose log is in a directory
 - `first_batch`: models that are built by their first batch
-- `blocks`, `instrumentation`, `graph`, `found_block`, `flow`: residual blocks, as layers or as
-  additions in a functional model
+- `blocks`, `instrumentation`, `search`: residual blocks, as layers or found in a model
+- `found_block`, `flow`: what is found, and the search for it in a flow of gradients
+- `graph`: additions in the graph of a functional model
+- `calls`, `call_stack`, `traced_calls`, `located`, `block_names`: additions inside of layers
 - `measures`: the sums at each place of a block: formulas, names, and the sets that need them
 - `backend`: taps, sums over tensors and the patches of `fit`, a package for each Keras backend
 - `patching`: attributes that are replaced temporarily
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from reszoo.gradients.alarms import Alarm as Alarm
     from reszoo.gradients.alarms import DeadBranch as DeadBranch
     from reszoo.gradients.alarms import Exploding as Exploding
+    from reszoo.gradients.alarms import GrowingStream as GrowingStream
     from reszoo.gradients.alarms import NonFinite as NonFinite
     from reszoo.gradients.alarms import SaturatedScale as SaturatedScale
     from reszoo.gradients.alarms import Vanishing as Vanishing
@@ -69,6 +72,7 @@ _ROOMS = {
     "Alarm": "alarms",
     "DeadBranch": "alarms",
     "Exploding": "alarms",
+    "GrowingStream": "alarms",
     "NonFinite": "alarms",
     "SaturatedScale": "alarms",
     "Vanishing": "alarms",

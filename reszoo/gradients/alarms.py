@@ -126,6 +126,36 @@ class Exploding(Alarm):
             yield first, None, f"the gradient that leaves it is {found:.2g} times the last block's"
 
 
+@dataclass(frozen=True)
+class GrowingStream(Alarm):
+    """The sum of a block is a large multiple of that of the first block.
+
+    The sums of blocks with an identity as shortcut are one stream, which each branch adds to.
+    Without a normalization of the sums nothing bounds it.
+
+    Args:
+        recorded_steps: Number of recorded steps in a row for which it must hold.
+        stop_training: Whether training stops when it goes off.
+        multiple: The ratio of `sum_rms` above which it holds.
+
+    Example:
+
+    >>> GrowingStream(multiple=50).needs  # a set of statistics that must be recorded
+    'forward'
+    """
+
+    kind = "growing_stream"
+    needs = "forward"
+
+    multiple: float = 100.0
+
+    def look(self, recorded: RecordedStep) -> Iterator[Found]:
+        sizes = recorded.statistics["sum_rms"]
+        for block, size in zip(recorded.blocks, sizes, strict=True):
+            if sizes[0] > 0 and size > self.multiple * sizes[0]:
+                yield block, None, f"its sum is {size / sizes[0]:.3g} times that of the first block"
+
+
 def _first_to_last(recorded: RecordedStep) -> float:
     first = recorded.statistics["input_gradient_norm"][0]
     last = recorded.statistics["output_gradient_norm"][-1]

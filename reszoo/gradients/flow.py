@@ -226,20 +226,24 @@ def _sum_at(flow: Flow, addition: Addition, terms: Sequence[Term]) -> ResidualSu
         skip, fork = identity, identity.tensor
     else:
         fork = flow.common_origin(tensors)
-        if fork is None or any(term.sign < 0 for term in terms):
+        if fork is None:
             return None
         skip = min(terms, key=lambda term: len(flow.between(fork, term.tensor)))
-        if _is_branch(flow, fork, skip.tensor):
+        if _is_branch(flow, fork, skip.tensor, any(term.sign < 0 for term in terms)):
             return None
     if skip.sign < 0:
         return None
     return ResidualSum(addition, fork, skip, tuple(term for term in terms if term is not skip))
 
 
-def _is_branch(flow: Flow, fork: int, end: int) -> bool:
-    """Returns whether a path has weights and an activation function, so that it is no shortcut."""
+def _is_branch(flow: Flow, fork: int, end: int, is_difference: bool) -> bool:
+    """Returns whether a path has weights and an activation function, so that it is no shortcut.
+
+    In a difference weights suffice: it compares two functions.
+    """
     path = [flow.tensors[number] for number in flow.between(fork, end)]
-    return any(x.has_weights for x in path) and any(x.is_nonlinear for x in path)
+    is_nonlinear = is_difference or any(x.is_nonlinear for x in path)
+    return is_nonlinear and any(x.has_weights for x in path)
 
 
 def _is_part_of_a_cell(flow: Flow, found: ResidualSum) -> bool:

@@ -1,16 +1,19 @@
 """Residual blocks that are found in a model, rather than built as a `ResidualBlock`."""
 
 import abc
+import functools
 import itertools
 import math
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import keras
 
 from reszoo.gradients.flow import ResidualSum, Term
 from reszoo.keras_internals import is_activation, sublayers
+
+Block = TypeVar("Block", bound="FoundBlock")
 
 
 class FoundBlock(abc.ABC):
@@ -21,12 +24,14 @@ class FoundBlock(abc.ABC):
     Attributes:
         found_in: The graph, or the calls of layers, that contain it and call its methods in a run.
         key: The same for each search that finds this block.
+        fork_key: The same for all blocks with its fork.
         name: Its name, if no other block has it.
         sum: The sum in which it ends.
     """
 
     found_in: Any
     key: Any
+    fork_key: Any
     name: str
     sum: ResidualSum
 
@@ -52,15 +57,16 @@ class FoundBlock(abc.ABC):
             own: Returns it by the model's own addition.
             terms: The tensors that are added.
         """
-        first, *others = (
-            terms[term] if term.sign > 0 else keras.ops.negative(terms[term])
-            for term in self.sum.branch
-        )
+        signed = [terms[t] if t.sign > 0 else keras.ops.negative(terms[t]) for t in self.sum.branch]
         self._own.sum = own
         try:
-            return self.merge(terms[self.sum.skip], sum(others, first))
+            return self.merge(terms[self.sum.skip], functools.reduce(keras.ops.add, signed))
         finally:
             del self._own.sum
+
+    @abc.abstractmethod
+    def readers_of_fork(self) -> tuple[set[Any], set[Any]]:
+        """Returns keys of all that reads the fork for the shortcut, and for the branch."""
 
     @property
     @abc.abstractmethod
@@ -74,12 +80,12 @@ class FoundBlock(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def shortcut_operations(self) -> list[keras.Operation]:
+    def shortcut_operations(self) -> Sequence[keras.Operation]:
         """The operations on the shortcut."""
 
     @property
     @abc.abstractmethod
-    def branch_operations(self) -> list[keras.Operation]:
+    def branch_operations(self) -> Sequence[keras.Operation]:
         """The operations on the branch."""
 
     @property
@@ -125,6 +131,30 @@ class FoundBlock(abc.ABC):
         if known:
             return max(1, *known)
         return math.prod(strides_of(operation) for operation in self.branch_operations)
+
+
+def compatible(blocks: Iterable[Block]) -> tuple[list[Block], list[str]]:
+    """Returns the blocks whose forks can all be separated at the same time, and others' names.
+
+    Args:
+        blocks: Blocks in the order of their sums.
+    """
+    kept, left_out = [], []
+    # The outer of two blocks with the same fork ends later, and its fork is applied first.
+    for block in reversed(list(blocks)):
+        same_fork = [other for other in kept if other.fork_key == block.fork_key]
+        if any(_cross(block, other) for other in same_fork):
+            left_out.insert(0, block.name)
+        else:
+            kept.append(block)
+    return kept[::-1], left_out
+
+
+def _cross(block: FoundBlock, later: FoundBlock) -> bool:
+    """Returns whether a later block's paths separate what reads a block's fork."""
+    readers = set.union(*block.readers_of_fork())
+    parts = [readers & of_path for of_path in later.readers_of_fork()]
+    return any(parts) and readers not in parts
 
 
 def acting_block(block: Any) -> Any:

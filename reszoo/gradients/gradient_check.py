@@ -10,11 +10,13 @@ import numpy as np
 
 from reszoo.gradients import backend
 from reszoo.gradients.blocks import find_blocks, found_in
+from reszoo.gradients.calls import CallsBlock
 from reszoo.gradients.double_precision import clone, double_precision, in_double_precision
 from reszoo.gradients.finite_differences import Derivative, derivative, directions
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.graph import Graph, GraphBlock
 from reszoo.gradients.perturbed import PATHS, Perturbed
+from reszoo.gradients.search import Search
 from reszoo.keras_internals import sublayers
 from reszoo.layers import ResidualBlock
 
@@ -124,7 +126,7 @@ def check(
     with double_precision():
         inputs = in_double_precision(inputs)
         copy, copies = clone(block_or_model, inputs)
-        copied = _copied(blocks, copies)
+        copied = {**_copied(blocks, copies), **_found_again(blocks, copy, inputs)}
         perturbed = Perturbed(copy, inputs, copied, training, loss, seed)
         with perturbed.in_place():
             gradients = perturbed.gradients()
@@ -173,18 +175,34 @@ def _check_some(layer: keras.layers.Layer, blocks: Blocks) -> None:
 
 def _copied(blocks: Blocks, copies: dict[int, keras.layers.Layer]) -> Blocks:
     """Returns the blocks of a copy, by the names of the original's blocks."""
-    functions = {id(b.graph.function): b.graph for b in blocks.values() if _is_of_graph(b)}
-    graphs = {key: (graph, Graph(copies[key])) for key, graph in functions.items()}
-    return {
-        name: _same_node(block, *graphs[id(block.graph.function)])
-        if _is_of_graph(block)
-        else copies[id(block)]
-        for name, block in blocks.items()
-    }
+    of_graphs = [block for block in blocks.values() if isinstance(block, GraphBlock)]
+    graphs = {id(b.graph): (b.graph, Graph(copies[id(b.graph.function)])) for b in of_graphs}
+    copied = {}
+    for name, block in blocks.items():
+        if isinstance(block, GraphBlock):
+            copied[name] = _same_node(block, *graphs[id(block.graph)])
+        elif isinstance(block, ResidualBlock):
+            copied[name] = copies[id(block)]
+    return copied
 
 
-def _is_of_graph(block: ResidualBlock | FoundBlock) -> bool:
-    return isinstance(block, GraphBlock)
+def _found_again(blocks: Blocks, copy: keras.layers.Layer, inputs: Any) -> Blocks:
+    """Returns the blocks inside of the layers of a copy, by the names of the original's."""
+    wanted = {name: block for name, block in blocks.items() if isinstance(block, CallsBlock)}
+    if not wanted:
+        return {}
+    found = [block for _, _, block in Search(copy, inputs).found if isinstance(block, CallsBlock)]
+    copied = {}
+    for name, block in wanted.items():
+        alike = [other for other in found if other.located.names == block.located.names]
+        if len(alike) != 1:
+            raise ValueError(
+                f"The block {name!r} cannot be checked: in a copy of the model in float64 "
+                f"{len(alike)} blocks have its place and name, instead of one. Give the others as "
+                "blocks={name: block}."
+            )
+        copied[name] = alike[0]
+    return copied
 
 
 def _same_node(block: GraphBlock, graph: Graph, graph_of_copy: Graph) -> GraphBlock:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from reszoo.gradients.flow import Addition, Flow, ResidualSum, Tensor, residual_sums
-from reszoo.gradients.found_block import FoundBlock, is_nonlinear
+from reszoo.gradients.found_block import FoundBlock, compatible, is_nonlinear
 from reszoo.keras_internals import (
     RUN_THROUGH_GRAPH,
     is_addition,
@@ -51,6 +51,7 @@ class GraphBlock(FoundBlock):
         self.node = found.addition.place
         self.key = id(self.node)
         self.name = self.node.operation.name
+        self.fork_key = found.fork
         self.fork_tensor = graph.tensors[found.fork]
         self.shortcut_nodes = graph.nodes_between(found.fork, [found.skip.tensor])
         self.branch_nodes = graph.nodes_between(found.fork, [t.tensor for t in found.branch])
@@ -120,8 +121,9 @@ class Graph:
         self._readers = {}
         self.flow = self._flow()
         self.concatenation = self._first_concatenation()
-        self.left_out = []
-        self.blocks = self._compatible(GraphBlock(self, s) for s in residual_sums(self.flow))
+        self.blocks, self.left_out = compatible(
+            GraphBlock(self, found) for found in residual_sums(self.flow)
+        )
 
     def nodes_between(self, start: int, ends: Iterable[int]) -> list:
         """Returns the nodes on the paths from one tensor to others, in the model's order.
@@ -198,18 +200,6 @@ class Graph:
         if (subtracts or is_addition(node.operation)) and len(operands) > 1:
             result = self._number[id(node.outputs[0])]
             flow.additions.append(Addition(node, operands, result, subtracts))
-
-    def _compatible(self, blocks: Iterable[GraphBlock]) -> list[GraphBlock]:
-        """Returns the blocks whose forks can all be separated at the same time."""
-        kept = []
-        # The outer of two blocks with the same fork ends later, and its fork is applied first.
-        for block in reversed(list(blocks)):
-            same_fork = [other for other in kept if other.fork_tensor is block.fork_tensor]
-            if any(_cross(block, other) for other in same_fork):
-                self.left_out.insert(0, block.name)
-            else:
-                kept.append(block)
-        return kept[::-1]
 
     def _first_concatenation(self) -> str | None:
         for node in self.nodes:
@@ -303,10 +293,3 @@ def _forked(blocks: Iterable[GraphBlock], value: Any) -> dict:
         shortcut, branch = block.fork(shared)
         versions |= dict.fromkeys(for_shortcut, shortcut) | dict.fromkeys(for_branch, branch)
     return versions
-
-
-def _cross(block: GraphBlock, later: GraphBlock) -> bool:
-    """Returns whether a later block's paths separate the nodes that read a block's fork."""
-    readers = set.union(*block.readers_of_fork())
-    parts = [readers & of_path for of_path in later.readers_of_fork()]
-    return any(parts) and readers not in parts

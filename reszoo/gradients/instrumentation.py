@@ -1,38 +1,42 @@
 """The residual blocks of a model that was built elsewhere."""
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import keras
 
-from reszoo.gradients.graph import Graph, GraphBlock
-from reszoo.keras_internals import sublayers
+from reszoo.gradients.found_block import FoundBlock
+from reszoo.gradients.search import Search
 
 
-def instrument(model: keras.Model) -> dict[str, GraphBlock]:
-    """Finds the residual blocks in the graph of a functional model, for `GradientRecorder`.
+def instrument(model: keras.Model, example_batch: Any = None) -> dict[str, FoundBlock]:
+    """Finds the residual blocks of a model that was built elsewhere, for `GradientRecorder`.
 
     A block is an addition (`keras.layers.Add`, `keras.ops.add` or `+`) of tensors of one shape
     whose paths part at one tensor, its fork, with a gradient through each; or a difference
     `x - f(x)`. The fork itself, or the shorter path, is its shortcut; what is added to it is its
-    branch. Nested functional models are searched too. The model is not changed: the forks and
-    additions are observed only while a recorded step runs or is traced; outputs, weights and saved
-    files are the same as without.
+    branch. Additions are found in the graph of a functional model and, on TensorFlow, inside of
+    layers: there the branch must go through a layer that is called from the `call` that has the
+    fork. The model is not changed: forks and additions are observed only while a recorded step runs
+    or is traced; outputs, weights and saved files are the same as without.
 
     The gradient at the fork counts for the path through which it came. An operation outside the
     block that reads the fork too, such as an auxiliary head, counts for neither.
 
     Args:
-        model: A functional model, or one that contains functional models.
+        model: A functional model, one that contains functional models, or any other.
+        example_batch: Inputs as the model takes them, arrays or `keras.KerasTensor`, of which only
+            shapes and dtypes count. Needed for a model that is not functional.
 
     Returns:
-        The blocks by name, in the order in which the model reaches them. A block has the name of
-        its addition; a name that occurs twice has the names of its nested models in front of it.
+        The blocks by name, in the order in which the model reaches them. In a graph a block has the
+        name of its addition. Inside of a layer it has the layer's name, or, if the layer has
+        several, a name such as `"transformer_layer_3/attention"`. A name that occurs twice has the
+        names of the models and layers around in front of it.
 
     Raises:
-        ValueError: If `model` is not a Keras model, has no graph to search, or has no such
-            addition. DenseNet, which concatenates its paths, has none.
+        ValueError: If `model` is not a Keras model, cannot be searched, or has no such addition.
+            DenseNet, which concatenates its paths, has none.
 
     Example:
 
@@ -50,48 +54,13 @@ def instrument(model: keras.Model) -> dict[str, GraphBlock]:
             f"instrument takes a Keras model, but got {model!r} of type {type(model).__name__}. "
             "For example: instrument(keras.applications.ResNet50(weights=None))."
         )
-    graphs, found = [], []
-    _walk(model, (), graphs, found)
-    if not graphs:
-        raise ValueError(
-            f"The model {model.name!r} is not a functional model and contains none, so its graph "
-            "cannot be searched for residual blocks. Build it as keras.Model(inputs, outputs), or "
-            "build its blocks from reszoo.ResidualBlock, which need no instrument()."
-        )
-    if not found:
-        raise ValueError(_why_no_block(model, graphs))
-    left_out = [name for graph in graphs for name in graph.left_out]
-    if left_out:
-        warnings.warn(
-            f"The paths of {', '.join(left_out)} cross those of another addition from the same "
-            "tensor, so they are not recorded.",
-            stacklevel=2,
-        )
-    names = _unique([path[-1] for path, _ in found], ["/".join(path) for path, _ in found])
-    return dict(zip(names, (block for _, block in found), strict=True))
-
-
-def _walk(
-    layer: Any,
-    path: tuple[str, ...],
-    graphs: list[Graph],
-    found: list[tuple[tuple[str, ...], GraphBlock]],
-) -> None:
-    """Adds the graphs in a layer, and the blocks with their paths, in the order of the model."""
-    if any(layer is graph.function for graph in graphs):
-        return
-    if not isinstance(layer, keras.Function):
-        for child in sublayers(layer, recursive=False):
-            _walk(child, (*path, child.name), graphs, found)
-        return
-    graph = Graph(layer)
-    graphs.append(graph)
-    block_at = {id(block.node): block for block in graph.blocks}
-    for node in graph.nodes:
-        if id(node) in block_at:
-            found.append(((*path, node.operation.name), block_at[id(node)]))
-        else:
-            _walk(node.operation, (*path, node.operation.name), graphs, found)
+    search = Search(model, example_batch)
+    if not search.found:
+        raise ValueError(search.why_no_block())
+    for text in search.left_out():
+        warnings.warn(text, stacklevel=2)
+    names = _unique([short for short, _, _ in search.found], [long for _, long, _ in search.found])
+    return dict(zip(names, (block for _, _, block in search.found), strict=True))
 
 
 def _unique(short: list[str], long: list[str]) -> list[str]:
@@ -102,18 +71,3 @@ def _unique(short: list[str], long: list[str]) -> list[str]:
         name if names.count(name) == 1 else f"{name}.{names[: i + 1].count(name)}"
         for i, name in enumerate(names)
     ]
-
-
-def _why_no_block(model: keras.Model, graphs: Iterable[Graph]) -> str:
-    concatenations = [graph.concatenation for graph in graphs if graph.concatenation]
-    reason = (
-        f"The model {model.name!r} has no residual block: in its graph no tensors of one shape are "
-        "added whose paths part at one tensor and each pass a gradient."
-    )
-    if not concatenations:
-        return f"{reason} There is no gradient of a skip to record."
-    return (
-        f"{reason} It joins its paths by concatenation, first in {concatenations[0]!r}: there each "
-        "path is handed its own part of the gradient, so there is no skip beside a branch to "
-        "compare. Only additions can be recorded."
-    )

@@ -9,7 +9,15 @@ from tensorboard.backend.event_processing import event_accumulator
 
 import reszoo
 from reszoo import BasicBranch, ResidualBlock
-from reszoo.gradients import DeadBranch, Exploding, NonFinite, SaturatedScale, Vanishing, load
+from reszoo.gradients import (
+    DeadBranch,
+    Exploding,
+    GrowingStream,
+    NonFinite,
+    SaturatedScale,
+    Vanishing,
+    load,
+)
 from reszoo.gradients.alarm_log import AlarmWatch, read_findings
 from reszoo.gradients.alarms import RecordedStep
 
@@ -36,6 +44,15 @@ def test_each_alarm_finds_its_block_and_path(alarm, statistics, found):
     ((block, path, text),) = alarm.look(recorded(**statistics))
     assert (block, path) == found
     assert text
+
+
+def test_a_stream_that_grows_is_told_at_every_block_that_is_too_large():
+    alarm = GrowingStream(multiple=10)
+    assert list(alarm.look(recorded(sum_rms=[2.0, 20.0]))) == []
+    assert list(alarm.look(recorded(sum_rms=[0.0, 20.0]))) == []
+    ((block, path, text),) = alarm.look(recorded(sum_rms=[2.0, 21.0]))
+    assert (block, path) == ("last", None)
+    assert "10.5 times that of the first block" in text
 
 
 def test_thresholds_are_exact():

@@ -32,6 +32,9 @@ The names of the backend in use are attributes of this package, such as `backend
 - `call_with_value(function, x)`: calls a function with the value of a tensor that is computed
   anywhere within a compiled function
 - `float64()`: a context in which tensors, and all operations on them, can be float64
+- `traced(model, inputs, training)`: the data flow of a model with the layers that call each other;
+  `additions`: the functions that add tensors, which a recorded step replaces. Only with them are
+  blocks inside of layers found.
 
 They raise `ValueError` on a backend without a recorder.
 """
@@ -50,9 +53,11 @@ _NAMES = (
     "compiled",
     "float64",
     "path_gradients",
+    "additions",
     "recorded_fit",
     "reductions",
     "value_and_gradients",
+    "traced",
 )
 
 

@@ -11,11 +11,13 @@ is on. So one traced step serves all batches, and replicas add up without commun
 - `recorded_fit`: the train function of `fit` while recorders observe a model
 - `path_gradients`: the gradient by one path at a time
 - `functions`: functions of arrays, compiled and differentiated
+- `trace`, `additions`: the data flow in layers; the functions that add tensors
 """
 
 import keras
 
 from reszoo import updates
+from reszoo.gradients.backend.tensorflow import additions as additions
 from reszoo.gradients.backend.tensorflow import reductions as reductions
 from reszoo.gradients.backend.tensorflow.functions import call_with_value as call_with_value
 from reszoo.gradients.backend.tensorflow.functions import compiled as compiled
@@ -24,6 +26,7 @@ from reszoo.gradients.backend.tensorflow.functions import value_and_gradients as
 from reszoo.gradients.backend.tensorflow.model_taps import ModelTaps as ModelTaps
 from reszoo.gradients.backend.tensorflow.path_gradients import path_gradients as path_gradients
 from reszoo.gradients.backend.tensorflow.recorded_fit import recorded_fit as recorded_fit
+from reszoo.gradients.backend.tensorflow.trace import traced as traced
 
 
 def batches_applied(model: keras.Model) -> int:

@@ -32,6 +32,12 @@ _WHY_UNREACHED = (
 )
 
 
+_WHY_LOST = (
+    "{} ran in a recorded step without the addition that ends it where instrument found it, so "
+    "that its gradients are recorded as NaN: the code of the layer differs from call to call."
+)
+
+
 class ModelTaps:
     """Taps of the residual blocks of a model and of its optimizers.
 
@@ -206,6 +212,9 @@ class ModelTaps:
             reached = of_turns[:, 2::2] / self.model.distribute_strategy.num_replicas_in_sync
             self._left_out.leave_out_blocks(of_blocks, of_turns[:, 0] > 0, reached, passes)
             self._left_out.leave_out_weights(of_weights)
+            lost = np.array([turns.is_lost for turns in self._turns])
+            names = [name for name in of_blocks if name not in WEIGHT_SUMS]
+            self._left_out.leave_out(of_blocks, names if lost.any() else (), lost, _WHY_LOST)
         return of_blocks, of_weights, int(seen)
 
     def _accumulators(self) -> list[Accumulator]:
@@ -254,6 +263,8 @@ class ModelTaps:
         for turns, (name, block) in zip(self._turns, self.blocks.items(), strict=True):
             accumulators = self._of_blocks[name]
             block = acting_block(block)
+            if tf.executing_eagerly():  # a traced step stays as it was traced
+                turns.is_lost = False
             taps = BlockTaps(block, accumulators, self.switch, self._anchor, turns, self._scale)
             for attribute, replacement in taps.replacements().items():
                 self._replace(block, attribute, replacement)

@@ -67,7 +67,10 @@ class Turns:
 
     Attributes:
         ran: Number of times that the block ran forward in recorded batches.
+        is_lost: Whether its fork was seen to run without its sum.
     """
+
+    is_lost = False
 
     def __init__(self, passes: Passes, position: int):
         self._passes = passes

@@ -141,6 +141,7 @@ class BlockTaps:
         self.own_fork = vars(block).get("fork")
         self.own_merge = block.merge
         self.own_activation = block.activation
+        self.own_lose = getattr(block, "lose", None)
         self.accumulators = accumulators
         self.switch = switch
         self.anchor = anchor
@@ -149,10 +150,16 @@ class BlockTaps:
 
     def replacements(self) -> dict[str, Callable]:
         """Returns the replacements of the block's attributes, by their names."""
-        replacements = {"fork": self.fork, "merge": self.merge}
+        replacements = {"fork": self.fork, "merge": self.merge, "lose": self.lose}
         if self._measures("activation"):
             replacements["activation"] = self.activation
         return replacements
+
+    def lose(self) -> None:
+        """Replaces `CallsBlock.lose`, which is called where the fork ran without its sum."""
+        self.turns.is_lost = True
+        if self.own_lose is not None:
+            self.own_lose()
 
     @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
