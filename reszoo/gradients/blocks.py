@@ -123,7 +123,9 @@ def _described(block: ResidualBlock) -> dict:
 
 def _strides_of_branch(block: ResidualBlock) -> int:
     """Returns the stride of a block's branch, the largest of all axes; 1 where it has none."""
-    shape = (block.get_build_config() or {}).get("input_shape", ())
+    shape = (block.get_build_config() or {}).get("input_shape")
+    if not shape:  # one that was never built, which a trial call would build
+        return 1
     try:
         x = keras.KerasTensor(shape, block.compute_dtype)
         return int(max(strides_of(block.branch, x), default=1))
