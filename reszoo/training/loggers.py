@@ -48,6 +48,12 @@ class WandbLogger:
 
         # W&B keeps its files open, so they must be on a disk.
         directory = None if is_stored(workdir) else str(workdir)
+        # Without a login `init` would ask for one in the terminal, and wait.
+        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise RuntimeError(
+                "nobody is logged in; type `wandb login`, or set WANDB_API_KEY or "
+                "WANDB_MODE=offline"
+            )
         variable, seconds = WANDB_SECONDS
         self._started_at = time.time()
         settings: Any = None if variable in os.environ else {"init_timeout": seconds}

@@ -1,6 +1,7 @@
 import json
 import struct
 import sys
+import types
 from typing import ClassVar
 
 import keras
@@ -122,6 +123,20 @@ def test_wandb_has_every_epoch_once(model, tmp_path, monkeypatch):
     sent = [history(record) for record in records if record.HasField("history")]
     assert [(row["_step"], row["train_loss"]) for row in sent] == [(7, 1), (14, 1 / 2), (21, 1 / 3)]
     assert sent[0]["epoch"] == 1
+
+
+def test_without_a_login_wandb_is_given_up_without_a_question(model, tmp_path, monkeypatch, caplog):
+    settings = types.SimpleNamespace(mode="online")
+    wandb = types.ModuleType("wandb")
+    wandb.setup = lambda: types.SimpleNamespace(settings=settings)
+    wandb.login = lambda prompt, verify: prompt
+    wandb.init = lambda **options: pytest.fail("it would ask in the terminal")
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(logging, "check_logger", lambda name: None)
+    send(model, ["wandb"], tmp_path, range(2))
+    (failure,) = (r.getMessage() for r in caplog.records if "logger" in r.getMessage())
+    assert "'wandb' failed (RuntimeError: nobody is logged in; type `wandb login`" in failure
+    assert failure.endswith("). The training goes on.")
 
 
 def test_mlflow_without_a_network_is_given_up_soon(model, tmp_path, monkeypatch, caplog):
