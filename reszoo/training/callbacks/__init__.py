@@ -11,6 +11,7 @@
 - `metrics_log`, `logging`: `metrics.jsonl`, and Weights & Biases or MLflow
 - `tensorboard_scalars`, `example_images`, `model_graph`, `confusion_picture`: TensorBoard
 - `path_lengths`: gradients by the length of their path
+- `hyperparameters`: the configuration, for TensorBoard
 - `profiler`: profiles of some steps
 
 `reszoo.gradients.GradientRecorder` is one more.

@@ -27,6 +27,7 @@ from reszoo.training.callbacks.confusion_counts import ConfusionCounts
 from reszoo.training.callbacks.confusion_picture import ConfusionPicture
 from reszoo.training.callbacks.example_images import ExampleImages
 from reszoo.training.callbacks.finite_loss import FiniteLoss
+from reszoo.training.callbacks.hyperparameters import Hyperparameters
 from reszoo.training.callbacks.logging import Logging
 from reszoo.training.callbacks.loop_callback import LoopCallback
 from reszoo.training.callbacks.metrics_log import MetricsLog
@@ -104,7 +105,7 @@ def create_callbacks(
     shown = [
         Progress(config.batch_size, state),
         MetricsLog(workdir / METRICS_FILE, state),
-        *_tensorboard(config.tensorboard, workdir, pipeline, state, confusion),
+        *_tensorboard(config, workdir, pipeline, state, confusion),
         *_loggers(config, workdir),
         *_path_lengths(config, workdir, pipeline, model),
     ]
@@ -124,14 +125,17 @@ def create_callbacks(
 
 
 def _tensorboard(
-    options: ConfigDict,
+    config: ConfigDict,
     workdir: Path | StoredPath,
     pipeline: Pipeline,
     state: TrainingState,
     confusion: ConfusionCounts,
 ) -> list[LoopCallback]:
-    files = EventFiles(workdir)
-    callbacks: list[LoopCallback] = [TensorBoardScalars(files)]
+    files, options = EventFiles(workdir), config.tensorboard
+    callbacks: list[LoopCallback] = [
+        TensorBoardScalars(files),
+        Hyperparameters(files, flat(config.to_dict()), state),
+    ]
     if options.examples:
         callbacks.append(ExampleImages(files, pipeline, state))
     if options.graph:
