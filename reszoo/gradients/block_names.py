@@ -38,7 +38,7 @@ def _labels(blocks: Sequence[Located]) -> list[list[str]]:
         return [[located.adds_in.name] for located in blocks]
     if len(blocks) == 1 and len(blocks[0].names) > 1:
         return [[]]
-    attends = [_attention(located.branch_layers) for located in blocks]
+    attends = [_attention(owner, located.branch_layers) for located in blocks]
     if not any(attends):
         return [[_main(located.branch_layers).name] for located in blocks]
     others = "feedforward" if attends.count(None) == 1 else None
@@ -49,11 +49,12 @@ def _labels(blocks: Sequence[Located]) -> list[list[str]]:
     ]
 
 
-def _attention(layers: Iterable[keras.layers.Layer]) -> str | None:
-    """Returns `"attention"` or `"cross_attention"` if one of the layers is one."""
+def _attention(owner: keras.layers.Layer, layers: Iterable[keras.layers.Layer]) -> str | None:
+    """Returns `"attention"` or `"cross_attention"` if one of a layer's layers is one."""
     for layer in layers:
+        attributes = " ".join(name for name, value in vars(owner).items() if value is layer)
         for part in (layer, *sublayers(layer)):
-            words = f"{layer.name} {part.name} {type(part).__name__}".lower()
+            words = f"{attributes} {layer.name} {part.name} {type(part).__name__}".lower()
             if "attention" in words or "attn" in words:
                 return "cross_attention" if "cross" in words else "attention"
     return None

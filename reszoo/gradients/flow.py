@@ -82,6 +82,7 @@ class Tensor:
         shape: Its shape; `None` for an unknown size.
         is_nonlinear: Whether an activation function returns it.
         has_weights: Whether weights of the model are in it, beside those in its sources.
+        is_input: Whether it depends on the model's inputs, and not on its weights alone.
         readers: The numbers of the tensors computed from it.
         origins: A bit for each tensor that it depends on, itself included.
     """
@@ -90,6 +91,7 @@ class Tensor:
     shape: tuple[int | None, ...]
     is_nonlinear: bool = False
     has_weights: bool = False
+    is_input: bool = True
     readers: list[int] = field(default_factory=list)
     origins: int = 0
 
@@ -107,6 +109,7 @@ class Flow:
         self.tensors: list[Tensor] = []
         self.additions: list[Addition] = []
         self.concatenations: dict[int, tuple[int, ...]] = {}
+        self._inputs = 0  # a bit for each tensor that depends on the model's inputs
 
     def add(self, tensor: Tensor) -> int:
         """Adds a tensor whose sources are there, and returns its number.
@@ -117,6 +120,7 @@ class Flow:
         number = len(self.tensors)
         self.tensors.append(tensor)
         tensor.origins = 1 << number
+        self._inputs |= tensor.is_input << number
         for source in tensor.sources:
             tensor.origins |= self.tensors[source].origins
             self.tensors[source].readers.append(number)
@@ -144,8 +148,9 @@ class Flow:
     def common_origin(self, tensors: Iterable[int]) -> int | None:
         """Returns the nearest tensor that all depend on and at which the paths to them part.
 
-        No path goes round it: what they have in common besides is reached through it, but for
-        tensors of fewer dimensions, such as the embedding of a class.
+        It depends on the model's inputs, since weights may be shared by any two paths. No path goes
+        round it: what they have in common besides is reached through it, but for tensors of fewer
+        dimensions, such as the embedding of a class.
 
         Args:
             tensors: Numbers of tensors.
@@ -154,7 +159,7 @@ class Flow:
             Its number; `None` if there is none, or paths part at several.
         """
         origins = [self.tensors[number].origins for number in tensors]
-        common = functools.reduce(int.__and__, origins)
+        common = functools.reduce(int.__and__, origins) & self._inputs
         if not common:
             return None
         nearest = common.bit_length() - 1

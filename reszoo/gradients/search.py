@@ -128,7 +128,7 @@ class Search:
             for child in sublayers(layer, recursive=False):
                 yield from self._of_graphs(child, (*path, child.name), traces)
             return
-        graph = Graph(layer, lambda *edge: all(trace.passes(*edge) for trace in traces[:1]))
+        graph = Graph(layer, traces[0].passes if traces else _reads_values)
         self._graphs.append(graph)
         block_at = {id(block.node): block for block in graph.blocks}
         for node in graph.nodes:
@@ -167,6 +167,32 @@ class Search:
 
     def _not_seen(self, layer: keras.layers.Layer, reason: str) -> None:
         self._unseen.setdefault(id(layer), (layer, reason))
+
+
+def _reads_values(node: Any, x: keras.KerasTensor, y: keras.KerasTensor) -> bool:
+    """Returns whether a layer's output depends on the values of an input, and not its shape alone.
+
+    It is called with NaN in that input, if what is in it is not known.
+
+    Args:
+        node: The call of the layer in a functional model.
+        x: One of its inputs.
+        y: One of its outputs.
+    """
+    if is_layer_of_keras(node.operation) or not isinstance(node.operation, keras.layers.Layer):
+        return True
+    position = next(i for i, output in enumerate(node.outputs) if output is y)
+    for size in _OPEN_SIZES:
+        try:
+            symbols = _of_known_sizes({str(id(s)): s for s in node.input_tensors}, size)
+            tensors = {int(key): keras.ops.zeros(s.shape, s.dtype) for key, s in symbols.items()}
+            tensors[id(x)] = tensors[id(x)] + float("nan")
+            args, kwargs = node.arguments.fill_in(tensors)
+            output = keras.tree.flatten(node.operation(*args, **kwargs))[position]
+        except Exception:  # the layer's own code takes no such size
+            continue
+        return bool(keras.ops.any(keras.ops.isnan(output)))
+    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -711,3 +711,40 @@ def by_patched_layers(model, x, is_pre_norm):
         return end(y)
 
     return by_hand(forward, np.zeros(1, "float32"))
+
+
+class Decoder(layers.Layer):
+    """A layer of a decoder that asks with learned queries, as that of DETR."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.attention, self.cross_attention = (layers.MultiHeadAttention(1, 4) for _ in range(2))
+
+    def build(self, shape):
+        self.queries = self.add_weight(shape=(1, 2, SIZE), initializer="random_normal")
+        for part in (self.attention, self.cross_attention):
+            part.build((None, 2, SIZE), shape)
+
+    def call(self, x, forks=None):
+        z = tf.tile(self.queries, [tf.shape(x)[0], 1, 1])
+        for name, attend in (
+            ("layer/attention", lambda z: self.attention(z, z)),
+            ("layer/cross_attention", lambda z: self.cross_attention(z, x)),
+        ):
+            skip, branch = (z, z) if forks is None else forks.fork(name, z)
+            z = skip + attend(branch)
+            if forks is not None:
+                forks.merge(name, z)
+        return z
+
+
+def test_a_stream_that_begins_with_weights_is_seen_exactly(tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((TOKENS, SIZE))
+    layer = Decoder(name="layer")
+    model = keras.Model(inputs, layer(inputs))
+    x = np.random.default_rng(0).normal(size=(BATCH, TOKENS, SIZE)).astype("float32")
+    expected = by_hand(lambda x, forks: layer.call(x, forks), x)
+    found = recorded(model, x, tmp_path)
+    assert list(found) == ["layer/attention", "layer/cross_attention"]
+    assert_recorded(found, expected)

@@ -301,3 +301,19 @@ def test_a_step_of_ones_own_is_recorded_with_the_gradients_that_it_computes(by_h
     plain.fit(X[:BATCH], LABELS[:BATCH], BATCH, shuffle=False, verbose=0)
     for with_recorder, without in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(with_recorder, without)
+
+
+def test_layers_whose_inside_is_not_searched_are_named():
+    class Positions(keras.layers.Layer):
+        def build(self, shape):
+            self.table = self.add_weight(shape=shape[1:])
+
+        def call(self, x):
+            return keras.ops.broadcast_to(self.table, keras.ops.shape(x))
+
+    inputs = keras.Input((4,))
+    x = keras.layers.Add(name="no_block")([inputs, Positions(name="mine")(inputs)])
+    x = keras.layers.Add(name="addition")([x, keras.layers.Dense(4)(x)])
+    model = keras.Model(inputs, x)
+    with pytest.warns(UserWarning, match="'mine' .only on TensorFlow blocks inside of layers"):
+        assert list(reszoo.gradients.instrument(model)) == ["addition"]

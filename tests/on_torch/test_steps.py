@@ -226,6 +226,22 @@ def test_additions_of_a_functional_model_are_recorded(tmp_path):
     assert_same(weights, fit(compiled(functional()), data=BATCHES[0]))
 
 
+def test_layers_whose_inside_is_not_searched_are_named():
+    class Positions(keras.layers.Layer):
+        def build(self, shape):
+            self.table = self.add_weight(shape=shape[1:])
+
+        def call(self, x):
+            return keras.ops.broadcast_to(self.table, keras.ops.shape(x))
+
+    inputs = keras.Input((4,))
+    x = keras.layers.Add(name="no_block")([inputs, Positions(name="mine")(inputs)])
+    x = keras.layers.Add(name="addition")([x, keras.layers.Dense(4)(x)])
+    model = keras.Model(inputs, x)
+    with pytest.warns(UserWarning, match="'mine' .only on TensorFlow blocks inside of layers"):
+        assert list(instrument(model)) == ["addition"]
+
+
 def images():
     keras.utils.set_random_seed(1)
     layers = [

@@ -250,7 +250,7 @@ class _Builder:
                 self._data.add(y.name)
             elif weights or operation.type == "ReadVariableOp":
                 self._weights.add(y.name)
-            if y.name in self._data and y.dtype.is_floating:
+            if y.dtype.is_floating and (y.name in self._data or y.name in self._weights):
                 self._add_tensor(operation, call, y, names, weights)
 
     def _add_tensor(
@@ -262,7 +262,7 @@ class _Builder:
         shape = tuple(y.shape) if y.shape.rank is not None else (None,)
         is_nonlinear = operation.type in _NONLINEAR
         self._numbers[y.name] = self.trace.flow.add(
-            Tensor(tuple(sources), shape, is_nonlinear, weights)
+            Tensor(tuple(sources), shape, is_nonlinear, weights, y.name in self._data)
         )
         self.trace.call_of.append(call)
         self.trace.kinds.append(operation.type)
