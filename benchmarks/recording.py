@@ -1,14 +1,21 @@
-"""Cost of recording: a training step with and without it, interleaved in one run.
+"""Cost of recording: a training step of `fit` with and without it, interleaved in one run.
 
     python benchmarks/recording.py --model=resnet18 --batch=32 --rounds=15
+    KERAS_BACKEND=jax python benchmarks/recording.py --width=16 --memory
 
-Every round runs one step of each variant, in a new random order. The output has the median step,
-its quartiles, and the median over the rounds of the ratio to the plain step of the same round, for
-CPU and for wall time. "every 100 steps" is 99 steps that are not due and one that is, from the
-ratios. Peak memory is that of a process that trains by this variant alone; that of "never due"
-records its first step, 0, and so has both graphs. "plain again" is the plain step of another copy
-of the model: its ratio shows the noise of the machine. "torch hooks", where torchvision is
-installed, is compared with torchvision's own plain step.
+It measures the backend of Keras that `KERAS_BACKEND` names. Every round runs one step of each
+variant, in a new random order. The output has the median step, its quartiles, and the median over
+the rounds of the ratio to the plain step of the same round, for CPU and for wall time.
+
+"not due" is a step of a recorder that records only the first step, "every step" is recorded, and
+"plain again" is the plain step of another copy of the model: its ratio shows the noise of the
+machine. "every 100 steps" is 99 steps that are not due and one that is, from the ratios. "First
+step" traces and compiles, and runs; that of a later fit is its median over three fits. Peak memory
+is that of a process that trains by this variant alone; that of "not due" has both graphs.
+
+`--variants` has other ways to see gradients, on TensorFlow: "second tape" over the same batch, and
+"histograms" of every weight's gradient. "torch hooks", where torchvision is installed, is compared
+with torchvision's own plain step, "torch".
 """
 
 import os
@@ -17,90 +24,92 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 import functools
-import importlib.util
 import sys
 import tempfile
 
 import keras
 import numpy as np
-import tensorflow as tf
-from models import import_torchvision
-from timing import interleaved, machine, own_peak_memory, peak_memory, print_table, ratio
+from peers import import_torchvision
+from timing import (
+    interleaved,
+    machine,
+    own_peak_memory,
+    peak_memory,
+    print_table,
+    ratio,
+    seconds_of,
+)
 
 from reszoo.gradients import GradientRecorder
 from reszoo.models import create_model
 
 NEVER = 10**9
+LATER_FITS = 3
 
 
-def plain_step(model):
-    """Returns the training step that all variants share."""
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+class Fit:
+    """Training steps of a model, run one by one as `fit` runs them.
 
-    def step(images, labels):
-        with tf.GradientTape() as tape:
-            loss = loss_of(labels, model(images, training=True))
-        variables = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, variables), variables)
+    Args:
+        options: The command line's options.
+        every_steps: Distance of the recorded steps; `None` for no recorder.
+    """
+
+    def __init__(self, options, every_steps=None):
+        recorders = [GradientRecorder(tempfile.mkdtemp(), every_steps)] if every_steps else []
+        self.model = new_model(options)
+        self.callbacks = keras.callbacks.CallbackList(recorders, model=self.model)
+        self.batch = batch(options)
+        self.callbacks.on_train_begin()
+
+    def __call__(self):
+        self.callbacks.on_train_batch_begin(0)
+        loss = self.model.train_on_batch(*self.batch)
+        self.callbacks.on_train_batch_end(0)
         return loss
 
-    return step
-
-
-def without(options):
-    """Returns a step without any recording."""
-    model = new_model(options)
-    return tf.function(plain_step(model), jit_compile=options.jit)
-
-
-def recorded(options, every_steps):
-    """Returns a step with the recorder, the callback's calls included, as `fit` runs it."""
-    model = new_model(options)
-    plain = tf.function(plain_step(model), jit_compile=options.jit)
-    recorder = GradientRecorder(tempfile.mkdtemp(), every_steps)
-    callbacks = keras.callbacks.CallbackList([recorder], model=model)
-    callbacks.on_train_begin()
-    step = tf.function(recorder.recorded(plain_step(model), asks=False), jit_compile=options.jit)
-
-    def run(images, labels):
-        callbacks.on_train_batch_begin(0)
-        loss = (step if recorder.due else plain)(images, labels)
-        callbacks.on_train_batch_end(0)
-        return loss
-
-    return run
+    def first_step_of_a_later_fit(self):
+        """Returns the CPU seconds of the first step of another fit."""
+        self.callbacks.on_train_end()
+        self.callbacks.on_train_begin()
+        return seconds_of(self)[0]
 
 
 def second_tape(options):
     """Returns a step and a second tape over the same batch, for the gradients of block outputs."""
+    import tensorflow as tf
+
     model = new_model(options)
-    step = tf.function(plain_step(model), jit_compile=options.jit)
+    images, labels = map(tf.constant, batch(options))
     blocks = [layer for layer in model.layers if layer.name.startswith("stage")]
     outputs = keras.Model(model.inputs, [model.output, *(block.output for block in blocks)])
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     @functools.partial(tf.function, jit_compile=options.jit)
-    def norms(images, labels):
+    def norms():
         with tf.GradientTape() as tape:
             logits, *of_blocks = outputs(images, training=True)
             loss = loss_of(labels, logits)
         return tf.stack([tf.norm(g) for g in tape.gradient(loss, of_blocks)])
 
-    def run(images, labels):
-        norms(images, labels).numpy()
-        return step(images, labels)
+    def run():
+        norms().numpy()
+        return model.train_on_batch(images, labels)
 
     return run
 
 
 def histograms(options):
     """Returns a step and a `tf.summary.histogram` of every weight's gradient."""
+    import tensorflow as tf
+
     model = new_model(options)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    images, labels = map(tf.constant, batch(options))
     writer = tf.summary.create_file_writer(tempfile.mkdtemp())
 
     @functools.partial(tf.function, jit_compile=options.jit)
-    def step(images, labels):
+    def step():
         with tf.GradientTape() as tape:
             loss = loss_of(labels, model(images, training=True))
         variables = model.trainable_variables
@@ -108,13 +117,13 @@ def histograms(options):
         model.optimizer.apply(gradients, variables)
         return loss, gradients
 
-    def run(images, labels):
-        loss, gradients = step(images, labels)
+    def run():
+        loss, gradients = step()
         with writer.as_default(step=0):
             for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
                 tf.summary.histogram(variable.path, gradient)
         writer.flush()
-        return loss
+        return loss.numpy()
 
     return run
 
@@ -137,16 +146,19 @@ def torch_step(options, hooks):
         _hook_blocks(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
-    def run(images, labels):
-        x = torch.tensor(np.ascontiguousarray(np.moveaxis(images.numpy(), -1, 1)))
+    images, labels = batch(options)
+    x = torch.tensor(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
+    y = torch.tensor(labels)
+
+    def run():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(x), torch.tensor(labels.numpy()))
+        loss = torch.nn.functional.cross_entropy(model(x), y)
         loss.backward()
         if hooks:
             for weight in model.parameters():
                 weight.grad.norm().item(), weight.norm().item()
         optimizer.step()
-        return loss.detach()
+        return loss.item()
 
     return run
 
@@ -173,24 +185,19 @@ def _hook_blocks(model):
 
 
 VARIANTS = {
-    "plain": without,
-    "plain again": without,
-    "never due": lambda options: recorded(options, NEVER),
-    "every step": lambda options: recorded(options, 1),
+    "plain": Fit,
+    "plain again": Fit,
+    "not due": lambda options: Fit(options, NEVER),
+    "every step": lambda options: Fit(options, 1),
     "second tape": second_tape,
     "histograms": histograms,
     "torch": lambda options: torch_step(options, hooks=False),
     "torch hooks": lambda options: torch_step(options, hooks=True),
 }
+# Those that each backend has.
+OF_RECORDING = ("plain", "plain again", "not due", "every step")
 # The baseline of a variant's ratio; "plain" for all others.
 BASELINES = {"torch": "torch", "torch hooks": "torch"}
-
-
-def available():
-    """Returns the names of the variants whose packages are installed."""
-    if importlib.util.find_spec("torchvision"):
-        return list(VARIANTS)
-    return [name for name in VARIANTS if name not in BASELINES]
 
 
 def new_model(options):
@@ -200,7 +207,11 @@ def new_model(options):
     model = create_model(
         options.model, num_classes=100, input_shape=shape, stem="cifar", width=options.width
     )
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), jit_compile=options.jit)
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=options.jit or keras.backend.backend() == "jax",
+    )
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -210,30 +221,39 @@ def batch(options):
     generator = np.random.default_rng(0)
     shape = (options.batch, options.image_size, options.image_size, 3)
     images = generator.normal(size=shape).astype("float32")
-    return tf.constant(images), tf.constant(generator.integers(0, 100, options.batch))
+    return images, generator.integers(0, 100, options.batch)
 
 
-def steps(options, names):
-    """Returns a function that runs a step to its end, by variant, all on the same batch."""
-    images, labels = batch(options)
-
-    def run_of(name):
-        run = VARIANTS[name](options)
-        return lambda: run(images, labels).numpy()
-
-    return {name: run_of(name) for name in names}
+def measure(options):
+    """Prints the table of all variants."""
+    runs = {name: VARIANTS[name](options) for name in options.variants}
+    first = {name: f"{seconds_of(run)[0]:.1f}" for name, run in runs.items()}
+    seconds = interleaved(runs, options.rounds)
+    later = {
+        name: f"{np.median([run.first_step_of_a_later_fit() for _ in range(LATER_FITS)]):.3f}"
+        for name, run in runs.items()
+        if isinstance(run, Fit)
+    }
+    columns = {"first step, CPU s": first, "first step of a later fit": later}
+    if options.memory:
+        columns["peak memory, MiB"] = {
+            name: f"{peak_memory(__file__, [*sys.argv[1:], '--only', name]):.0f}" for name in runs
+        }
+    baselines = {name: BASELINES.get(name, "plain") for name in runs}
+    print_table("a step", seconds, baselines, columns=columns)
+    print_every_100(seconds)
 
 
 def print_every_100(seconds):
     """Prints the ratio of 99 steps that are not due and one that is."""
-    if not {"plain", "never due", "every step"} <= seconds.keys():
+    if not {"plain", "not due", "every step"} <= seconds.keys():
         return
     cpu, wall = (
-        0.99 * ratio(seconds["never due"], seconds["plain"], column)
+        0.99 * ratio(seconds["not due"], seconds["plain"], column)
         + 0.01 * ratio(seconds["every step"], seconds["plain"], column)
         for column in (0, 1)
     )
-    print(f"every 100 steps: {cpu:.3f} of the CPU time, {wall:.3f} of the wall time")
+    print(f"\nevery 100 steps: {cpu:.3f} of the CPU time, {wall:.3f} of the wall time")
 
 
 def main():
@@ -244,13 +264,16 @@ def main():
     parser.add_argument("--image_size", type=int, default=32, help="pixels")
     parser.add_argument("--batch", type=int, default=32, help="images")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--jit", action="store_true", help="compile the step with XLA")
+    parser.add_argument("--jit", action="store_true", help="compile the step; JAX always does")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too")
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=available())
+    parser.add_argument("--smoke", action="store_true", help="tiny, to see it run")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=OF_RECORDING)
     parser.add_argument("--only", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.smoke:
+        options.width, options.image_size, options.batch, options.rounds = 4, 8, 4, 2
     if options.only:
-        run = steps(options, [options.only])[options.only]
+        run = VARIANTS[options.only](options)
         for _ in range(3):
             run()
         print(own_peak_memory())
@@ -258,15 +281,11 @@ def main():
     print(machine())
     print(
         f"{options.model}, width {options.width}, {options.image_size}x{options.image_size}, batch "
-        f"{options.batch}, {'XLA' if options.jit else 'no XLA'}, {options.rounds} rounds"
+        f"{options.batch}, {'compiled' if options.jit else 'as by default'}, {options.rounds} "
+        "rounds; seconds are medians, with the quartiles\n",
+        flush=True,
     )
-    seconds = interleaved(steps(options, options.variants), options.rounds, warmup=3)
-    baselines = {name: BASELINES.get(name, "plain") for name in options.variants}
-    print_table("a step", seconds, baselines)
-    print_every_100(seconds)
-    for name in options.variants if options.memory else ():
-        arguments = [*sys.argv[1:], "--only", name]
-        print(f"{name:14}peak memory {peak_memory(__file__, arguments):6.0f} MiB")
+    measure(options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Timing shared by the benchmarks: interleaved rounds, their quartiles and ratios, peak memory."""
+"""Measuring shared by the benchmarks: interleaved rounds, quartiles, ratios, tables, memory."""
 
 import os
 import random
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -57,17 +58,41 @@ def print_table(
     seconds: Mapping[str, np.ndarray],
     baselines: Mapping[str, str],
     notes: Mapping[str, str] | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Prints a line for each name: quartiles of its seconds, and their ratio to its baseline."""
-    heads = "".join(f"{f'{clock} s':>27}{'ratio':>8}" for clock in CLOCKS)
-    print(f"{title:14}{heads}")
-    for name, rows in seconds.items():
-        cells = "".join(
-            f"{quartiles(rows[:, column], 4):>27}"
-            f"{ratio(rows, seconds[baselines[name]], column):8.3f}"
-            for column in range(len(CLOCKS))
-        )
-        print(f"{name:14}{cells}  {(notes or {}).get(name, '')}".rstrip(), flush=True)
+    """Prints a Markdown table: quartiles of the seconds of each name, and ratios to its baseline.
+
+    Args:
+        title: Head of the first column.
+        seconds: Seconds of each round, of shape `(rounds, 2)`, by name.
+        baselines: The name of each name's baseline.
+        notes: A text for some names, in the last column.
+        columns: Further columns by their heads: a text for each name.
+    """
+    heads = [title, *(head for clock in CLOCKS for head in (f"{clock} s", "ratio"))]
+    columns = {**(columns or {}), **({"": notes} if notes else {})}
+    rows = [[*heads, *columns]]
+    for name, own in seconds.items():
+        cells = [name]
+        for column in range(len(CLOCKS)):
+            to_baseline = ratio(own, seconds[baselines[name]], column)
+            cells += [quartiles(own[:, column], 4), f"{to_baseline:.3f}"]
+        rows.append([*cells, *(texts.get(name, "") for texts in columns.values())])
+    print(markdown_table(rows), flush=True)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown that is also aligned as text.
+
+    Args:
+        rows: The head and the rows, all of one length.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    )
 
 
 def own_peak_memory() -> float:
@@ -93,22 +118,32 @@ def peak_memory(script: str, arguments: Sequence[str], processes: int = 3) -> fl
 
 
 def machine() -> str:
-    """Returns the processor, its widest vectors, whether oneDNN is on, and the versions.
+    """Returns the processor, its widest vectors, its load, the versions, and whether oneDNN is on.
 
     TensorFlow's oneDNN kernels are on by default on some processors and off on others, so that a
     speed holds for one of the two only; `TF_ENABLE_ONEDNN_OPTS=0` or `1` chooses.
     """
     import keras
-    import tensorflow as tf
 
     information = Path("/proc/cpuinfo").read_text()
     name = re.search(r"model name\s*: (.+)", information)
     flags = re.search(r"flags\s*: (.+)", information)
     kinds = ("avx512_bf16", "avx512_vnni", "avx512f", "avx2")
     vectors = next((kind for kind in kinds if flags and kind in flags[1].split()), "no AVX2")
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
+    backend, threads = keras.backend.backend(), os.environ.get("OMP_NUM_THREADS")
     return (
-        f"{name[1] if name else 'unknown processor'} ({vectors}), {os.cpu_count()} cores, load "
-        f"{os.getloadavg()[0]:.1f}, oneDNN: {onednn}, TensorFlow {tf.__version__}, Keras "
-        f"{keras.__version__}"
+        f"{name[1] if name else 'unknown processor'} ({vectors}), {os.cpu_count()} cores, "
+        f"{f'OMP_NUM_THREADS={threads}, ' if threads else ''}load "
+        f"{os.getloadavg()[0]:.1f}, Keras {keras.__version__}, {backend} {version(backend)}"
+        f"{onednn_state() if backend == 'tensorflow' else ''}"
     )
+
+
+def onednn_state() -> str:
+    """Returns whether TensorFlow uses its oneDNN kernels in this process."""
+    # TensorFlow has no public function for it.
+    from tensorflow.python.util import _pywrap_util_port
+
+    chosen = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    by = "by default" if chosen is None else f"by TF_ENABLE_ONEDNN_OPTS={chosen}"
+    return f", oneDNN {'on' if _pywrap_util_port.IsMklEnabled() else 'off'} {by}"
