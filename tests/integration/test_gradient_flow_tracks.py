@@ -357,6 +357,8 @@ def test_many_blocks_are_a_stream_whose_stages_open(page, report, tmp_path):
     page.find(".gf-stages .gf-opens:has-text('stage2')").click()
     page.find(".gf-block:not(.is-stream)").first.wait_for()
     assert page.find(".gf-block.is-stream").count() == 90
+    page.find(".gf-stages .gf-opens:has-text('stage2')").press("Enter")
+    page.find(".gf-block:not(.is-stream)").first.wait_for(state="detached")
 
 
 def test_networks_of_different_depth_are_matched_by_relative_depth(page, report, tmp_path):
@@ -455,6 +457,9 @@ def test_no_gradient_at_all_is_drawn_and_said_never_left_out(page, report, tmp_p
     assert page.find("[data-tile=depth] strong").text_content() == "\u00d70"
     assert page.find("[data-tile=depth].is-bad").count() == 1
     assert "No gradient reaches the first block." in page.find(".gf-sentence").text_content()
+    values["output_gradient_norm"][:] = 0
+    page.open_file(report(write_run(tmp_path / "still", values, described())))
+    assert page.find("[data-tile=depth] strong").text_content() == "not defined"
 
 
 def test_names_without_stages_show_what_tells_them_apart(page, report, tmp_path):

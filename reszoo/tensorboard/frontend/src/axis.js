@@ -25,7 +25,6 @@ export class DepthAxis {
       x += room * parts[i];
       return {...stage, left, right: x, unit: (x - left) / Math.max(1, stage.end - stage.start)};
     });
-    this.unit = Math.min(...this.stages.map((stage) => stage.unit), room);
     this.places = [...this.layout.blocks].sort((a, b) => a.own - b.own);
   }
 
@@ -63,7 +62,7 @@ export function axesOf(runs, width, openStage = null) {
   const names = layouts.map(({stages}) => JSON.stringify(stages.map((stage) => stage.name)));
   const haveOneKind = names.every((each) => each === names[0]);
   const shares = haveOneKind ? meanShares(layouts, openStage) : null;
-  return runs.map(({blocks}) => new DepthAxis(blocks, width, shares));
+  return runs.map(({blocks}) => Object.assign(new DepthAxis(blocks, width, shares), {openStage}));
 }
 
 const OPEN = 0.8;

@@ -13,8 +13,13 @@ const [BELOW, BELOW_UNNAMED] = [46, 28];
 const SAMPLES = 22;
 const NARROWEST_ARCH = 16;
 
-/** The widest ribbon that leaves the arches of so wide blocks apart. */
-export const widest = (unit) => Math.max(2.5, Math.min(15, unit * 0.3));
+/** The widest ribbon that leaves arches apart; where all blocks are a stream, that of the stream. */
+export function widest(axes) {
+  const units = axes.flatMap((axis) => axis.stages.map((stage) => stage.unit));
+  const ofArches = units.filter((unit) => unit >= NARROWEST_ARCH);
+  const unit = Math.min(...(ofArches.length ? ofArches : units));
+  return Math.max(2.5, Math.min(15, unit * 0.3));
+}
 
 export class Bus {
   /**
@@ -145,23 +150,34 @@ export class Bus {
     const group = svg("g", {class: "gf-stages"});
     for (const {name, left, right, unit, strides} of this.axis.stages) {
       const [from, to] = [left + 1.5, Math.max(right - 1.5, left + 2)];
-      const opens = unit < NARROWEST_ARCH && name;
+      const isOpen = name !== null && name === this.axis.openStage;
+      const opens = name && (isOpen || unit < NARROWEST_ARCH);
       const band = svg("rect", {
         x: from, y: TOP - 14, width: to - from, height: this.lineY + this.below - TOP + 12, rx: 8,
       });
       group.append(band);
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
       if (name && to - from > 30) {
-        const fitted = fit(words, to - from) || fit(name, to - from);
+        const fitted = fit(words, to - from) === words ? words : fit(name, to - from);
         const label = svg("text", {
           x: (from + to) / 2, y: this.lineY + this.below - 10,
-          ...(opens ? {class: "gf-opens", onclick: () => this.on.open(name)} : {}),
+          ...(opens ? this.#opening(name) : {}),
         }, fitted);
-        if (opens) label.append(svg("title", {}, `Open ${name}: its blocks get most of the width`));
+        if (opens) label.append(svg("title", {}, isOpen ? `Close ${name}` : `Open ${name}: its blocks get most of the width`));
         group.append(label);
       }
     }
     return group;
+  }
+
+  #opening(stage) {
+    const open = () => this.on.open(stage);
+    const onkeydown = (event) => {
+      if (event.key !== "Enter") return;
+      open();
+      event.stopPropagation();
+    };
+    return {class: "gf-opens", tabindex: "0", role: "button", onclick: open, onkeydown};
   }
 
   #ends() {

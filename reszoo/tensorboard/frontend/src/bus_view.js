@@ -137,7 +137,7 @@ export class BusView {
     }));
     if (range) range.positive = Math.max(range.positive, range.high / MOST_DECADES);
     this.range = range;
-    this.most = widest(Math.min(...app.data.map((data) => app.axisOf(data).unit)));
+    this.most = widest(app.data.map((data) => app.axisOf(data)));
     this.widths = widthScale(range, this.most, this.#isLog());
     this.ratios = quotientScale({dark: app.isDark});
     this.colors = null;

@@ -31,7 +31,7 @@ const SECTIONS = {
   lines: ["Chosen blocks over steps", ["Numbers of chosen blocks, as recorded. Click a line's name to hide it, drag to zoom."]],
   runs: ["All runs", [
     "One line a run: its bus as a stream (skip under branch, input on the left), its gradient by depth, and its tiles at the "
-    + "last step at or before the one shown. Click a heading to sort, a name to look at one run.",
+    + "recorded step nearest to the one shown. Click a heading to sort, a name to look at one run.",
   ]],
   depth: ["Depth", [
     "The gradient that leaves the first block over the one that reaches the last.",

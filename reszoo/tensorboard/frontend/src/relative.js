@@ -8,7 +8,7 @@ export const RELATIONS = [
 ];
 
 /** Whether a statistic is a size with a unit, whose absolute value mostly shows how the loss falls. */
-export const isSize = (description) => /^(loss per|units of \w+$)/.test(description?.unit ?? "");
+export const isSize = ({unit = "", name = ""} = {}) => /^(loss per|units of \w+$)/.test(unit) && !name.endsWith("_mean");
 
 /**
  * @param rows One array a block. @param blocks Descriptions; those inside others are in no median.

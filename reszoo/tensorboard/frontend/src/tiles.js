@@ -31,8 +31,13 @@ export function tilesOf(blocks, at, alarmsOn) {
       verdict: updates > 1e-2 || updates < 1e-8 ? "watch" : "good"},
     {key: "alarms", label: "alarms", value: alarmsOn, words: alarmsOn ? String(alarmsOn) : "none",
       verdict: alarmsOn ? "bad" : "good"},
-  ].map((tile) => (Number.isNaN(tile.value) ? {...tile, words: "not recorded", verdict: "none"} : tile));
+  ].map((tile) => (Number.isNaN(tile.value) ? {...tile, words: whyNone(tile.key, at), verdict: "none"} : tile));
 }
+
+const NEEDED = {depth: "input_gradient_norm", share: "skip_share", updates: "update_to_weight_ratio"};
+
+/** A quotient by zero is another thing than what nobody recorded. */
+const whyNone = (key, at) => (at(NEEDED[key]) ? "not defined" : "not recorded");
 
 /** What leaves the first block over what reaches the last. */
 export function depthOf(blocks, at) {

@@ -78,7 +78,8 @@ export class Timeline {
     const said = this.steps.length ? wholeNumber(this.steps[this.index]) : "none";
     const last = this.steps.length ? wholeNumber(this.steps.at(-1)) : "none";
     set(this.slider, {"aria-valuetext": `step ${said}`});
-    const losses = (this.known ?? []).map(({steps, values}) => values[nearest(steps, step)]).filter(Number.isFinite);
+    // The loss of another step is not said of this one.
+    const losses = (this.known ?? []).map(({steps, values}) => values[steps.indexOf(step)]).filter(Number.isFinite);
     this.label.replaceChildren("step ", html("strong", {}, said), ` of ${last}`,
       losses.length ? html("span", {class: "gf-loss-now"}, `loss ${losses.map(number).join(", ")}`) : "");
   }
