@@ -315,6 +315,7 @@ def test_a_scale_does_not_change_by_itself_with_a_click_or_a_zoom(page, address)
     assert page.find(ticks).input_value() == "log"
     page.find(".gf-block").first.click()
     page.find(".gf-block.is-chosen").nth(1).wait_for()
+    page.find(".gf-inspector-rank:has-text('of')").first.wait_for()
     assert page.find(ticks).input_value() == "log"
     page.open(address, runs=["with-skip"], values="recorded", **{"from": 5, "to": 6})
     assert page.find(ticks).input_value() == "log"

@@ -11,9 +11,11 @@ export class DepthAxis {
   /**
    * @param blocks Descriptions of the run's blocks.
    * @param shares What part of the width each stage gets; by its number of columns if null.
+   * @param openStage The stage that has most of the width, if there is one.
    */
-  constructor(blocks, width, shares = null) {
+  constructor(blocks, width, shares = null, openStage = null) {
     this.blocks = blocks;
+    this.openStage = openStage;
     this.width = width;
     this.layout = layOut(blocks);
     const {stages, columns} = this.layout;
@@ -62,7 +64,7 @@ export function axesOf(runs, width, openStage = null) {
   const names = layouts.map(({stages}) => JSON.stringify(stages.map((stage) => stage.name)));
   const haveOneKind = names.every((each) => each === names[0]);
   const shares = haveOneKind ? meanShares(layouts, openStage) : null;
-  return runs.map(({blocks}) => Object.assign(new DepthAxis(blocks, width, shares), {openStage}));
+  return runs.map(({blocks}) => new DepthAxis(blocks, width, shares, openStage));
 }
 
 const OPEN = 0.8;

@@ -64,6 +64,7 @@ export class BusView {
   }
 
   draw() {
+    this.isNew = true;
     this.#drawControls();
     this.#makePanels();
     this.#makeScales();
@@ -157,7 +158,9 @@ export class BusView {
       panel.bus.mark(chosen);
     }
     clearTimeout(this.describing);
-    this.describing = setTimeout(() => this.#describe(), STANDS_STILL_MS);
+    if (this.isNew) this.#describe();
+    else this.describing = setTimeout(() => this.#describe(), STANDS_STILL_MS);
+    this.isNew = false;
   }
 
   /** The panel's numbers at a step. */

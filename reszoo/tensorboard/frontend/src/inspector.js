@@ -97,7 +97,8 @@ export class Inspector {
     const course = svg("svg", {width: WIDTH, height: HEIGHT, class: "gf-course", "aria-hidden": "true"},
       svg("path", {d: courseOf(values)}), dot);
     const element = html("tr", {"data-statistic": name},
-      html("th", {scope: "row"}, html("span", {title: formula || null}, inWords(name)), this.app.help.button(name, formula),
+      html("th", {scope: "row"},
+        html("span", {class: "gf-stat"}, html("span", {title: formula || null}, inWords(name)), this.app.help.button(name, formula)),
         html("span", {class: "gf-unit"}, description.unit.replace(/^none,?\s*/, ""))),
       value, html("td", {}, course), rank);
     return {description, recorded, values, value, rank, dot, element, range: rangeOf(values)};
