@@ -137,9 +137,9 @@ def _tensorboard(
         Hyperparameters(files, flat(config.to_dict()), state),
     ]
     if options.examples:
-        callbacks.append(ExampleImages(files, pipeline, state))
+        callbacks.append(ExampleImages(files, pipeline))
     if options.graph:
-        callbacks.append(ModelGraph(files, state))
+        callbacks.append(ModelGraph(files))
     if options.confusion_every_epochs:
         names, every_epochs = pipeline.source.class_names, options.confusion_every_epochs
         callbacks.append(ConfusionPicture(files, confusion, names, every_epochs))

@@ -3,27 +3,26 @@
 from reszoo.data import Pipeline
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.event_files import EventFiles
-from reszoo.training.state import TrainingState
 from reszoo.training.tensorboard_images import show_examples
 
 
 class ExampleImages(LoopCallback):
     """Writes a picture of the first training images, as the model gets them.
 
+    It does so after the first epoch, so that no first step waits for it.
+
     Args:
         files: Event files; the picture is written to the run `train`.
         pipeline: The batches of the run.
-        state: Position of the training; a resumed run has written them before.
     """
 
-    def __init__(self, files: EventFiles, pipeline: Pipeline, state: TrainingState):
+    def __init__(self, files: EventFiles, pipeline: Pipeline):
         super().__init__()
         self._files = files
         self._pipeline = pipeline
-        self._state = state
 
-    def on_train_begin(self, logs: Logs = None) -> None:
-        if self._state.has_begun:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if epoch:
             return
         images, labels = next(iter(self._pipeline.train_batches(epoch=0)))
         names = self._pipeline.source.class_names

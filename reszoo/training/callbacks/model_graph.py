@@ -4,24 +4,23 @@ import tensorflow as tf
 
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.event_files import EventFiles
-from reszoo.training.state import TrainingState
 
 
 class ModelGraph(LoopCallback):
-    """Writes the graph of the model, from images to logits, when the training begins.
+    """Writes the graph of the model, from images to logits.
+
+    It does so after the first epoch, so that no first step waits for it.
 
     Args:
         files: Event files; the graph is written to the run `train`.
-        state: Position of the training; a resumed run has written it before.
     """
 
-    def __init__(self, files: EventFiles, state: TrainingState):
+    def __init__(self, files: EventFiles):
         super().__init__()
         self._files = files
-        self._state = state
 
-    def on_train_begin(self, logs: Logs = None) -> None:
-        if self._state.has_begun:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if epoch:
             return
         answer = tf.function(lambda images: self.model(images, training=False), autograph=False)
         images = tf.TensorSpec((None, *self.model.input_shape[1:]))
