@@ -86,10 +86,14 @@ class Search:
                 "tensor, so they are not recorded."
             )
         if self._unseen:
-            some = [f"{layer.name!r} ({reason})" for layer, reason in self._unseen.values()]
+            of_reasons: dict[str, list[str]] = {}
+            for layer, reason in self._unseen.values():
+                of_reasons.setdefault(reason, []).append(repr(layer.name))
+            number = len(self._unseen)
+            some = "; ".join(f"{_some(names)} ({why})" for why, names in of_reasons.items())
             yield (
-                f"What is added inside of {len(some)} layers cannot be recorded: "
-                f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''}."
+                f"What is added inside of {number} layer{'s' if number > 1 else ''} cannot be "
+                f"recorded: {some}."
             )
 
     def _search(self, layer: Any, path: tuple[str, ...]) -> None:
@@ -153,8 +157,7 @@ class Search:
 
     def _traces(self, layer: Any) -> list[Trace]:
         """Returns the traces of a layer; none if there is nothing to see inside of layers."""
-        parts = [layer, *sublayers(layer)]
-        opaque = [part for part in parts if not is_layer_of_keras(part)]
+        opaque = [*_opaque(layer)]
         if opaque and not hasattr(backend.running(), "traced"):
             for part in opaque:
                 self._not_seen(part, "only on TensorFlow blocks inside of layers are found so far")
@@ -167,6 +170,19 @@ class Search:
 
     def _not_seen(self, layer: keras.layers.Layer, reason: str) -> None:
         self._unseen.setdefault(id(layer), (layer, reason))
+
+
+def _opaque(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yields the layers in a layer that run code of a user, without those inside of them."""
+    if not (is_layer_of_keras(layer) or isinstance(layer, keras.Function)):
+        yield layer
+        return
+    for child in sublayers(layer, recursive=False):
+        yield from _opaque(child)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join([*names[:5], *(["..."] if len(names) > 5 else [])])
 
 
 def _reads_values(node: Any, x: keras.KerasTensor, y: keras.KerasTensor) -> bool:

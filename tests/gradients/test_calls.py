@@ -440,7 +440,7 @@ UNSEEN = {
 def test_what_cannot_be_seen_is_named_with_its_layer(what):
     other = named(lambda m, x: x + m.f(x), "other")
     model = model_of(UNSEEN[what](), other)
-    with pytest.warns(UserWarning, match=rf"inside of 1 layers .*: 'layer' .*{what}"):
+    with pytest.warns(UserWarning, match=rf"inside of 1 layer .*: 'layer' .*{what}"):
         assert list(instrument(model)) == ["other"]
 
 
