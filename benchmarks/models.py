@@ -6,11 +6,12 @@
     python benchmarks/models.py --smoke
 
 Peers are keras.applications, KerasHub and torchvision, as far as they are installed and have the
-model. Every round runs each of them once, in a new random order, on the same batch in float32.
-The output has the median, its quartiles, and the median over the rounds of the ratio to reszoo in
-the same round (above 1: reszoo is faster), for CPU and for wall seconds; and the convolutions'
-arithmetic as a share of the machine's matrix-product rate, measured in the same run. Peak memory is
-that of a process that trains this model alone.
+model; `torch_last` is torchvision's with the channels last in memory. Every round runs each of them
+once, in a new random order, on the same batch in float32. The output has the median, its quartiles,
+and the median over the rounds of the ratio to reszoo in the same round (above 1: reszoo is faster),
+for CPU and for wall seconds; and the convolutions' arithmetic as a share of the machine's
+matrix-product rate, measured in the same run. Peak memory is that of a process that trains this
+model alone. `TF_ENABLE_ONEDNN_OPTS=0` or `1` in the environment chooses TensorFlow's kernels.
 
 `--small` varies batch, width and XLA on small images, and times one convolution of each stage;
 `--grouped` compares `reszoo.layers.Convolution` with `keras.layers.Conv2D` at 32 groups.
@@ -120,14 +121,15 @@ def import_torchvision():
     return torchvision
 
 
-def torch_steps(options):
+def torch_steps(memory_format, options):
     """Returns the forward pass and the training step of torchvision's model, as functions."""
     import torch
 
-    model = getattr(import_torchvision().models, options.model)(num_classes=CLASSES)
+    layout = {"memory_format": getattr(torch, memory_format)}
+    model = getattr(import_torchvision().models, options.model)(num_classes=CLASSES).to(**layout)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     images, labels = batch(options)
-    x = torch.tensor(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
+    x = torch.tensor(np.moveaxis(images, -1, 1)).contiguous(**layout)
     y = torch.tensor(labels)
 
     def forward():
@@ -150,17 +152,20 @@ VARIANTS = {
     "reszoo": functools.partial(keras_steps, new_reszoo),
     "applications": functools.partial(keras_steps, new_applications),
     "keras_hub": functools.partial(keras_steps, new_hub),
-    "torchvision": torch_steps,
+    "torchvision": functools.partial(torch_steps, "contiguous_format"),
+    "torch_last": functools.partial(torch_steps, "channels_last"),
 }
 
 
 def available(options):
     """Returns the names of the variants that are installed and have the model."""
+    torchvision = options.model in TORCHVISION and importlib.util.find_spec("torchvision")
     has = {
         "reszoo": True,
         "applications": options.model in APPLICATIONS,
         "keras_hub": options.model in HUB and importlib.util.find_spec("keras_hub"),
-        "torchvision": options.model in TORCHVISION and importlib.util.find_spec("torchvision"),
+        "torchvision": torchvision,
+        "torch_last": torchvision,
     }
     return [name for name, present in has.items() if present]
 

@@ -352,6 +352,27 @@ def is_traced_for_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
+def has_onednn() -> bool:
+    """Returns whether TensorFlow uses the kernels of oneDNN in this process.
+
+    Relies on `IsMklEnabled` of `tensorflow.python.util._pywrap_util_port`. They are in some builds,
+    and are on by default on some processors; `TF_ENABLE_ONEDNN_OPTS` switches them.
+    """
+    from tensorflow.python.util import _pywrap_util_port
+
+    return _pywrap_util_port.IsMklEnabled()
+
+
+def is_determinism_enabled() -> bool:
+    """Returns whether `tf.config.experimental.enable_op_determinism` was called.
+
+    Relies on `is_op_determinism_enabled` of `tensorflow.python.framework.config`.
+    """
+    from tensorflow.python.framework import config
+
+    return config.is_op_determinism_enabled()
+
+
 def can_communicate_in_replicas() -> bool:
     """Returns whether the replicas of the strategy in use can sum tensors under a condition.
 

@@ -287,6 +287,29 @@ def test_tensorflow_says_what_is_traced_for_xla():
     assert not keras_internals.is_traced_for_xla()
 
 
+def test_tensorflow_says_whether_it_has_onednn():
+    from tensorflow.python.eager import context
+
+    convolve = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), autograph=False)
+    context.enable_run_metadata()
+    try:
+        convolve(tf.ones((1, 4, 4, 2)), tf.ones((3, 3, 2, 2)))
+        graphs = context.export_run_metadata().partition_graphs
+    finally:
+        context.disable_run_metadata()
+    (operation,) = (node.op for graph in graphs for node in graph.node if "Conv2D" in node.op)
+    check(keras_internals.has_onednn() == operation.startswith("_Mkl"), "IsMklEnabled")
+
+
+def test_tensorflow_says_whether_operations_must_be_deterministic(monkeypatch):
+    assert not keras_internals.is_determinism_enabled()
+    from tensorflow.python.framework import config
+
+    # Once enabled, it stays so.
+    monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: True)
+    check(keras_internals.is_determinism_enabled(), "config.is_op_determinism_enabled")
+
+
 def test_tensorflow_says_whether_replicas_are_threads():
     check(
         keras_internals.can_communicate_in_replicas() is True,

@@ -1,8 +1,9 @@
 """Layers that assemble into residual networks.
 
 They are written with `keras` and `keras.ops`, so that they run on every Keras backend; code for a
-single backend is in `tensorflow_kernels` and `recomputation`. Every layer takes `name`, `dtype` and
-`trainable` as any Keras layer does, and layers passed to it keep their own.
+single backend is in `fused_normalization`, `recomputation` and `tensorflow_kernels`. Every layer
+takes `name`, `dtype` and `trainable` as any Keras layer does, and layers passed to it keep their
+own.
 
 - `residual_block`: the block: a fork, two paths and a merge
 - `reversible_block`: blocks whose input is recomputed from their output, and chains of them
@@ -11,16 +12,18 @@ single backend is in `tensorflow_kernels` and `recomputation`. Every layer takes
 - `shortcuts`: projection, zero padding, no shortcut, and one that stops the gradient
 - `gates`: gates of He et al. on the shortcut or on both paths
 - `chain`: layers applied one after the other
-- `convolution`, `normalization`, `pooling`: as in the papers and torchvision
+- `convolution`, `normalization`, `batch_normalization`, `pooling`: as in the papers and torchvision
 - `squeeze_excitation`, `drop_path`, `scaling`: layers for the end of a branch
 - `gradient_scaling`: layers that change only the gradient
 - `configured`: how layers are saved
 - `shapes`: channels-last shapes, and the checks of sizes
 - `symbolic`: weights and output shapes of layers that do not define them
 - `recomputation`: gradients that recompute activations, for each backend
+- `fused_normalization`: batch normalization by a kernel of TensorFlow or PyTorch
 - `tensorflow_kernels`: a convolution that trains faster on TensorFlow's CPU
 """
 
+from reszoo.layers.batch_normalization import BatchNormalization as BatchNormalization
 from reszoo.layers.branches import BasicBranch as BasicBranch
 from reszoo.layers.branches import BottleneckBranch as BottleneckBranch
 from reszoo.layers.branches import post_activation as post_activation

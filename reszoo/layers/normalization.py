@@ -7,12 +7,8 @@ from typing import Any
 
 import keras
 
+from reszoo.layers.batch_normalization import EPSILON, BatchNormalization
 from reszoo.layers.shapes import Shape
-
-# The values of He et al. 2015 and torchvision. With Keras's own defaults, 1e-3 and 0.99, converted
-# weights do not reproduce the original outputs.
-EPSILON = 1e-5
-MOMENTUM = 0.9
 
 Norm = str | Callable[..., keras.layers.Layer] | None
 
@@ -60,13 +56,9 @@ class GroupNorm(keras.layers.GroupNormalization):
         super().build(input_shape)
 
 
-_batch = functools.partial(
-    keras.layers.BatchNormalization, axis=-1, momentum=MOMENTUM, epsilon=EPSILON
-)
-
 NORMS: dict[str, Callable[..., keras.layers.Layer]] = {
-    "batch": _batch,
-    "sync_batch": functools.partial(_batch, synchronized=True),
+    "batch": BatchNormalization,
+    "sync_batch": functools.partial(BatchNormalization, synchronized=True),
     "group": GroupNorm,
 }
 

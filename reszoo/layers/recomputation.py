@@ -1,7 +1,7 @@
 """Gradients that recompute activations, for each backend of Keras.
 
-Code for a single backend is here and in `tensorflow_kernels`; the other files of `reszoo.layers`
-are written with `keras` and `keras.ops` alone.
+Code for a single backend is here, in `fused_normalization` and in `tensorflow_kernels`; the other
+files of `reszoo.layers` are written with `keras` and `keras.ops` alone.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,13 +1,15 @@
-"""Kernels for TensorFlow: the only file of `reszoo.layers` that needs a certain backend.
+"""Convolutions for TensorFlow on CPU.
 
-The other files are written with `keras` and `keras.ops` alone. On other backends this file can be
-imported, and `serves_images_on_cpu` returns false.
+Code for a single backend is here, in `fused_normalization` and in `recomputation`; the other files
+of `reszoo.layers` are written with `keras` and `keras.ops` alone. On other backends this file can
+be imported, and `serves_images_on_cpu` returns false.
 """
 
 from collections.abc import Callable
 
 import keras
 
+from reszoo.keras_internals import has_onednn, is_traced_for_xla
 from reszoo.layers.shapes import Tensor
 
 if keras.backend.backend() == "tensorflow":
@@ -15,7 +17,9 @@ if keras.backend.backend() == "tensorflow":
 
 
 def serves_images_on_cpu(x: Tensor, strides: int, dilation_rate: int) -> bool:
-    """Returns whether `convolve_on_cpu` can be used: images, no stride, TensorFlow on CPU.
+    """Returns whether `convolve_on_cpu` is the faster way: TensorFlow's own kernels on CPU.
+
+    oneDNN, which TensorFlow has on most processors, and XLA convolve faster in the plain way.
 
     Args:
         x: The layer's input.
@@ -27,16 +31,18 @@ def serves_images_on_cpu(x: Tensor, strides: int, dilation_rate: int) -> bool:
     # TensorFlow's gradient with respect to the kernel does not support dilation on CPU.
     if strides != 1 or dilation_rate != 1:
         return False
-    return not any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
+    if any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu")):
+        return False
+    return not has_onednn() and not is_traced_for_xla()
 
 
 def convolve_on_cpu(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution of images with "same" padding and a fast gradient on TensorFlow's CPU.
+    """Convolution of images with "same" padding, for TensorFlow's own kernels on CPU.
 
-    TensorFlow computes the gradient at the input with one matrix product per image, which reaches a
-    few per cent of the machine's rate where images are small and channels many (the late stages of
-    every ResNet). The same sum is a forward convolution of the upstream gradient with the kernel
-    rotated by 180 degrees, at full rate: `python benchmarks/models.py --small` shows both.
+    Without oneDNN, TensorFlow computes the gradient at the input with one matrix product per image,
+    which reaches a few per cent of the machine's rate where images are small and channels many (the
+    late stages of every ResNet). The same sum is a forward convolution of the upstream gradient
+    with the kernel rotated by 180 degrees, at full rate.
 
     Args:
         x: Images `(batch, height, width, channels)`.

@@ -1,9 +1,11 @@
 """The convolution for TensorFlow on CPU against its own: value, gradients, their gradients."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from reszoo.layers import tensorflow_kernels
 from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
 
 
@@ -38,9 +40,29 @@ def test_value_and_derivatives_are_tensorflows(size, shape, jit_compile):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.fixture
+def no_onednn(monkeypatch):
+    monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: False)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: [])
+
+
+@pytest.mark.usefixtures("no_onednn")
 def test_serves_images_without_stride_or_dilation():
     images = tf.ones((1, 4, 4, 2))
-    assert serves_images_on_cpu(images, 1, 1) == (not tf.config.list_physical_devices("GPU"))
+    assert serves_images_on_cpu(images, 1, 1)
     assert not serves_images_on_cpu(images, 2, 1)
     assert not serves_images_on_cpu(images, 1, 2)
     assert not serves_images_on_cpu(images[0], 1, 1)
+
+
+@pytest.mark.usefixtures("no_onednn")
+def test_leaves_them_to_onednn_xla_and_gpus(monkeypatch):
+    images, served = tf.ones((1, 4, 4, 2)), []
+    compiled = tf.function(lambda x: served.append(serves_images_on_cpu(x, 1, 1)), jit_compile=True)
+    compiled(images)
+    assert served[-1] is False
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [kind])
+    assert not serves_images_on_cpu(images, 1, 1)
+    monkeypatch.undo()
+    monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: True)
+    assert not serves_images_on_cpu(images, 1, 1)
