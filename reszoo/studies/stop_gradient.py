@@ -70,9 +70,8 @@ def _networks(scale: str) -> list[Parameters]:
             _network("digits", layers, norm, depth, 8)
             for layers in LAYERS
             for norm in NORMS
-            for depth in (8, 20, 56)
+            for depth in (8, 20, 56, 110)
         ),
-        _network("digits", "convolutions", "batch", 110, 8),
         _network("fashion_mnist", "convolutions", "batch", 20, 1),
     ]
 
