@@ -229,6 +229,21 @@ def train_function_of(model: keras.Model, step: Callable) -> Callable:
     return getattr(model, MAKE_FUNCTION)(step)
 
 
+def restore_in_fit(model: keras.Model, state: Sequence[Any]) -> None:
+    """Has `fit` on JAX give the model's variables their values when an error ends it.
+
+    Relies on `JAXTrainer._jax_state`, which `fit` assigns to the variables at its end. While
+    batches run they have no values, and where the first batch fails `fit` leaves them without.
+
+    Args:
+        model: The model that `fit` trains.
+        state: Values of its trainable, other, optimizer's and metrics' variables.
+    """
+    names = ("trainable", "non_trainable", "optimizer", "metrics")
+    values = zip(names, state, strict=True)
+    model._jax_state = {f"{name}_variables": of_kind for name, of_kind in values}
+
+
 def batch_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Returns the variable in which an optimizer counts the batches that it applied.
 

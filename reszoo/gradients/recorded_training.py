@@ -1,5 +1,6 @@
 """One recorded training: its taps, log and alarms, from the first batch to the end."""
 
+import contextlib
 import functools
 import json
 import tempfile
@@ -171,13 +172,14 @@ class RecordedTraining:
                 applied += cadence.batches - self._batches_at_start
             positions.remember(self.model, self._recording.log_dir, cadence, applied)
         writer, watch, self._writer, self._watch = self._writer, self._watch, _ABSENT, _ABSENT
-        if writer is not None:
-            writer.close()
-        if watch is not None:
-            watch.flush()
-        if self._scratch is not None:
-            self._scratch.cleanup()
-        self._scratch = None
+        scratch, self._scratch = self._scratch, None
+        with contextlib.ExitStack() as stack:
+            if scratch is not None:
+                stack.callback(scratch.cleanup)
+            if watch is not None:
+                stack.callback(watch.flush)
+            if writer is not None:
+                stack.callback(writer.close)
 
     def _start(self) -> None:
         """Determines the batch with which the training begins, and opens its log."""

@@ -102,7 +102,6 @@ class GradientRecorder(keras.callbacks.Callback):
         self.alarms = check_alarms(alarms, self.sets)
         self.blocks = blocks
         backend.running()  # raises an error if it has no recorder
-        self._backend = keras.backend.backend()
         self._begin = None
         self._applied = 0
         self._training: RecordedTraining | None = None
@@ -127,7 +126,7 @@ class GradientRecorder(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self._check_backend()
+        backend.running()  # or an error, if that is no longer the one it was made under
         # Read here, before any callback can restore the optimizer.
         self._applied = 0 if optimizer_of(model) is None else backend.batches_applied(model)
 
@@ -220,14 +219,6 @@ class GradientRecorder(keras.callbacks.Callback):
         if self._training is not None:
             self._training.flush()
 
-    def _check_backend(self) -> None:
-        made, used = self._backend, keras.backend.backend()
-        if made != used:
-            raise ValueError(
-                f"The GradientRecorder was made under the Keras backend {made!r}, but this is "
-                f"{used!r}. Make recorder and model under the backend that they are used with."
-            )
-
     def _check_that_it_ran(self, model: keras.Model) -> None:
         if backend.recorded_fit(model).executions != self._executions or self._is_told:
             return
@@ -242,6 +233,9 @@ class GradientRecorder(keras.callbacks.Callback):
         """Closes the log and restores the model's own methods. A second call does nothing."""
         training, self._training = self._training, None
         self._in_own_loop, self._first_batch = False, None
-        if training is not None:
+        if training is None:
+            return
+        try:
             training.close()
+        finally:
             backend.recorded_fit(training.model).remove(training)

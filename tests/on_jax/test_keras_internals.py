@@ -3,6 +3,7 @@
 import jax
 import keras
 import numpy as np
+import pytest
 from jax.extend.core import get_opaque_trace_state
 from keras.src.backend.common.masking import get_keras_mask
 
@@ -30,6 +31,26 @@ def test_a_train_function_is_made_of_a_step_by_make_function():
     assert run(0, batches) == ("b", 2)
     assert run(2, batches) == ("c", 3)
     assert ran == ["a", "b", "c"]
+
+
+def test_the_state_that_fit_is_to_restore_is_given_to_the_variables_at_its_end():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+
+    def run(state, iterator):
+        keras_internals.restore_in_fit(model, state)
+        raise OSError("stopped")
+
+    class WithRun(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            model.train_function = run
+
+    with pytest.raises(OSError, match="stopped"):
+        model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0, callbacks=[WithRun()])
+    for weights, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weights, kept)
+    assert model.optimizer.iterations == 0
 
 
 def test_a_counter_and_accumulated_gradients_are_variables_of_the_optimizer():

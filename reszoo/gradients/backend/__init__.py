@@ -102,7 +102,7 @@ def running() -> ModuleType:
     """Returns the package of the Keras backend in use.
 
     Raises:
-        ValueError: If there is no recorder for it.
+        ValueError: If there is no recorder for it, or if Keras has changed its backend.
 
     Example:
 
@@ -110,6 +110,13 @@ def running() -> ModuleType:
     'reszoo.gradients.backend.tensorflow'
     """
     name = keras.backend.backend()
+    # keras.config.set_backend imports Keras again, as another module than the one used here.
+    now = importlib.import_module("keras").backend.backend()
+    if now != name:
+        raise ValueError(
+            f"reszoo was imported under the Keras backend {name!r}, but Keras now has {now!r}. Set "
+            "the environment variable KERAS_BACKEND before both are imported, and keep to it."
+        )
     if name not in BACKENDS:
         raise ValueError(
             f"Gradients cannot be recorded on the Keras backend {name!r}. Set the environment "

@@ -1,6 +1,7 @@
 """Writer of a gradient log."""
 
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -70,8 +71,8 @@ class LogWriter:
             with _raising_os_errors(self._log_dir):
                 directory.mkdir(parents=True, exist_ok=True)
                 self._tag = tag_of(self._header, headers_in(self._log_dir))
-                file = (directory / _new_file_name()).open("wb")
-                self._file = self._closing.enter_context(file)
+                self._path = directory / _new_file_name()
+                self._file = self._closing.enter_context(self._path.open("wb"))
                 self._begin(first_step)
         except OSError as error:
             raise ValueError(
@@ -139,6 +140,7 @@ class LogWriter:
         """Writes the records that are buffered."""
         with naming_what_fails(self._log_dir):
             self._file.flush()
+            self._check_that_it_is_there()
         self._flushed_at = time.monotonic()
 
     def close(self) -> None:
@@ -166,6 +168,13 @@ class LogWriter:
         due = self._flushed_at + SECONDS_BETWEEN_UPLOADS
         if time.monotonic() >= due or not is_stored(self._log_dir):
             self.flush()
+
+    def _check_that_it_is_there(self) -> None:
+        # What is written to a deleted file is lost without an error; one that was moved is not.
+        if is_stored(self._log_dir) or os.fstat(self._file.fileno()).st_nlink:
+            return
+        if not self._path.exists():
+            raise FileNotFoundError(errno.ENOENT, "its file was deleted while training ran")
 
     def _add_event(self, event: Any) -> None:
         event.wall_time = time.time()

@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import jax
 import keras
 
 from reszoo.gradients.backend import Training
@@ -13,7 +15,7 @@ from reszoo.gradients.backend.jax.update_tap import Values
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.kept_fit import TracedFunctions, TracedState, keep, kept
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import MAKE_FUNCTION, train_function_of
+from reszoo.keras_internals import MAKE_FUNCTION, restore_in_fit, train_function_of
 from reszoo.layers import ResidualBlock
 
 _NAME = "_recorded_fit"
@@ -157,7 +159,8 @@ class RecordedFit:
     def _new_recorded_function(self) -> Callable:
         put_back = replace(self.model, "train_step", self._recorded_step(self._observed_step))
         try:
-            return self._step_of_fit()
+            with self._variables_at(self._state):  # Keras asks where their values are
+                return self._step_of_fit()
         finally:
             put_back()
 
@@ -219,18 +222,34 @@ class RecordedFit:
         except StopIteration:
             raise
         except BaseException:
+            self._restore_variables()
             self._close()
             raise
         finally:
             self._state = None
 
+    def _restore_variables(self) -> None:
+        """Has the variables get the values that they had before what failed."""
+        # A step that was interrupted while it ran has taken its state with it.
+        if not any(value.is_deleted() for value in jax.tree.leaves(self._state)):
+            restore_in_fit(self.model, self._state)
+
     def _variables_readable(self, state: Any) -> contextlib.AbstractContextManager:
         """Returns a context in which alarms can read the model's variables, if a batch is due."""
         if not any(training.due for training in self.trainings):
             return contextlib.nullcontext()
-        trainable, non_trainable, *_ = state
-        variables = [*self.model.trainable_variables, *self.model.non_trainable_variables]
-        return keras.StatelessScope(zip(variables, [*trainable, *non_trainable], strict=True))
+        return self._variables_at(state)
+
+    def _variables_at(self, state: Any) -> keras.StatelessScope:
+        """Returns a context in which the model's variables have the values of a state."""
+        model = self.model
+        variables = (
+            *model.trainable_variables,
+            *model.non_trainable_variables,
+            *model.optimizer.variables,
+            *model.metrics_variables,
+        )
+        return keras.StatelessScope(zip(variables, itertools.chain(*state), strict=True))
 
     def _step(self, state: Any, data: Any) -> Any:
         """Runs one batch."""
@@ -257,9 +276,10 @@ class RecordedFit:
         return outputs
 
     def _close(self) -> None:
-        for training in list(self.trainings):
-            training.close()
-            self.remove(training)
+        with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
+            for training in self.trainings:
+                stack.callback(self.remove, training)
+                stack.callback(training.close)
 
 
 def _with_record_in_outputs(observed: Callable) -> Callable:

@@ -257,9 +257,10 @@ class RecordedFit:
         return self._counted - before
 
     def _close(self) -> None:
-        for training in list(self.trainings):
-            training.close()
-            self.remove(training)
+        with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
+            for training in self.trainings:
+                stack.callback(self.remove, training)
+                stack.callback(training.close)
 
 
 def _build_for(model: keras.Model, iterator: Any) -> bool:

@@ -164,9 +164,10 @@ class RecordedFit:
                 raise
 
     def _close(self) -> None:
-        for training in list(self.trainings):
-            training.close()
-            self.remove(training)
+        with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
+            for training in self.trainings:
+                stack.callback(self.remove, training)
+                stack.callback(training.close)
 
 
 def _symbolic(x: Any) -> Any:
