@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,32 @@ def run_tests(backend):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"{' '.join(command[1:])}\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def run_two_processes(module, *arguments):
+    """Runs a module twice at once, with its arguments and a rank; fails if one of them fails."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    environment.pop("XLA_FLAGS", None)  # one device each
+    command = [sys.executable, "-m", module, *arguments]
+    processes = [
+        subprocess.Popen([*command, rank], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors.decode()
+    finally:  # the one waits for the other
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def free_port():
+    """Returns the number of a port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def blocks_on(backend, text):

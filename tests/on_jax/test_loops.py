@@ -10,7 +10,7 @@ import pytest
 
 import reszoo
 from reszoo import ResidualBlock
-from tests.children import blocks_on
+from tests.children import blocks_on, free_port, run_two_processes
 from tests.gradients.dense import (
     BATCH,
     BATCHES,
@@ -224,3 +224,10 @@ def test_several_devices_record_what_one_would(distribution, by_hand, tmp_path):
     assert_recorded(tmp_path, by_hand, steps=[0, 2])
     for value, plain in zip(*weights, strict=True):
         np.testing.assert_array_equal(value, plain)
+
+
+def test_processes_of_one_training_record_one_batch(by_hand, tmp_path):
+    run_two_processes("tests.on_jax.two_processes", str(tmp_path), free_port())
+    for kind in ("loop", "fit"):
+        assert_recorded(tmp_path / kind, by_hand)
+        assert len(list((tmp_path / kind).iterdir())) == 1

@@ -1,17 +1,12 @@
 """PyTorch loops of one's own are recorded, in one process and in several."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import torch
 
 import reszoo
-from tests.children import ROOT, blocks_on
+from tests.children import ROOT, blocks_on, free_port, run_two_processes
 from tests.gradients.dense import BATCHES, LOSS, assert_recorded, dense_model, recorded, sgd
 from tests.on_torch.by_hand import assert_same, training_by_hand
 
@@ -131,20 +126,7 @@ def test_a_scaler_that_skips_an_update_leaves_it_out(tmp_path):
 
 
 def test_processes_of_one_training_record_one_batch(by_hand, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "tests.on_torch.two_processes", str(tmp_path)]
-    processes = [
-        subprocess.Popen([*command, rank], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=240)
-            assert process.returncode == 0, errors.decode()
-    finally:  # the one waits for the other
-        for process in processes:
-            process.kill()
-            process.communicate()
+    run_two_processes("tests.on_torch.two_processes", str(tmp_path))
     for kind in ("torch", "keras"):
         assert_recorded(tmp_path / kind, by_hand)
         assert len(list((tmp_path / kind).iterdir())) == 1
@@ -152,12 +134,10 @@ def test_processes_of_one_training_record_one_batch(by_hand, tmp_path):
 
 def test_the_python_of_the_document_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    settings = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    settings = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     for name, value in {**settings, "GLOO_SOCKET_IFNAME": "lo"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", free_port())
     blocks, names = blocks_on("torch", (ROOT / "docs" / "backends.md").read_text()), {}
     for block in blocks:
         exec(block, names)
