@@ -295,19 +295,6 @@ def test_a_loop_of_ones_own_is_recorded_as_fit_is(compiles_first, data, tmp_path
             assert in_loop[block] == pytest.approx(expected, rel=1e-5, nan_ok=True)
 
 
-def test_a_log_on_another_file_system_is_that_of_a_local_one(data, tmp_path):
-    # TensorFlow's file system in memory is reached as gs:// is.
-    for log_dir in (str(tmp_path), "ram://logs"):
-        model = compiled(small_model())
-        recorder = reszoo.GradientRecorder(
-            log_dir, every_steps=2, alarms=[reszoo.gradients.DeadBranch(1)]
-        )
-        for _ in range(2):  # the second one finds the log of the first
-            fit(model, data, recorder)
-    assert sorted(set(load("ram://logs").step)) == [0, 2, 4, 6]
-    assert load("ram://logs").equals(load(str(tmp_path)))
-
-
 def test_a_loop_says_where_training_goes_on(data, tmp_path):
     # As after five steps that a loss scale made the optimizer skip.
     recorder = reszoo.GradientRecorder(tmp_path, every_steps=2)
