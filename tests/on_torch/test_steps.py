@@ -209,7 +209,9 @@ def functional():
     inputs = keras.Input((6,))
     branch = keras.layers.Dense(6, "tanh", name="dense")(inputs)
     y = keras.layers.Activation("relu")(keras.layers.Add(name="add")([inputs, branch]))
-    return with_weights(keras.Model(inputs, keras.layers.Dense(3)(y), name="functional"))
+    return with_weights(
+        keras.Model(inputs, keras.layers.Dense(3, name="logits")(y), name="functional")
+    )
 
 
 def test_additions_of_a_functional_model_are_recorded(tmp_path):
