@@ -31,7 +31,8 @@ From the callback down to a tensor:
 - `calls`, `call_stack`, `traced_calls`, `located`, `block_names`: additions inside of layers
 - `measures`: the sums at each place of a block: formulas, names, and the sets that need them
 - `backend`: taps, sums over tensors and the patches of `fit`, a package for each Keras backend
-- `kept_fit`: what a fit has traced, for the next one
+- `observed_fit`, `kept_fit`: the part of a recorded `fit` that all backends share; what it has
+  traced, for the next one
 - `patching`: attributes that are replaced temporarily
 
 And on the host, without a backend of Keras:

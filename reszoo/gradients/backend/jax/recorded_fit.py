@@ -14,6 +14,7 @@ from reszoo.gradients.backend.jax.model_taps import ModelTaps
 from reszoo.gradients.backend.jax.update_tap import Values
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.kept_fit import TracedFunctions, TracedState, keep, kept
+from reszoo.gradients.observed_fit import ObservedFit
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import MAKE_FUNCTION, restore_in_fit, train_function_of
 from reszoo.layers import ResidualBlock
@@ -43,7 +44,7 @@ def fit_of(model: keras.Model) -> "RecordedFit | None":
     return vars(model).get(_NAME)
 
 
-class RecordedFit:
+class RecordedFit(ObservedFit):
     """Recorded steps in `fit`, until training ends, fails, or begins again.
 
     It replaces the model's `make_train_function` and `train_function`, once for all recorders. Of
@@ -56,20 +57,15 @@ class RecordedFit:
         model: The model that is trained.
 
     Attributes:
-        trainings: The recorded trainings, one per recorder.
-        executions: Number of executions that have begun.
         own_function: The train function that the model has without a recorder.
     """
 
     def __init__(self, model: keras.Model):
-        self.model: Any = model
-        self.trainings: list[Training] = []
-        self.executions = 0
+        super().__init__(model)
         self.own_function: Any = None
         self._traced_state: TracedState | None = None
         self._traced = TracedFunctions()
         self._is_kept = True
-        self._put_back = contextlib.ExitStack()
         self._state: Any = None
         self._applied = 0
         self._batches = 0
@@ -93,24 +89,6 @@ class RecordedFit:
             self._put_in_place()
         self.trainings.append(training)
 
-    def remove(self, training: Training) -> None:
-        """Stops recording a training. After the last one the model's own methods are restored.
-
-        Args:
-            training: A training that was installed.
-        """
-        if training not in self.trainings:
-            return
-        self.trainings.remove(training)
-        if self.trainings:
-            return
-        # A replacement that other code has set since calls `_run`, which then records nothing.
-        self._put_back.close()
-        self.model.train_function = self.own_function
-        self._traced.end_fit()
-        if self._traced_state is not None:
-            keep(self.own_function, self)
-
     def taps(
         self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
     ) -> ModelTaps:
@@ -132,13 +110,9 @@ class RecordedFit:
             self._applied = int(counter)
         return self._applied
 
-    def _replace(self, name: str, replacement: Any) -> None:
-        self._put_back.callback(replace(self.model, name, replacement))
-
     def _put_in_place(self) -> None:
         model = self.model
-        self._history = getattr(model, "history", None)
-        self._own_make_train_function = model.make_train_function
+        self._read_methods()
         if self._traced_state is None:
             self._make_functions()
         self._replace(_NAME, self)
@@ -190,20 +164,17 @@ class RecordedFit:
 
         return train_step
 
-    def _make_train_function(self, force: bool = False) -> None:
-        """Replaces the model's `make_train_function`."""
-        if self.trainings and self._history is not getattr(self.model, "history", None):
-            # A new fit begins: the previous one was interrupted, so on_train_end was not called.
-            self._close()
-        if not self.trainings:
-            self._own_make_train_function(force)
-        elif self.model.train_function is None or force:
-            self._is_kept, self._traced_state = False, None
-            self._traced = TracedFunctions()
-            self._make_functions()
-            self.model.train_function = self._run
-            for training in self.trainings:
-                training.renew_taps()
+    def _restore_train_function(self) -> None:
+        self.model.train_function = self.own_function
+        self._traced.end_fit()
+        if self._traced_state is not None:
+            keep(self.own_function, self)
+
+    def _make_anew(self) -> None:
+        self._is_kept, self._traced_state = False, None
+        self._traced = TracedFunctions()
+        self._make_functions()
+        self.model.train_function = self._run
 
     def _run(self, state: Any, iterator: Any) -> Any:
         """Replaces the function that `fit` calls for every execution."""
@@ -274,12 +245,6 @@ class RecordedFit:
             if training in due:
                 training.taps.keep(record)
         return outputs
-
-    def _close(self) -> None:
-        with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
-            for training in self.trainings:
-                stack.callback(self.remove, training)
-                stack.callback(training.close)
 
 
 def _with_record_in_outputs(observed: Callable) -> Callable:

@@ -1,6 +1,5 @@
 """Train function of `fit` while recorders observe a model."""
 
-import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from reszoo.gradients.backend.tensorflow.model_taps import ModelTaps
 from reszoo.gradients.first_batch import build_from
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.kept_fit import TracedFunctions, TracedState, keep, kept
+from reszoo.gradients.observed_fit import ObservedFit
 from reszoo.gradients.patching import replace
 from reszoo.layers import ResidualBlock
 
@@ -35,7 +35,7 @@ def recorded_fit(model: keras.Model) -> "RecordedFit":
     return last if last is not None and last.is_current() else RecordedFit(model)
 
 
-class RecordedFit:
+class RecordedFit(ObservedFit):
     """Recorded steps in `fit`, until training ends, fails, or begins again.
 
     It replaces the model's `train_step`, `make_train_function` and `train_function`, once for all
@@ -46,19 +46,14 @@ class RecordedFit:
         model: The model that is trained.
 
     Attributes:
-        trainings: The recorded trainings, one per recorder.
-        executions: Number of executions that have begun.
         own_function: The train function that the model has without a recorder.
     """
 
     def __init__(self, model: keras.Model):
-        self.model: Any = model  # Keras declares that its train_function is None.
-        self.trainings: list[Training] = []
-        self.executions = 0
+        super().__init__(model)
         self.own_function: Any = None
         self._traced_state: TracedState | None = None
         self._traced = TracedFunctions()
-        self._put_back = contextlib.ExitStack()
         self._recording = False
         self._is_built = False
         self._is_kept = True
@@ -77,26 +72,6 @@ class RecordedFit:
             self._put_in_place()
         self.trainings.append(training)
 
-    def remove(self, training: Training) -> None:
-        """Stops recording a training. After the last one the model's own methods are restored.
-
-        Args:
-            training: A training that was installed.
-        """
-        if training not in self.trainings:
-            return
-        self.trainings.remove(training)
-        if self.trainings:
-            return
-        # A replacement that other code has set since calls these, which then record nothing.
-        self._put_back.close()
-        if self._traced_state is None or self.model.train_function != self._run:
-            self._own_make_train_function(force=True)
-            return
-        self.model.train_function = self.own_function
-        self._traced.end_fit()
-        keep(self.own_function, self)
-
     def taps(
         self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
     ) -> ModelTaps:
@@ -110,9 +85,8 @@ class RecordedFit:
 
     def _put_in_place(self) -> None:
         model = self.model
-        self._history = getattr(model, "history", None)
+        self._read_methods()
         self._own_step = model.train_step
-        self._own_make_train_function = model.make_train_function
         is_new = self._traced_state is None
         if is_new:
             self._own_make_train_function(force=True)
@@ -125,9 +99,6 @@ class RecordedFit:
         elif self._counter is not None:
             self._counted = int(self._counter.numpy())
         model.train_function = self._run
-
-    def _replace(self, name: str, replacement: Any) -> None:
-        self._put_back.callback(replace(self.model, name, replacement))
 
     def _make_plain_function(self) -> None:
         """Makes the function that runs batches which are not due.
@@ -157,16 +128,13 @@ class RecordedFit:
         taps = [training.taps for training in self.trainings]
         return self._traced.function(taps, self._asks, self._new_function)
 
-    def _make_train_function(self, force: bool = False) -> Callable | None:
-        """Replaces the model's `make_train_function`."""
-        if self.trainings and self._history is not getattr(self.model, "history", None):
-            # A new fit begins: the previous one was interrupted, so on_train_end was not called.
-            self._close()
-        if not self.trainings:
-            return self._own_make_train_function(force)
-        if self.model.train_function is None or force:
-            self._make_anew()
-        return self.model.train_function
+    def _restore_train_function(self) -> None:
+        if self._traced_state is None or self.model.train_function != self._run:
+            self._own_make_train_function(force=True)
+            return
+        self.model.train_function = self.own_function
+        self._traced.end_fit()
+        keep(self.own_function, self)
 
     def _make_anew(self) -> None:
         """Makes all functions again, of a model that changed while it trains; none is kept."""
@@ -176,8 +144,6 @@ class RecordedFit:
         self.own_function = self.model.train_function
         self._make_plain_function()
         self.model.train_function = self._run
-        for training in self.trainings:
-            training.renew_taps()
 
     @tf.autograph.experimental.do_not_convert
     def _step(self, *args: Any, **kwargs: Any) -> Any:
@@ -255,12 +221,6 @@ class RecordedFit:
             return 1
         before, self._counted = self._counted, int(self._counter.numpy())
         return self._counted - before
-
-    def _close(self) -> None:
-        with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
-            for training in self.trainings:
-                stack.callback(self.remove, training)
-                stack.callback(training.close)
 
 
 def _build_for(model: keras.Model, iterator: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from reszoo.gradients.backend import Training
 from reszoo.gradients.backend.torch.model_taps import ModelTaps
 from reszoo.gradients.first_batch import build_from
 from reszoo.gradients.found_block import FoundBlock
+from reszoo.gradients.observed_fit import ObservedFit
 from reszoo.gradients.patching import replace
 from reszoo.layers import ResidualBlock
 
@@ -27,7 +28,7 @@ def recorded_fit(model: keras.Model) -> "RecordedFit":
     return vars(model).get(_NAME) or RecordedFit(model)
 
 
-class RecordedFit:
+class RecordedFit(ObservedFit):
     """Recorded steps in `fit`, until training ends, fails, or begins again.
 
     It replaces the model's `make_train_function` and `train_function`, once for all recorders, and
@@ -35,19 +36,10 @@ class RecordedFit:
 
     Args:
         model: The model that is trained.
-
-    Attributes:
-        trainings: The recorded trainings, one per recorder.
-        executions: Number of batches that have begun.
     """
 
     def __init__(self, model: keras.Model):
-        self.model: Any = model  # Keras declares that its train_function is None.
-        self.trainings: list[Training] = []
-        self.executions = 0
-        self._history = getattr(model, "history", None)
-        self._own_make_train_function = model.make_train_function
-        self._put_back = contextlib.ExitStack()
+        super().__init__(model)
         self._is_built = False
 
     def install(self, training: Training) -> None:
@@ -57,33 +49,13 @@ class RecordedFit:
             training: The training of one recorder, of the same model.
         """
         if not self.trainings:
-            for name, replacement in (
-                (_NAME, self),
-                ("make_train_function", self._make_train_function),
-            ):
-                self._put_back.callback(replace(self.model, name, replacement))
+            self._read_methods()
+            self._replace(_NAME, self)
+            self._replace("make_train_function", self._make_train_function)
             if self.model.train_function is None:
                 self._own_make_train_function()
             self._put_in_place()
         self.trainings.append(training)
-
-    def remove(self, training: Training) -> None:
-        """Stops recording a training. After the last one the model's own methods are restored.
-
-        Args:
-            training: A training that was installed.
-        """
-        if training not in self.trainings:
-            return
-        self.trainings.remove(training)
-        if self.trainings:
-            return
-        # A replacement that other code has set since calls these, which then record nothing.
-        self._put_back.close()
-        if self.model.train_function == self._run:
-            self.model.train_function = self._own
-        else:
-            self._own_make_train_function(force=True)
 
     def taps(
         self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
@@ -100,19 +72,15 @@ class RecordedFit:
         self._own = self.model.train_function
         self.model.train_function = self._run
 
-    def _make_train_function(self, force: bool = False) -> Callable | None:
-        """Replaces the model's `make_train_function`."""
-        if self.trainings and self._history is not getattr(self.model, "history", None):
-            # A new fit begins: the previous one was interrupted, so on_train_end was not called.
-            self._close()
-        if not self.trainings:
-            return self._own_make_train_function(force)
-        if self.model.train_function is None or force:
+    def _restore_train_function(self) -> None:
+        if self.model.train_function == self._run:
+            self.model.train_function = self._own
+        else:
             self._own_make_train_function(force=True)
-            self._put_in_place()
-            for training in self.trainings:
-                training.renew_taps()
-        return self.model.train_function
+
+    def _make_anew(self) -> None:
+        self._own_make_train_function(force=True)
+        self._put_in_place()
 
     def _run(self, data: Any) -> Any:
         """Replaces the function that `fit` calls for every batch."""
@@ -162,12 +130,6 @@ class RecordedFit:
                 for training in self.trainings:
                     training.count_interrupted()
                 raise
-
-    def _close(self) -> None:
-        with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
-            for training in self.trainings:
-                stack.callback(self.remove, training)
-                stack.callback(training.close)
 
 
 def _symbolic(x: Any) -> Any:
