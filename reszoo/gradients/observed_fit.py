@@ -71,6 +71,12 @@ class ObservedFit:
                 training.renew_taps()
         return self.model.train_function
 
+    def _end_execution(self, batches: int) -> None:
+        """Ends an execution for all trainings, also where the log of one cannot be written."""
+        with contextlib.ExitStack() as stack:
+            for training in reversed(self.trainings):
+                stack.callback(training.end_execution, batches)
+
     def _close(self) -> None:
         with contextlib.ExitStack() as stack:  # where one cannot be closed, the others are
             for training in self.trainings:

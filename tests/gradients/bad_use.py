@@ -85,6 +85,16 @@ def keeps_what_was_trained_when_the_disk_is_full(directory):
     assert int(model.optimizer.iterations) == 2 + STEPS
 
 
+def records_what_another_one_cannot(directory):
+    model, _ = model_and_file(directory)
+    full, other = (reszoo.GradientRecorder(directory / name, 1) for name in ("full", "other"))
+    with pytest.raises(OSError, match="No space left"):
+        fit(model, full, other, AtSecondBatch(lambda: fill_disk(directory / "full")))
+    assert sorted(recorded(directory / "other")) == [0, 1]
+    fit(model, other)
+    assert sorted(recorded(directory / "other")) == list(range(2 + STEPS))
+
+
 def says_that_the_log_was_deleted(directory):
     model, _ = model_and_file(directory)
     log_dir = directory / "deleted"
@@ -131,6 +141,7 @@ BAD_USE = [
     refuses_a_directory_that_is_a_file,
     refuses_it_in_a_loop,
     keeps_what_was_trained_when_the_disk_is_full,
+    records_what_another_one_cannot,
     says_that_the_log_was_deleted,
     goes_on_in_a_directory_that_was_renamed,
     refuses_another_backend_than_it_was_made_under,

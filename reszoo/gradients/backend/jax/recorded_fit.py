@@ -187,8 +187,7 @@ class RecordedFit(ObservedFit):
                 training.begin_execution(self.model.steps_per_execution)
             outputs, state = self._run_batches(state, iterator)
             with self._variables_readable(state):
-                for training in self.trainings:
-                    training.end_execution(self._batches)
+                self._end_execution(self._batches)
             return outputs, state
         except StopIteration:
             raise

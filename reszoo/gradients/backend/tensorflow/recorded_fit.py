@@ -178,9 +178,7 @@ class RecordedFit(ObservedFit):
             for training in self.trainings:
                 training.begin_execution(self.model.steps_per_execution)
             outputs = self._run_one_of_two(iterator)
-            number = self._number_of_batches()
-            for training in self.trainings:
-                training.end_execution(number)
+            self._end_execution(self._number_of_batches())
             return outputs
         except _END_OF_DATA:
             raise

@@ -93,8 +93,7 @@ class RecordedFit(ObservedFit):
             for training in self.trainings:
                 training.begin_execution(1)
             outputs = self._run_own(data)
-            for training in self.trainings:
-                training.end_execution(1)
+            self._end_execution(1)
             return outputs
         except BaseException:
             self._close()
