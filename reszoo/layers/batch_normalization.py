@@ -69,9 +69,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             y = normalized_by(mean, variance, inputs, scale, offset, self.epsilon)
             return ops.cast(y, self.compute_dtype)
         y, of_batch, variance_of_batch = normalized_by_batch(inputs, scale, offset, self.epsilon)
-        kept = self.momentum
-        self.moving_mean.assign(mean * kept + of_batch * (1.0 - kept))
-        self.moving_variance.assign(variance * kept + variance_of_batch * (1.0 - kept))
+        kept: Any = self.momentum
+        averages: Any = (self.moving_mean, self.moving_variance)
+        averages[0].assign(mean * kept + of_batch * (1.0 - kept))
+        averages[1].assign(variance * kept + variance_of_batch * (1.0 - kept))
         return ops.cast(y, self.compute_dtype)
 
     def _fuses(self, inputs: Tensor, mask: Any) -> bool:

@@ -8,6 +8,7 @@ once or twice. Where XLA compiles, on TensorFlow or JAX, it fuses Keras's formul
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -47,7 +48,8 @@ def normalized_by_batch(
         variance, the mean of the squared deviations, neither of which has a gradient.
     """
     y, mean, unbiased = _BY_BATCH[BACKEND](x, scale, offset, epsilon)
-    values = keras.ops.cast(math.prod(keras.ops.shape(x)[:-1]), mean.dtype)
+    shape: Any = keras.ops.shape(x)
+    values: Any = keras.ops.cast(math.prod(shape[:-1]), mean.dtype)
     return y, mean, unbiased * ((values - 1) / values)
 
 

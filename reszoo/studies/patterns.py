@@ -164,7 +164,7 @@ def measured(name: str, folder: Path) -> pd.DataFrame:
     rows = rows.assign(block=places).sort_values(["step", "block"])
     rows.insert(0, "pattern", name)
     rows["accuracy"] = read_metrics(folder / METRICS_FILE)[-1]["test_accuracy"]
-    kinds = dict.fromkeys(found.alarm for found in read_findings(folder / GRADIENTS_DIRECTORY))
+    kinds = dict.fromkeys(found.alarm for found in read_findings(str(folder / GRADIENTS_DIRECTORY)))
     return rows.assign(alarms=", ".join(kinds) or "none")
 
 
