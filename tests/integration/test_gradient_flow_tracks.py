@@ -463,13 +463,13 @@ def test_no_gradient_at_all_is_drawn_and_said_never_left_out(page, report, tmp_p
 
 
 def test_names_without_stages_show_what_tells_them_apart(page, report, tmp_path):
-    names = [f"encoder/layer_{i}/attention" for i in range(9, 12)]
+    names = [f"encoder/layer_{i}/mixer" for i in range(9, 12)]
     blocks = [{"name": name, "shortcut": "identity"} for name in names]
     page.open_file(report(write_run(tmp_path / "encoder", numbers(3), blocks)))
     assert page.find(".gf-name").all_text_contents() == [
-        "9/attention",
-        "10/attention",
-        "11/attention",
+        "9/mixer",
+        "10/mixer",
+        "11/mixer",
     ]
 
 
@@ -489,3 +489,16 @@ def test_a_block_inside_another_has_a_column_of_its_own(page, report, tmp_path):
     order = [blocks.index(block) for name in names for block in blocks if block["name"] == name]
     np.testing.assert_allclose(shares, values["skip_share"][2][order], rtol=0.01)
     assert order == [0, 1, 2, 3]
+
+
+def test_the_blocks_of_a_transformer_stand_in_their_layers_under_their_kinds(
+    page, report, tmp_path
+):
+    kinds = ("attention", "feedforward")
+    names = [f"transformer_layer_{layer}/{kind}" for layer in range(12) for kind in kinds]
+    blocks = [{"name": name, "shortcut": "identity", "stops_gradient": False} for name in names]
+    page.open_file(report(write_run(tmp_path / "run", numbers(24), blocks)), step=3)
+    texts = page.find(".gf-stages text").all_text_contents()
+    assert texts == [str(layer) for layer in range(12)]  # what differs of names that do not fit
+    written = page.find(".gf-block text").all_text_contents()
+    assert [text for text in written if text in ("att", "ff")] == ["att", "ff"] * 12

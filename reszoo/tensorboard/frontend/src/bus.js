@@ -5,7 +5,7 @@
 
 import {LEFT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
-import {fit, shortNames} from "./layout.js";
+import {commonStart, fit, shortNames} from "./layout.js";
 import {number} from "./scales.js";
 
 const TOP = 20;
@@ -148,6 +148,7 @@ export class Bus {
 
   #stages() {
     const group = svg("g", {class: "gf-stages"});
+    const common = commonStart(this.axis.stages.map(({name}) => name ?? ""));
     for (const {name, left, right, unit, strides} of this.axis.stages) {
       const [from, to] = [left + 1.5, Math.max(right - 1.5, left + 2)];
       const isOpen = name !== null && name === this.axis.openStage;
@@ -158,7 +159,8 @@ export class Bus {
       group.append(band);
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
       if (name && to - from > 30) {
-        const fitted = fit(words, to - from) === words ? words : fit(name, to - from);
+        const fitted = [words, name].find((text) => fit(text, to - from) === text)
+          ?? fit(name.slice(common), to - from);
         const label = svg("text", {
           x: (from + to) / 2, y: this.lineY + this.below - 10,
           ...(opens ? this.#opening(name) : {}),

@@ -31,8 +31,16 @@ export function layOut(blocks) {
   return {columns: column, depth, blocks: placed, stages: stagesOf(blocks, placed)};
 }
 
-/** The stage in a name such as stage2_block1, and what is left of the name. */
+/** The kinds of block in a layer of a transformer, and what stands under each. */
+const KINDS = {attention: "att", cross_attention: "cross", feedforward: "ff"};
+
+/**
+ * The stage in a name such as stage2_block1, and what is left of the name; of layer_3/attention the
+ * layer is the stage.
+ */
 export function splitName(name) {
+  const [, layer, kind] = /^(.+)\/(\w+)$/.exec(name) ?? [];
+  if (Object.hasOwn(KINDS, kind)) return {stage: layer, rest: kind};
   const found = /^(.*?stage_?\d+)[_/.-]?(.*)$/.exec(name);
   return found ? {stage: found[1], rest: found[2] || name} : {stage: null, rest: name};
 }
@@ -62,13 +70,14 @@ export function shortNames(names) {
   const common = plain.length > 1 ? commonStart(plain) : 0;
   return names.map((name) => {
     const {stage, rest} = splitName(name);
-    return stage ? rest.replace(/^block_?/, "") : name.slice(common);
+    if (!stage) return name.slice(common);
+    return Object.hasOwn(KINDS, rest) ? KINDS[rest] : rest.replace(/^block_?/, "");
   });
 }
 
 /** How many letters all names begin with, without a part of a number and without a whole name. */
-function commonStart(names) {
-  const [first] = names;
+export function commonStart(names) {
+  const [first = ""] = names;
   let length = 0;
   while (length < first.length && names.every((name) => name[length] === first[length])) length += 1;
   while (length && /\d/.test(first[length - 1])) length -= 1;
