@@ -63,8 +63,10 @@ class HeldMessages:
         self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         sys.stderr.flush()
         os.dup2(self._keeper.stdin.fileno(), 2)
-        # Stays open: handlers of logging that are made now keep it.
-        self._direct = os.fdopen(original, "w", buffering=1, errors="backslashreplace")
+        # Stays open for as long as the process: handlers of logging that are made now keep it.
+        self._direct = os.fdopen(
+            original, "w", buffering=1, errors="backslashreplace", closefd=False
+        )
         self._python, sys.stderr = sys.stderr, self._direct
 
     def release(self) -> None:

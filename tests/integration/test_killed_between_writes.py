@@ -130,9 +130,9 @@ def copies(tmp_path_factory, _quick):
         ):
             before = getattr(owner, name)
 
-            def telling(*arguments, before=before, what=what):
+            def telling(*arguments, before=before, what=what, **named):
                 taken.take(f"write {what}")
-                return before(*arguments)
+                return before(*arguments, **named)
 
             patch.setattr(owner, name, telling)
         keras.utils.clear_session(free_memory=False)

@@ -189,7 +189,8 @@ def test_a_shortcut_that_is_advised_makes_the_paths_meet(branch, shape):
     with pytest.raises(ValueError, match="cannot be added") as error:
         ResidualBlock(branch).build((None, *shape))
     call = str(error.value).split("Use shortcut=")[1].removesuffix(".")
-    shortcut = eval(call, vars(reszoo) | {"keras": keras})
+    names = {name: getattr(reszoo, name) for name in reszoo.__all__}
+    shortcut = eval(call, names | {"keras": keras})
     ResidualBlock(branch, shortcut).build((None, *shape))
 
 

@@ -19,7 +19,7 @@ def test_every_model_has_a_description_of_one_line():
 
 
 def test_wildcards_filter():
-    assert list(list_models("*_1d")) == ["resnet18_1d"]
+    assert list(list_models("resnet1*_1d")) == ["resnet101_1d", "resnet152_1d", "resnet18_1d"]
     assert list_models("densenet*") == {}
 
 

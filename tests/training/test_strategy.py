@@ -102,6 +102,17 @@ def start(command, environment):
 SCRIPT = str(HERE / "several_processes.py")
 
 
+def wait_for_line(process, start):
+    """Reads what a process prints, up to a line that starts so; fails if there is none."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(start):
+            return
+    process.kill()
+    pytest.fail(f"no line starts with {start!r}: {lines}, {process.communicate()[1]}")
+
+
 def wait_for(processes):
     for process in processes:
         _, errors = process.communicate(timeout=300)
@@ -163,7 +174,7 @@ def test_a_worker_that_is_lost_or_told_to_stop_stops_the_others_and_all_can_go_o
         "--config.recording.every_steps=0",
     ]
     chief, other = (start(command, environment) for environment in cluster(2))
-    assert chief.stdout.readline().startswith("epoch 1/9999: loss ")
+    wait_for_line(chief, "epoch 1/9999: loss ")
     other.kill()
     other.communicate()
     _, errors = chief.communicate(timeout=120)
@@ -172,8 +183,8 @@ def test_a_worker_that_is_lost_or_told_to_stop_stops_the_others_and_all_can_go_o
 
     # All go on; then one is told to stop, and both do, at the same step.
     chief, other = (start(command, environment) for environment in cluster(2))
-    assert chief.stdout.readline().startswith("Going on after epoch")
-    assert chief.stdout.readline().startswith("epoch ")
+    wait_for_line(chief, "Going on after epoch")
+    wait_for_line(chief, "epoch ")
     other.terminate()
     for process in (chief, other):
         _, errors = process.communicate(timeout=120)
