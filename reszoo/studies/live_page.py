@@ -15,7 +15,7 @@ from reszoo.files import write_whole
 from reszoo.gradients import load
 from reszoo.report.page import page
 from reszoo.studies.results import as_markdown
-from reszoo.studies.trained_cell import configuration, train
+from reszoo.studies.trained_cell import configuration, is_finished, train
 from reszoo.training.metrics_file import read_metrics
 from reszoo.training.workdir import METRICS_FILE
 
@@ -52,7 +52,7 @@ def write_live_page(workdir: Path, target: Path) -> Path:
     """
     folders = [workdir / name for name in SHORTCUTS]
     for folder in folders:
-        if not _is_finished(folder):
+        if not is_finished(config_of(folder.name), folder):
             train(config_of(folder.name), folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, page([str(folder) for folder in folders]))
@@ -86,11 +86,6 @@ def config_of(run: str) -> ConfigDict:
         run: Name of the run.
     """
     return configuration({**FIELDS, "model.shortcut": SHORTCUTS[run]})
-
-
-def _is_finished(folder: Path) -> bool:
-    metrics = read_metrics(folder / METRICS_FILE)
-    return bool(metrics) and metrics[-1]["epoch"] == FIELDS["epochs"]
 
 
 def _row(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from reszoo.gradients.alarm_log import read_findings
 from reszoo.gradients.log.format import GRADIENTS_DIRECTORY
 from reszoo.studies.answers import filled
 from reszoo.studies.drawing import BRANCH, SKIP, STYLE, TRUNK
-from reszoo.studies.trained_cell import configuration, train
+from reszoo.studies.trained_cell import configuration, is_finished, train
 from reszoo.training.metrics_file import read_metrics
 from reszoo.training.workdir import METRICS_FILE
 
@@ -129,7 +129,7 @@ def write_patterns(workdir: Path, docs: Path) -> Path:
         The document.
     """
     for name in PATTERNS:
-        if not _is_finished(workdir / name, config_of(name)):
+        if not is_finished(config_of(name), workdir / name):
             train(config_of(name), workdir / name)
     results = docs / RESULTS
     results.mkdir(parents=True, exist_ok=True)
@@ -140,11 +140,6 @@ def write_patterns(workdir: Path, docs: Path) -> Path:
         _save(draw(name, table), results / f"{name}.svg")
     write_whole(docs / DOCUMENT, written_document(results))
     return docs / DOCUMENT
-
-
-def _is_finished(folder: Path, config: ConfigDict) -> bool:
-    metrics = read_metrics(folder / METRICS_FILE)
-    return bool(metrics) and metrics[-1]["epoch"] == config.epochs
 
 
 def measured(name: str, folder: Path) -> pd.DataFrame:

@@ -102,6 +102,17 @@ def train(
         return TrainedRun(run, dict(weights), diverged)
 
 
+def is_finished(config: ConfigDict, folder: Path) -> bool:
+    """Returns whether a training by a configuration is at its end.
+
+    Args:
+        config: The configuration.
+        folder: Its work directory.
+    """
+    metrics = read_metrics(folder / METRICS_FILE)
+    return bool(metrics) and metrics[-1]["epoch"] == config.epochs
+
+
 def fashion_mnist() -> str:
     """Source of Fashion-MNIST: Debian's package if it is installed, else TensorFlow Datasets."""
     return f"idx:{_FASHION_MNIST}" if _FASHION_MNIST.is_dir() else "tfds:fashion_mnist"

@@ -1,4 +1,4 @@
-"""What was traced runs as long as nothing has changed: in later fits, and in loops of one's own."""
+"""Traced functions run in later fits and in loops of one's own, as long as nothing has changed."""
 
 import logging
 
