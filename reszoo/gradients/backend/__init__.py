@@ -53,12 +53,12 @@ _NAMES = (
     "compiled",
     "float64",
     "path_gradients",
-    "additions",
     "recorded_fit",
     "reductions",
     "value_and_gradients",
-    "traced",
 )
+# For blocks inside of layers; not on all backends yet.
+_NAMES_OF_SOME = ("additions", "traced")
 
 
 class Training(Protocol):
@@ -126,7 +126,7 @@ def running() -> ModuleType:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
+    if name in (*_NAMES, *_NAMES_OF_SOME):
         module = running()
         if not hasattr(module, name):
             raise ValueError(
