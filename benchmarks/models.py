@@ -29,6 +29,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from peers import import_torchvision
 from timing import (
     interleaved,
     machine,
@@ -106,19 +107,6 @@ def keras_steps(new_model, options):
         return loss
 
     return {"forward": lambda: forward().numpy(), "train": lambda: train().numpy()}
-
-
-def import_torchvision():
-    """Returns the package, also where its CPU build is installed without its dependencies."""
-    import torch
-
-    # That build registers shapes for operators that it does not contain.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
-
-    return torchvision
 
 
 def torch_steps(memory_format, options):
