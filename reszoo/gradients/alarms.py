@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -238,3 +238,31 @@ def check_alarms(alarms: Iterable[Alarm], sets: Iterable[str]) -> tuple[Alarm, .
                 f"Add it: statistics={(*sets, alarm.needs)!r}."
             )
     return alarms
+
+
+def describe_alarms(alarms: Iterable[Alarm]) -> list[dict[str, Any]]:
+    """Returns a description of alarms for the header of a log.
+
+    Args:
+        alarms: Instances of `Alarm`.
+
+    Returns:
+        A dictionary for each: its kind as `alarm`, and its arguments, which JSON can hold; of an
+        argument that it cannot, the `repr`.
+
+    Example:
+
+    >>> describe_alarms([Vanishing(fraction=0.01)])
+    [{'alarm': 'vanishing', 'recorded_steps': 1, 'stop_training': False, 'fraction': 0.01}]
+    """
+    return [
+        {
+            "alarm": alarm.kind or type(alarm).__name__,
+            **{name: _in_json(value) for name, value in asdict(alarm).items()},
+        }
+        for alarm in alarms
+    ]
+
+
+def _in_json(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)

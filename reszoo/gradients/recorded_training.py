@@ -14,7 +14,7 @@ from absl import logging
 
 from reszoo.gradients import backend, positions
 from reszoo.gradients.alarm_log import AlarmWatch
-from reszoo.gradients.alarms import Alarm, RecordedStep
+from reszoo.gradients.alarms import Alarm, RecordedStep, describe_alarms
 from reszoo.gradients.blocks import describe_blocks
 from reszoo.gradients.cadence import Cadence
 from reszoo.gradients.continuation import Origin, check_alone, check_continuation
@@ -195,7 +195,8 @@ class RecordedTraining:
         check_continuation(log_dir, first_step, list(self.taps.blocks), origin)
         described = describe_blocks(self.taps.blocks)
         names = [statistic.name for statistic in self._recording.statistics]
-        self._writer = LogWriter(log_dir, described, names, first_step)
+        alarms = describe_alarms(self._recording.alarms)
+        self._writer = LogWriter(log_dir, described, names, first_step, alarms)
         self._watch = AlarmWatch(self._recording.alarms, log_dir, first_step)
         self._begin_at(batches)
         self._has_begun = True

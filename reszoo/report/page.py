@@ -148,6 +148,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
         "blocks": list(recording.blocks),
         "statistics": recordings.describe_statistics(recording.statistics),
         "alarms": alarms,
+        "tested_alarms": recording.tested_alarms,
         "path_lengths": path_lengths_of(log_dir),
         "loss": _loss(log_dir, shown.steps),
         "packed": base64.b64encode(packed).decode(),
@@ -165,7 +166,11 @@ def recording_of(log_dir: str) -> recordings.Recording:
     """
     parts = {}
     for record in records(log_dir):
-        header = {"blocks": record.blocks, "statistics": record.statistics}
+        header = {
+            "blocks": record.blocks,
+            "statistics": record.statistics,
+            "tested_alarms": record.tested_alarms,
+        }
         _, points = parts.setdefault(to_json(header), (header, []))
         points.append((record.step, record.wall_time, record.values))
     if not parts:

@@ -78,7 +78,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     | route | answer |
     | --- | --- |
     | `/index.js` | the page |
-    | `/runs` | JSON: the runs with recorded steps, their blocks and statistics |
+    | `/runs` | JSON: the runs with recorded steps, their blocks, statistics and tested alarms |
     | `/data` | steps and values of a run, packed as `reszoo.tensorboard.recording` describes |
     | `/alarms` | JSON: the alarms of a run |
     | `/path_lengths` | JSON: shares of the gradient by the length of its path |
@@ -304,6 +304,7 @@ def _describe_run(run: str, series: Mapping[str, Any]) -> dict[str, Any]:
         "last_wall_time": max(of_tag.max_wall_time for of_tag in series.values()),
         "blocks": described.blocks,
         "statistics": recordings.describe_statistics(described.statistics),
+        "tested_alarms": described.tested_alarms,
     }
 
 

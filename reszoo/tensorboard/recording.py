@@ -34,6 +34,8 @@ class Recording:
         wall_times: Shape `(steps,)`, in seconds since 1970.
         values: Shape `(steps, blocks, statistics)`, float32.
         left_out: Number of recorded steps that are left out, since they do not fit the header.
+        tested_alarms: The alarms that all steps were tested for: kind and limits of each; `None` if
+            the log does not say of all of them.
     """
 
     blocks: Sequence[Mapping]
@@ -42,6 +44,7 @@ class Recording:
     wall_times: np.ndarray
     values: np.ndarray
     left_out: int = 0
+    tested_alarms: Sequence[Mapping] | None = None
 
 
 def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> Recording:
@@ -69,6 +72,7 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
         wall_times=np.array([wall_time for _, wall_time, _ in kept], np.float64),
         values=_in_float32([values for _, _, values in kept]).reshape(-1, *shape),
         left_out=fits.count(False),
+        tested_alarms=header.get("tested_alarms"),
     )
 
 
@@ -108,9 +112,21 @@ def join(parts: Sequence[Recording]) -> Recording:
                 whole = np.full((len(names), len(statistics)), np.nan, np.float32)
                 whole[cells] = values
                 points[step] = (step, wall_time, whole)
-    header = {"blocks": [blocks[name] for name in names], "statistics": statistics}
+    header = {
+        "blocks": [blocks[name] for name in names],
+        "statistics": statistics,
+        "tested_alarms": _in_all([part.tested_alarms for part in parts]),
+    }
     joined = stack(header, points.values())
     return replace(joined, left_out=sum(part.left_out for part in parts))
+
+
+def _in_all(alarms: Sequence[Sequence[Mapping] | None]) -> Sequence[Mapping] | None:
+    """Returns the alarms that occur in all parts of a log; `None` if one does not say."""
+    known = [of_part for of_part in alarms if of_part is not None]
+    if len(known) < len(alarms):
+        return None
+    return [alarm for alarm in known[0] if all(alarm in of_part for of_part in known)]
 
 
 def _merged(orders: Iterable[Sequence[str]]) -> list[str]:

@@ -1,6 +1,7 @@
 """Alarms go off when they should, once, and leave a trace in three places."""
 
 import logging
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -19,7 +20,8 @@ from reszoo.gradients import (
     load,
 )
 from reszoo.gradients.alarm_log import AlarmWatch, read_findings
-from reszoo.gradients.alarms import RecordedStep
+from reszoo.gradients.alarms import RecordedStep, describe_alarms
+from reszoo.gradients.log import records
 
 
 def recorded(step=0, **statistics):
@@ -127,6 +129,37 @@ def test_a_nan_is_reported_everywhere_and_can_stop_training(stop, tmp_path, capl
     (event,) = accumulator.Tensors("gradient_flow/alarms")
     assert event.step == 1
     assert findings[0].text in event.tensor_proto.string_val[0].decode()
+
+
+def test_the_log_says_what_its_steps_were_tested_for(tmp_path):
+    data = np.ones((4, 4), "float32")
+    alarms = [Exploding(multiple=np.inf), DeadBranch(stop_training=True)]
+    for name, tested in (("some", alarms), ("none", ())):
+        block = ResidualBlock([keras.layers.Dense(4)], name="block")
+        fit(data, tmp_path / name, block, alarms=tested)
+    dead = {"alarm": "dead_branch", "recorded_steps": 3, "stop_training": True}
+    # JSON has no infinity.
+    exploding = {"alarm": "exploding", "recorded_steps": 1, "stop_training": False}
+    (record,) = records(str(tmp_path / "some"))
+    assert record.tested_alarms == [{**exploding, "multiple": None}, dead]
+    (record,) = records(str(tmp_path / "none"))
+    assert record.tested_alarms == []
+
+
+def test_an_alarm_of_ones_own_is_described_by_its_class_and_arguments():
+    @dataclass(frozen=True)
+    class Own(Vanishing):
+        kind = ""
+        of: tuple = ("a", 1)
+
+    (described,) = describe_alarms([Own(fraction=0.5)])
+    assert described == {
+        "alarm": "Own",
+        "recorded_steps": 1,
+        "stop_training": False,
+        "fraction": 0.5,
+        "of": "('a', 1)",
+    }
 
 
 def test_scales_next_to_zero_are_found(tmp_path):

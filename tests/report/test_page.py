@@ -121,6 +121,17 @@ def test_alarms_are_held(tmp_path):
     (run,) = held(report.show(str(tmp_path)).content)
     assert [found["step"] for found in run["alarms"]] == [0, 10]
     assert run["alarms"][1] == {**alarm, "wall_time": 5.0}
+    assert run["tested_alarms"] is None
+
+
+def test_the_alarms_that_were_tested_are_held(tmp_path):
+    tested = [{"alarm": "vanishing", "fraction": 0.1}]
+    for step in (0, 1):
+        writer = LogWriter(str(tmp_path), [{"name": "a"}], STATISTICS, step, tested)
+        writer.write(step, np.zeros((1, len(STATISTICS))), {})
+        writer.close()
+    (run,) = held(report.show(str(tmp_path)).content)
+    assert run["tested_alarms"] == tested
 
 
 def test_a_run_that_cannot_be_read_stands_among_the_others_with_its_reason(tmp_path):

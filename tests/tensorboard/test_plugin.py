@@ -113,6 +113,16 @@ def test_runs_are_described(server):
     assert plain["last_step"] == 45
     assert [entry["name"] for entry in plain["statistics"]] == STATISTICS
     assert plain["statistics"][0]["unit"] == "none, 0 to 1"
+    assert plain["tested_alarms"] is None
+
+
+def test_a_run_says_what_it_was_tested_for(tmp_path):
+    tested = [{"alarm": "vanishing", "fraction": 0.1}]
+    writer = LogWriter(str(tmp_path / "run"), BLOCKS, STATISTICS, 0, tested)
+    writer.write(0, values_of(0), {})
+    writer.close()
+    (run,) = serve(tmp_path).get("/runs").json["runs"]
+    assert run["tested_alarms"] == tested
 
 
 def test_names_are_data_never_markup(server):

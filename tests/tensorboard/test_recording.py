@@ -79,6 +79,21 @@ def test_of_a_step_under_two_headers_the_later_is_taken():
     np.testing.assert_array_equal(joined.values[:, :, 0], [[0, np.nan], [1, np.nan], [np.nan, 2]])
 
 
+def test_a_run_was_tested_for_the_alarms_of_all_its_parts():
+    vanishing, wider, nan = {"alarm": "v", "at": 1}, {"alarm": "v", "at": 2}, {"alarm": "nan"}
+
+    def tested(*of_parts):
+        headers = ({"blocks": [{"name": "a"}], "statistics": ["x"], **part} for part in of_parts)
+        return recordings.join([recordings.stack(header, []) for header in headers]).tested_alarms
+
+    assert tested({"tested_alarms": [vanishing]}) == [vanishing]
+    alike = {"tested_alarms": [nan, vanishing]}, {"tested_alarms": [vanishing, nan]}
+    assert tested(*alike) == [nan, vanishing]
+    assert tested(alike[0], {"tested_alarms": [wider, nan]}) == [nan]
+    assert tested(alike[0], {"tested_alarms": []}) == []
+    assert tested({}) is tested(alike[0], {}) is None
+
+
 def test_what_a_restart_under_another_header_undid_is_left_out():
     before, after = part("x", range(6), 4.0), part("y", [2, 3], 5.0)
     kept = recordings.without_undone([before, after])

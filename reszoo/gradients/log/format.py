@@ -35,6 +35,7 @@ _HEADER = {
         }
     ],
     "statistics": [str],
+    OptionalField("tested_alarms"): [{"alarm": str}],
 }
 _SOURCE = "The log's header"
 _CURE = "Record the run again, or delete the file."
@@ -81,7 +82,9 @@ def parse_header(content: bytes | str) -> dict:
 
     Returns:
         A dictionary with at least `blocks`, a list of dictionaries with a `name`, and
-        `statistics`, a list of names. Numbers that are not finite are `None`.
+        `statistics`, a list of names; also `tested_alarms`, a list of dictionaries with the kind of
+        the `alarm` and its limits, if the recorder wrote it. Numbers that are not finite are
+        `None`.
 
     Raises:
         ValueError: If the text is not a header of a log, or is one of a newer version.

@@ -30,6 +30,8 @@ class Record:
         blocks: A description of each block, with at least its `name`.
         statistics: The names of the statistics.
         values: Shape `(blocks, statistics)`, float32; float64 if float32 cannot hold one of them.
+        tested_alarms: The alarms that the step was tested for: kind and limits of each; `None` if
+            the log does not say, as those of earlier versions do not.
     """
 
     step: int
@@ -37,6 +39,7 @@ class Record:
     blocks: Sequence[Mapping]
     statistics: Sequence[str]
     values: np.ndarray
+    tested_alarms: Sequence[Mapping] | None = None
 
 
 def records(log_dir: str) -> Iterator[Record]:
@@ -56,7 +59,9 @@ def records(log_dir: str) -> Iterator[Record]:
         ValueError: If there is no log, or none of its files can be read.
     """
     for event, header, values in tensors(log_dir, TAG):
-        yield Record(event.step, event.wall_time, header["blocks"], header["statistics"], values)
+        blocks, statistics = header["blocks"], header["statistics"]
+        alarms = header.get("tested_alarms")
+        yield Record(event.step, event.wall_time, blocks, statistics, values, alarms)
 
 
 def tensors(log_dir: str, tag: str) -> Iterator[tuple[Any, dict, np.ndarray]]:

@@ -46,6 +46,8 @@ class LogWriter:
         blocks: A description of each block, as `reszoo.gradients.blocks` gives it.
         statistics: Names of the statistics.
         first_step: The training step at which this training begins.
+        tested_alarms: A description of each alarm that the steps are tested for, as
+            `reszoo.gradients.alarms` gives it; `None` if that is not known.
 
     Raises:
         ValueError: If the directory cannot be written.
@@ -53,13 +55,20 @@ class LogWriter:
     """
 
     def __init__(
-        self, log_dir: str, blocks: Sequence[Mapping], statistics: Sequence[str], first_step: int
+        self,
+        log_dir: str,
+        blocks: Sequence[Mapping],
+        statistics: Sequence[str],
+        first_step: int,
+        tested_alarms: Sequence[Mapping] | None = None,
     ):
         self._header = {
             "version": FORMAT_VERSION,
             "blocks": list(blocks),
             "statistics": list(statistics),
         }
+        if tested_alarms is not None:
+            self._header["tested_alarms"] = list(tested_alarms)
         self._described = {}
         self._log_dir = str(log_dir)
         self._flushed_at = -np.inf

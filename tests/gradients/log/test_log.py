@@ -171,6 +171,7 @@ BROKEN_HEADERS = {
     header(version=7): "format 7, and this version of reszoo reads format 1",
     header(version="1"): "'version' must be a whole number",
     header(version=float("nan")): "'version' must be a whole number",
+    header(tested_alarms=[{}]): "'tested_alarms'[0] has no 'alarm'",
     header(blocks="ab"): "'blocks' must be a list",
     header(blocks=[3]): "'blocks'[0] must be an object",
     header(blocks=[{"name": None}]): "'blocks'[0]['name'] must be a string",
