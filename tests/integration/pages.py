@@ -130,6 +130,7 @@ class Page:
         self.requests = []
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.frame = self.tab
+        self.tab.goto("about:blank")  # or another address of the same file would not be loaded
         self.tab.goto(path.as_uri() + (f"#{'&'.join(_parameters(state))}" if state else ""))
         return self.wait()
 

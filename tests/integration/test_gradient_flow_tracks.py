@@ -52,8 +52,8 @@ def numbers(blocks, steps=STEPS, seed=0, skips=True):
     return values | {name: 0 * skip for name in STATISTICS if name.endswith("nonfinite")}
 
 
-def write_run(log_dir, values, blocks, alarms=(), losses=None):
-    writer = LogWriter(str(log_dir), blocks, STATISTICS, 0)
+def write_run(log_dir, values, blocks, alarms=(), losses=None, tested=None):
+    writer = LogWriter(str(log_dir), blocks, STATISTICS, 0, tested)
     for step in range(len(values["skip_share"])):
         loss = {} if losses is None else {"loss": losses[step]}
         writer.write(step, np.stack([values[name][step] for name in STATISTICS], 1), loss)
@@ -104,7 +104,7 @@ def test_one_screen_holds_every_track_and_the_loss_is_the_time_control(open_page
     assert float(tiles[2].split()[0]) == pytest.approx(
         np.median(values["update_to_weight_ratio"][3]), rel=0.06
     )
-    assert tiles[3] == "none"
+    assert tiles[3] == "not known, limits kept"
 
 
 def test_the_profile_is_the_gradient_of_each_block_over_that_at_the_last(page, report, one):
@@ -285,6 +285,67 @@ def test_an_alarm_has_a_span_and_opens_what_raised_it(page, report, tmp_path):
     assert page.step() == 6
     assert page.find("label:has-text('Statistic') select").input_value() == "branch_gradient_norm"
     page.find(".gf-inspector-alarms li:has-text('still on')").wait_for()
+
+
+USUAL_LIMITS = (
+    "nonfinite, vanishing (below 0.001), exploding (above 1000), dead branch (3 recorded steps)"
+)
+
+
+def test_an_alarm_that_nobody_watched_for_is_not_called_none(page, report, tmp_path):
+    values = numbers(6)
+    values["branch_gradient_norm"][2:6, 3] = 0  # three in a row at step 4
+    values["branch_gradient_norm"][6:, 1] = 0
+    values["input_gradient_norm"][6, 0] = 2e3 * values["output_gradient_norm"][6, -1]
+    default = {"recorded_steps": 1, "stop_training": False}
+    watched = [{"alarm": kind, **default} for kind in ("nonfinite", "saturated_scale")]
+    watched += [{"alarm": "exploding", **default, "multiple": None}]
+    watched += [{"alarm": kind, **default} for kind in ("vanishing", "dead_branch")]
+    logs = {"all": watched, "some": watched[:2], "nothing": [], "old": None}
+    runs = [
+        write_run(tmp_path / name, values, described(), tested=tested)
+        for name, tested in logs.items()
+    ]
+    page.open_file(report(*runs[:3]), step=6)
+
+    def tiles():
+        return page.find(".gf-panel [data-tile=alarms] strong").all_text_contents()
+
+    assert tiles() == ["none", "none, 1 limit crossed", "not watched, 1 limit crossed"]
+    said = page.find(".gf-watched").all_text_contents()
+    assert said[0] == (
+        "all: Watched while training: nonfinite, saturated scale, exploding (above nothing), "
+        "vanishing, dead branch."
+    )
+    assert said[1].endswith("Not watched, by the usual limits: " + USUAL_LIMITS[11:] + ".")
+    assert said[2] == f"nothing: Not watched while training. By the usual limits: {USUAL_LIMITS}."
+    listed = page.find(".gf-alarms li.is-judged")
+    assert listed.count() == page.find(".gf-alarms li").count() == 4
+    assert listed.locator(".gf-when").all_text_contents() == ["step 6"] * 2 + ["step 4 to 5"] * 2
+    assert page.find(".gf-alarm-mark.is-judged").count() == 2
+    page.tab.keyboard.press("[")
+    page.wait_for_step(4)
+    page.find(".gf-alarms .gf-kind:has-text('dead branch')").first.click()
+    page.find(".gf-inspector-alarms li:has-text('By the usual limits.')").wait_for()
+    page.open_file(report(*runs), step=6, **{"from": 5, "to": 7})
+    row = page.find(".gf-sheet tr[data-run=old] [data-tile=alarms]")
+    assert row.text_content() == "not known, 1 limit crossed"
+    # A zoom changes neither when an alarm begins nor what is counted.
+    page.find(".gf-sheet tr[data-run=nothing] button").click()
+    page.find(".gf-panel h3:has-text('nothing')").wait_for()
+    assert page.find(".gf-alarms .gf-when").all_text_contents() == ["step 6", "step 4 to 5"]
+
+
+def test_spans_of_alarms_have_the_limits_that_they_were_tested_with(page, report, tmp_path):
+    values = numbers(6)
+    values["input_gradient_norm"][2:5, 0] = 0.05 * values["output_gradient_norm"][2:5, -1]
+    alarm = {"step": 2, "alarm": "vanishing", "block": "stage1_block1", "text": "Low."}
+    tested = [{"alarm": "vanishing", "fraction": 0.1}]
+    page.open_file(report(write_run(tmp_path / "a", values, described(), [alarm], tested=tested)))
+    assert page.find(".gf-alarms .gf-when").all_text_contents() == ["step 2 to 4"]
+    page.open_file(report(write_run(tmp_path / "b", values, described(), [alarm])))
+    assert page.find(".gf-alarms .gf-when").all_text_contents() == ["step 2"]
+    assert page.find(".gf-watched").text_content().startswith("The log does not say")
 
 
 def test_keys_play_step_and_go_to_alarms(page, report, tmp_path):

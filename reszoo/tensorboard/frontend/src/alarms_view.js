@@ -1,8 +1,10 @@
-// The list of alarms: one line a block and kind, with how long each lasted.
+// The list of alarms: what was watched in each run, and one line a block and kind, with how long each
+// lasted.
 
 import {html} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {wholeNumber} from "./scales.js";
+import {watchInWords} from "./watch.js";
 
 const MOST = 100;
 
@@ -23,28 +25,29 @@ export function alarmSpan({step, until, isOn}) {
 export class AlarmsView {
   constructor(app) {
     this.app = app;
-    this.element = html("section", {class: "gf-section gf-alarms", hidden: true});
+    this.element = html("section", {class: "gf-section gf-alarms", "aria-label": "Alarms"});
   }
 
   draw() {
-    const lines = linesOf(this.app.data);
-    this.element.hidden = !lines.length;
-    if (!lines.length) return;
+    const {data} = this.app;
+    const lines = linesOf(data);
     const shown = lines.slice(-MOST).reverse();
     const words = lines.length > shown.length ? `the last ${shown.length} of ${lines.length}` : String(lines.length);
     this.element.replaceChildren(
-      html("h2", {}, "Alarms", html("span", {class: "gf-count"}, words)),
+      html("h2", {}, "Alarms", html("span", {class: "gf-count"}, lines.length ? words : "none")),
+      ...data.map(({run, watch}) => html("p", {class: "gf-note gf-watched"},
+        data.length > 1 ? html("strong", {}, `${shortRun(run)}: `) : null, `${watchInWords(watch)}.`)),
       html("ol", {}, ...shown.map((line) => this.#line(line))));
   }
 
   #line([first, ...more]) {
     const {run} = first;
     const spans = [first, ...more].map(alarmSpan);
-    return html("li", {}, html("button", {type: "button", onclick: () => this.app.openAlarm(first)},
+    return html("li", {class: first.isJudged ? "is-judged" : null}, html("button", {type: "button", onclick: () => this.app.openAlarm(first)},
       html("span", {class: "gf-when", title: spans.join("\n")},
         spans.length > 2 ? `${spans[0]} and ${spans.length - 1} times more` : spans.join("; ")),
       html("span", {class: "gf-kind"}, (first.alarm ?? "alarm").replaceAll("_", " ")),
-      html("span", {class: "gf-what"}, first.text ?? ""),
+      html("span", {class: "gf-what"}, first.text ?? "", first.isJudged ? html("em", {}, " By the usual limits.") : null),
       this.app.data.length > 1 ? html("span", {class: "gf-where"}, shortRun(run)) : null));
   }
 }
@@ -55,7 +58,7 @@ function linesOf(all) {
   for (const {run, alarms} of all) {
     for (const alarm of alarms) {
       // Texts without a block are of another version, each a line of its own.
-      const key = JSON.stringify([run, alarm.alarm, alarm.path, alarm.block ?? alarm]);
+      const key = JSON.stringify([run, alarm.alarm, alarm.path, alarm.isJudged, alarm.block ?? alarm]);
       lines.set(key, [...(lines.get(key) ?? []), {run, ...alarm}]);
     }
   }

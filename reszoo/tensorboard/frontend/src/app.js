@@ -1,6 +1,5 @@
 // The page: what is chosen, what is asked for, and what is drawn of it.
 
-import {neededFor, withSpans} from "./alarm_spans.js";
 import {AlarmsView, raisedBy} from "./alarms_view.js";
 import {axesOf} from "./axis.js";
 import {BusView} from "./bus_view.js";
@@ -24,6 +23,7 @@ import {themeOf} from "./theme.js";
 import {Timeline} from "./timeline.js";
 import {TimeView} from "./time_view.js";
 import {Tooltip} from "./tooltip.js";
+import {judged, neededFor, watchOf, withSpans} from "./watch.js";
 
 const POLL_MS = 20_000;
 const CHIPS_AT_MOST = 5;
@@ -131,16 +131,26 @@ export class App {
   async #runData(name, statistics) {
     const alarms = await this.#orNothing(name, this.store.alarms(name));
     if (!alarms) return null;
-    const wanted = [...statistics, ...neededFor(alarms)];
-    const [series, loss, pathLengths] = await Promise.all([
-      this.#orNothing(name, this.store.need(name, wanted, this.range())),
+    const run = this.store.run(name);
+    const watch = watchOf(run, alarms);
+    const [answers, loss, pathLengths] = await Promise.all([
+      this.#orNothing(name, this.#series(name, statistics, neededFor([...alarms, ...watch.untested]))),
       this.#orNothing(name, this.store.loss(name)),
       this.#orNothing(name, this.store.pathLengths(name)),
     ]);
-    const run = this.store.run(name);
-    if (!series || !loss || !pathLengths) return null;
-    const data = {...series, run: name, blocks: run.blocks, descriptions: run.statistics, loss, pathLengths};
-    return {...data, alarms: withSpans(alarms, data)};
+    if (!answers || !loss || !pathLengths) return null;
+    const [series, whole] = answers;
+    const {blocks} = run;
+    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, pathLengths, watch};
+    const ofAll = {...whole, blocks};
+    return {...data, alarms: [...withSpans(alarms, watch, ofAll), ...judged(watch, ofAll)]};
+  }
+
+  /** The statistics in the range that is shown, and those that tell of alarms over all steps. */
+  async #series(name, statistics, ofAlarms) {
+    const isWhole = this.range().every((end) => end === null);
+    const series = await this.store.need(name, isWhole ? [...statistics, ...ofAlarms] : statistics, this.range());
+    return [series, isWhole ? series : await this.store.need(name, ofAlarms, [null, null])];
   }
 
   async #orNothing(name, asked) {

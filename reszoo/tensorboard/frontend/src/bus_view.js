@@ -1,6 +1,5 @@
 // The section of the buses: one for each chosen run, all on one scale.
 
-import {countOn} from "./alarm_spans.js";
 import {matchBlocks} from "./axis.js";
 import {Bus, isPlain, markIcon, spoken, widest} from "./bus.js";
 import {grouped} from "./explain.js";
@@ -17,6 +16,7 @@ import {Strip} from "./strip.js";
 import {sentence} from "./summary.js";
 import {TileRow, tilesOf} from "./tiles.js";
 import {blockTip} from "./tooltip.js";
+import {onAt} from "./watch.js";
 
 const STANDS_STILL_MS = 120;
 const MOST_DECADES = 1e8;
@@ -189,7 +189,7 @@ export class BusView {
     const shown = data.steps[index];
     panel.sentence.replaceChildren(...sentence(data.blocks, at),
       ...(shown === step ? [] : [html("span", {class: "gf-note"}, ` (step ${wholeNumber(shown)})`)]));
-    panel.tiles.show(tilesOf(data.blocks, at, countOn(data.alarms, shown)));
+    panel.tiles.show(tilesOf(data.blocks, at, data.watch, onAt(data.alarms, shown)));
     this.#drawStrip(panel);
   }
 

@@ -48,7 +48,8 @@ const SECTIONS = {
     "Usual is about 0.001, and less as the learning rate is lowered. Above 0.01 lower the rate; below 1e-5 early in training hardly anything is learned.",
   ]],
   alarms: ["Alarms", [
-    "How many alarms are on at this step, of those that the recorder raised.",
+    "How many alarms are on at this step, of those that the recorder raised. Where it watched nothing, or the log does not "
+    + "say, the usual limits are applied here to the recorded numbers, and what crosses them is counted apart.",
     "nonfinite: a NaN or infinite value. vanishing, exploding: the depth is out of its limits. dead branch: exactly nothing "
     + "comes back through a branch. saturated scale: most scales of a normalization are near zero.",
   ]],

@@ -1,11 +1,11 @@
 // Many runs at once: a line each with its bus, its profile and its tiles, to sort and to choose from.
 
-import {countOn} from "./alarm_spans.js";
 import {html, set, svg} from "./dom.js";
 import {layOut, shortRun} from "./layout.js";
 import {number} from "./scales.js";
 import {nearest} from "./source.js";
 import {tilesOf} from "./tiles.js";
+import {onAt} from "./watch.js";
 import {scaleLog} from "d3-scale";
 
 export const SHEET_FROM = 4;
@@ -71,9 +71,8 @@ export class SheetView {
     const {data, places} = row;
     const index = nearest(data.steps, step);
     const at = (name) => data.series.get(name)?.map((values) => values[index]);
-    const alarms = countOn(data.alarms, data.steps[index]);
     const loss = data.loss.values[nearest(data.loss.steps, step)] ?? NaN;
-    row.tiles = new Map(tilesOf(data.blocks, at, alarms).map((tile) => [tile.key, tile]));
+    row.tiles = new Map(tilesOf(data.blocks, at, data.watch, onAt(data.alarms, data.steps[index])).map((tile) => [tile.key, tile]));
     row.tiles.set("loss", {value: loss, words: Number.isNaN(loss) ? "not recorded" : number(loss), verdict: "none"});
     for (const [key, cell] of row.cells) {
       const {words, verdict} = row.tiles.get(key);

@@ -3,15 +3,16 @@
 import {html, set} from "./dom.js";
 import {median} from "./relative.js";
 import {number} from "./scales.js";
+import {watchInWords} from "./watch.js";
 
 /**
  * @param at From a statistic's name to an array of one value a block, or undefined.
- * @param alarmsOn How many alarms are on; null if this is not known.
+ * @param watch What was watched, of watch.js. @param alarms Those that are on.
  *
- * Returns [{key, label, value, words, verdict}]; a verdict is "good", "watch" or "bad", and value is
- * what tiles are sorted by.
+ * Returns [{key, label, value, words, verdict}]; a verdict is "good", "watch", "bad" or "none", and
+ * value is what tiles are sorted by.
  */
-export function tilesOf(blocks, at, alarmsOn) {
+export function tilesOf(blocks, at, watch, alarms) {
   const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
   const middle = (name) => {
     const values = at(name);
@@ -29,9 +30,22 @@ export function tilesOf(blocks, at, alarmsOn) {
       : {key: "share", label: "skip share", value: 0, words: "no skips", verdict: "none"},
     {key: "updates", label: "updates", value: updates, words: `${number(updates)} of the weights`,
       verdict: updates > 1e-2 || updates < 1e-8 ? "watch" : "good"},
-    {key: "alarms", label: "alarms", value: alarmsOn, words: alarmsOn ? String(alarmsOn) : "none",
-      verdict: alarmsOn ? "bad" : "good"},
-  ].map((tile) => (Number.isNaN(tile.value) ? {...tile, words: whyNone(tile.key, at), verdict: "none"} : tile));
+    alarmTile(watch, alarms),
+  ].map((tile) => (Number.isNaN(tile.value) && tile.key !== "alarms" ? {...tile, words: whyNone(tile.key, at), verdict: "none"} : tile));
+}
+
+/** "none" is said only where something was watched; elsewhere it is what the usual limits say. */
+function alarmTile(watch, alarms) {
+  const {isKnown, isWatched, untested} = watch;
+  const crossed = alarms.filter(({isJudged}) => isJudged).length;
+  const raised = alarms.length - crossed;
+  const limits = crossed ? `${crossed} ${crossed > 1 ? "limits" : "limit"} crossed` : isWatched ? "" : "limits kept";
+  const words = isWatched ? String(raised || "none") : isKnown ? "not watched" : "not known";
+  return {
+    key: "alarms", label: "alarms", value: isWatched || untested.length ? alarms.length : NaN,
+    words: [words, untested.length ? limits : ""].filter(Boolean).join(", "),
+    verdict: alarms.length ? "bad" : isWatched ? "good" : "none", title: watchInWords(watch),
+  };
 }
 
 const NEEDED = {depth: "input_gradient_norm", share: "skip_share", updates: "update_to_weight_ratio"};
@@ -63,10 +77,10 @@ export class TileRow {
   }
 
   show(tiles) {
-    for (const {key, label, words, verdict} of tiles) {
+    for (const {key, label, words, verdict, title} of tiles) {
       const {tile, value} = this.parts.get(key) ?? this.#add(key, label);
       if (value.textContent !== words) value.textContent = words;
-      set(tile, {class: `gf-tile is-${verdict}`, title: SAID[verdict]});
+      set(tile, {class: `gf-tile is-${verdict}`, title: title ?? SAID[verdict]});
     }
   }
 

@@ -127,17 +127,21 @@ export class TimeMap {
       // The first and the last label stay inside the picture.
       context.fillText(wholeNumber(tick), LEFT - 11, Math.max(6, Math.min(this.height - 6, y)));
     }
-    context.fillStyle = this.theme.alarm;
-    for (const {step, until} of this.content.alarms) this.#alarm(context, step, until ?? step);
+    for (const alarm of this.content.alarms) this.#alarm(context, alarm);
   }
 
-  #alarm(context, step, until) {
+  /** A triangle where it begins and a line as long as it holds; an outline where nothing was watched. */
+  #alarm(context, {step, until = step, isJudged}) {
     const [first, last] = this.content.domain;
     if (until < first || step > last) return;
     const [from, to] = [this.y(Math.max(step, first)), this.y(Math.min(until, last))];
     const x = this.#right() + 10;
-    context.fillRect(x, from, 2, Math.max(0, to - from));
+    context.fillStyle = this.theme.alarm;
+    context.fillRect(x, from, isJudged ? 1 : 2, Math.max(0, to - from));
     triangle(context, [x - 3, from], [x + 6, from - 4.5], [x + 6, from + 4.5]);
+    if (!isJudged) return;
+    context.fillStyle = this.theme.panel;
+    triangle(context, [x - 0.6, from], [x + 4.8, from - 2.7], [x + 4.8, from + 2.7]);
   }
 
   #at(event) {

@@ -130,8 +130,10 @@ export class Timeline {
     this.marks.replaceChildren(...[...groups].map(([place, group]) => {
       const text = group.slice(0, 6).map((alarm) => `step ${wholeNumber(alarm.step)}: ${alarm.text ?? alarm.alarm}`);
       if (group.length > 6) text.push(`and ${group.length - 6} more`);
+      const isJudged = group.every((alarm) => alarm.isJudged);
+      if (isJudged) text.push("By the usual limits.");
       const mark = html("button", {
-        type: "button", class: "gf-alarm-mark", title: text.join("\n"),
+        type: "button", class: isJudged ? "gf-alarm-mark is-judged" : "gf-alarm-mark", title: text.join("\n"),
         "aria-label": `Alarm, ${text[0]}`, onclick: () => this.on.step(group[0].step),
       });
       mark.style.left = `${place / 2}%`;
