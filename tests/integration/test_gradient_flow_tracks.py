@@ -422,6 +422,63 @@ def test_many_blocks_are_a_stream_whose_stages_open(page, report, tmp_path):
     page.find(".gf-block:not(.is-stream)").first.wait_for(state="detached")
 
 
+def test_a_lens_under_the_pointer_shows_single_blocks_in_the_columns_of_all_tracks(
+    page, report, tmp_path
+):
+    runs = [
+        write_run(tmp_path / name, numbers(160, 3, seed), described(160, stages=4))
+        for seed, name in enumerate(["one", "two"])
+    ]
+    page.open_file(report(*runs))
+    targets = page.find(".gf-block .gf-target")
+    narrow = targets.nth(66).bounding_box()
+    x = narrow["x"] + narrow["width"] / 2
+
+    def centers(selector):
+        boxes = page.find(selector).evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect()).map(b => b.x + b.width / 2)"
+        )
+        return np.array(boxes)
+
+    def seen():
+        return page.find(".gf-tip-title").text_content().split("step 2")[0]
+
+    page.tab.mouse.move(x, narrow["y"] + 9)
+    page.find(".gf-lens").wait_for()
+    assert page.find(".gf-block:not(.is-stream)").count() == 14  # of both runs, in one place
+    blocks = centers(".gf-block .gf-target")
+    np.testing.assert_allclose(blocks[:160], blocks[160:], atol=0.2)
+    assert blocks[66] == pytest.approx(x, abs=0.2)  # it stays under the pointer
+    np.testing.assert_allclose(np.diff(blocks[63:70]), 44, atol=0.2)
+    assert np.diff(blocks[:160]).min() > 1
+    np.testing.assert_allclose(centers(".gf-strips rect[y='0']"), blocks[:160], atol=0.7)
+    names = page.find(".gf-block .gf-name").all_text_contents()
+    assert names[63:70] == ["24", "25", "26", "27", "28", "29", "30"]
+    # Inside, its blocks are read without a move of the lens; beyond, it follows.
+    page.tab.mouse.move(x + 88, narrow["y"] + 9)
+    page.find(".gf-tip-title:has-text('stage2_block29')").wait_for()
+    assert centers(".gf-lens") == pytest.approx(x, abs=0.2)
+    over = page.find(".gf-over").first.bounding_box()
+    page.tab.mouse.move(x + 240, over["y"] + 30)
+    page.find(".gf-lens").evaluate(
+        "(e, x) => new Promise(done => (function look() {"
+        "  e.getBoundingClientRect().x > x ? done() : requestAnimationFrame(look)})())", x + 20
+    )  # fmt: skip
+    beyond = seen()
+    page.tab.mouse.move(x + 241, over["y"] + 30)
+    assert seen() == beyond
+    page.tab.mouse.move(5, 5)
+    page.find(".gf-lens").wait_for(state="hidden")
+    assert page.find(".gf-block:not(.is-stream)").count() == 0
+    # The same by keyboard.
+    page.find(".gf-block").nth(20).focus()
+    page.find(".gf-lens").wait_for()
+    page.tab.keyboard.press("ArrowRight")
+    assert seen() == "stage1_block22"
+    page.tab.keyboard.press("Escape")
+    assert page.find(".gf-lens").is_hidden()
+
+
 def test_networks_of_different_depth_are_matched_by_relative_depth(page, report, tmp_path):
     deep, shallow = numbers(12, seed=1), numbers(6)
     runs = [

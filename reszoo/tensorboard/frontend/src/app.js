@@ -1,7 +1,7 @@
 // The page: what is chosen, what is asked for, and what is drawn of it.
 
 import {AlarmsView, raisedBy} from "./alarms_view.js";
-import {axesOf} from "./axis.js";
+import {axesOf, lensAt, NARROWEST_ARCH} from "./axis.js";
 import {BusView} from "./bus_view.js";
 import {html, svg} from "./dom.js";
 import {savePng, saveSvg} from "./export.js";
@@ -32,6 +32,8 @@ const ROOM_FOR_INSPECTOR = 1000;
 const INSPECTOR_WIDTH = 380;
 const MARGINS = 56 + 26;
 const LEAST_WIDTH = 320;
+// A pointer that only passes opens no lens, and one that soon comes back finds it as it was.
+const [LENS_OPENS_MS, LENS_CLOSES_MS] = [140, 300];
 
 export class App {
   constructor(source) {
@@ -58,10 +60,14 @@ export class App {
     this.notice = html("div", {class: "gf-notice", role: "alert", hidden: true});
     this.faults = html("section", {class: "gf-notice gf-faults", "aria-label": "What cannot be shown", hidden: true});
     this.lit = html("div", {class: "gf-column", hidden: true});
+    this.lensFrame = html("div", {class: "gf-lens", hidden: true});
     this.legends = html("div", {class: "gf-legends"}, this.tracks[0].legend, this.time.legend);
-    this.flow = html("section", {class: "gf-section gf-tracks", "aria-label": "Gradient flow"},
+    this.flow = html("section", {
+      class: "gf-section gf-tracks", "aria-label": "Gradient flow",
+      onpointerenter: () => clearTimeout(this.closing), onpointerleave: () => this.#leaveLens(), onfocusout: () => this.flow.matches(":hover") || this.#leaveLens(),
+    },
       ...this.tracks.map((view) => view.element),
-      this.legends, this.lit);
+      this.legends, this.lensFrame, this.lit);
     const main = html("main", {}, this.sheet.element, this.flow, this.pathLengths.element, this.alarmsView.element, this.views.at(-1).element);
     this.body = html("div", {class: "gf-body", hidden: true}, main, this.inspector.element);
     this.patterns = hatch();
@@ -216,13 +222,55 @@ export class App {
     this.previewing = requestAnimationFrame(() => this.#showStep());
   }
 
-  /** Lights the column of a block in all tracks; a null axis puts the light out. */
+  /** Lights the column of a block in all tracks, under the lens if it is narrow; a null axis puts the light out. */
   column(axis, place) {
-    this.lit.hidden = !axis || !place;
-    if (this.lit.hidden) return;
-    const [left, right] = [axis.x(place.start), axis.x(place.own + 1)];
-    const {offsetLeft} = this.tracks[0].list;
-    this.lit.style.cssText = `left: ${offsetLeft + left}px; width: ${right - left}px`;
+    clearTimeout(this.opening);
+    this.#span(this.lit, axis && place ? [axis.x(place.start), axis.x(place.own + 1)] : null);
+    if (!axis || !place) return;
+    clearTimeout(this.closing);
+    if (axis.unitOf(place) < NARROWEST_ARCH) this.opening = setTimeout(() => this.#lensOver(axis, place), LENS_OPENS_MS);
+  }
+
+  /** Lays an element over all tracks between two positions of the axis. */
+  #span(element, ends) {
+    element.hidden = !ends;
+    if (!ends) return;
+    const {offsetLeft, offsetTop} = this.tracks[0].list;
+    const top = element === this.lensFrame ? offsetTop : 0;
+    element.style.cssText = `left: ${offsetLeft + ends[0]}px; width: ${ends[1] - ends[0]}px; top: ${top}px`;
+  }
+
+  /** Moves the lens to a block, which stays where it is on the screen. */
+  #lensOver(axis, place) {
+    const order = this.axes.indexOf(axis);
+    if (order < 0) return;
+    this.lensOn = {order, index: place.index, x: axis.center(place)};
+    this.#drawTracks();
+    this.column(this.axes[order], place);
+  }
+
+  #leaveLens() {
+    clearTimeout(this.closing);
+    this.closing = setTimeout(() => this.closeLens(), LENS_CLOSES_MS);
+  }
+
+  /** Returns whether it was open. */
+  closeLens() {
+    clearTimeout(this.opening);
+    if (!this.lensOn) return false;
+    this.lensOn = null;
+    this.column(null);
+    this.#drawTracks();
+    return true;
+  }
+
+  #drawTracks() {
+    if (!this.allData) return;
+    this.#placeBlocks();
+    for (const view of this.tracks) {
+      view.draw();
+      view.showStep(this.shownStep);
+    }
   }
 
   toggleBlock(name) {
@@ -309,8 +357,27 @@ export class App {
     const key = JSON.stringify([this.width, this.state.stage, this.allData.map(({blocks}) => blocks)]);
     if (key !== this.axesKey) {
       this.axesKey = key;
-      this.axes = axesOf(this.allData, this.width, this.state.stage);
+      this.plainAxes = axesOf(this.allData, this.width, this.state.stage);
+      if (this.lensOn) delete this.lensOn.x;
     }
+    this.#placeBlocks();
+  }
+
+  /** The axes as they are seen, through the lens if it is open. */
+  #placeBlocks() {
+    const lens = this.#lens();
+    this.#span(this.lensFrame, lens && [lens.from, lens.to]);
+    const key = JSON.stringify([this.axesKey, lens?.from, lens?.at.domain()]);
+    if (key === this.seenKey) return;
+    this.seenKey = key;
+    this.axes = lens ? axesOf(this.allData, this.width, this.state.stage, lens) : this.plainAxes;
+  }
+
+  #lens() {
+    const {order, index, x} = this.lensOn ?? {};
+    const axis = this.plainAxes[order];
+    const place = axis?.places.find((each) => each.index === index);
+    return place ? lensAt(axis, place, x ?? axis.center(place)) : null;
   }
 
   axisOf(data) {
@@ -397,7 +464,10 @@ export class App {
     }, "Link");
     parts.push(link, ...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
       type: "button", class: "gf-button gf-save", title: `Download the tracks as ${words}`,
-      onclick: () => save(this.flow, this.#title(), this.patterns),
+      onclick: () => {
+        this.closeLens();
+        save(this.flow, this.#title(), this.patterns);
+      },
     }, words)));
     const keys = html("button", {type: "button", class: "gf-question", "aria-label": "Keys", title: "Keys",
       onclick: () => this.help.openKeys(keys)}, "?");

@@ -1,10 +1,16 @@
 // The horizontal axis that all tracks share: depth, from the input on the left to the loss.
 
 import {layOut} from "./layout.js";
+import {scaleLinear} from "d3-scale";
 
 // Room at both sides of the blocks, for what names a track and for its values.
 export const LEFT = 130;
 export const RIGHT = 100;
+// Narrower blocks are a stream, without arches, and are read through the lens.
+export const NARROWEST_ARCH = 16;
+const [LENS_BLOCK, LENS_BLOCKS] = [44, 7];
+// What part of the width the lens takes at most, and what part of theirs the blocks beside it keep.
+const [LENS_PART, LEAST_KEPT] = [0.4, 0.35];
 
 /** Positions of the blocks of one run, in pixels. */
 export class DepthAxis {
@@ -12,28 +18,35 @@ export class DepthAxis {
    * @param blocks Descriptions of the run's blocks.
    * @param shares What part of the width each stage gets; by its number of columns if null.
    * @param openStage The stage that has most of the width, if there is one.
+   * @param lens What lensAt gives; it is one of all runs, whose blocks stay under each other.
    */
-  constructor(blocks, width, shares = null, openStage = null) {
+  constructor(blocks, width, shares = null, openStage = null, lens = null) {
     this.blocks = blocks;
     this.openStage = openStage;
+    this.lens = lens;
     this.width = width;
     this.layout = layOut(blocks);
     const {stages, columns} = this.layout;
     const room = Math.max(1, width - LEFT - RIGHT);
     const parts = shares ?? stages.map(({start, end}) => (end - start) / Math.max(1, columns));
     let x = LEFT;
-    this.stages = stages.map((stage, i) => {
+    this.plain = stages.map((stage, i) => {
       const left = x;
       x += room * parts[i];
       return {...stage, left, right: x, unit: (x - left) / Math.max(1, stage.end - stage.start)};
     });
+    this.stages = this.plain.map((stage) => ({...stage, left: this.#seen(stage.left), right: this.#seen(stage.right)}));
     this.places = [...this.layout.blocks].sort((a, b) => a.own - b.own);
   }
 
   /** Where a column begins; the last one ends at x(columns). */
   x(column) {
-    const stage = this.stages.find(({end}) => column < end) ?? this.stages.at(-1);
-    return stage ? stage.left + (column - stage.start) * stage.unit : LEFT;
+    const stage = this.plain.find(({end}) => column < end) ?? this.plain.at(-1);
+    return this.#seen(stage ? stage.left + (column - stage.start) * stage.unit : LEFT);
+  }
+
+  #seen(x) {
+    return this.lens ? this.lens.at(x) : x;
   }
 
   unitOf(place) {
@@ -59,12 +72,33 @@ export class DepthAxis {
 }
 
 /** One axis for each run: the same where blocks are the same, and stage over stage otherwise. */
-export function axesOf(runs, width, openStage = null) {
+export function axesOf(runs, width, openStage = null, lens = null) {
   const layouts = runs.map(({blocks}) => layOut(blocks));
   const names = layouts.map(({stages}) => JSON.stringify(stages.map((stage) => stage.name)));
   const haveOneKind = names.every((each) => each === names[0]);
   const shares = haveOneKind ? meanShares(layouts, openStage) : null;
-  return runs.map(({blocks}) => new DepthAxis(blocks, width, shares, openStage));
+  return runs.map(({blocks}) => new DepthAxis(blocks, width, shares, openStage, lens));
+}
+
+/**
+ * A lens over a block that is too narrow for an arch, and its neighbours: {from, to, at}, its ends on
+ * the screen and where it shows what is at x. Null if the block is wide enough.
+ *
+ * @param axis The axis without a lens. @param x Where the block's middle stays on the screen.
+ */
+export function lensAt(axis, place, x) {
+  const [right, room] = [axis.width - RIGHT, axis.width - LEFT - RIGHT];
+  const fitting = Math.floor((LENS_PART * room) / LENS_BLOCK);
+  const count = Math.min(Math.max(1, fitting), LENS_BLOCKS, axis.layout.columns);
+  const first = Math.max(0, Math.min(axis.layout.columns - count, place.own - (count >> 1)));
+  const [start, end] = [axis.x(first), axis.x(first + count)];
+  const width = count * LENS_BLOCK;
+  if (axis.unitOf(place) >= NARROWEST_ARCH || width <= end - start) return null;
+  const wanted = x - (place.own - first + 0.5) * LENS_BLOCK;
+  const least = LEFT + LEAST_KEPT * (start - LEFT);
+  const from = Math.max(least, Math.min(right - LEAST_KEPT * (right - end) - width, wanted));
+  const through = scaleLinear().domain([LEFT, start, end, right]).range([LEFT, from, from + width, right]);
+  return {from, to: from + width, at: through};
 }
 
 const OPEN = 0.8;

@@ -3,7 +3,7 @@
 // at the fork each brings back what it made of it. Blocks too narrow for an arch are a stream: what
 // comes through the branch lies on what comes through the skip.
 
-import {LEFT} from "./axis.js";
+import {LEFT, NARROWEST_ARCH} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {commonStart, fit, shortNames} from "./layout.js";
 import {number} from "./scales.js";
@@ -11,11 +11,10 @@ import {number} from "./scales.js";
 const TOP = 20;
 const [BELOW, BELOW_UNNAMED] = [46, 28];
 const SAMPLES = 22;
-const NARROWEST_ARCH = 16;
 
 /** The widest ribbon that leaves arches apart; where all blocks are a stream, that of the stream. */
 export function widest(axes) {
-  const units = axes.flatMap((axis) => axis.stages.map((stage) => stage.unit));
+  const units = axes.flatMap((axis) => axis.places.map((place) => axis.unitOf(place)));
   const ofArches = units.filter((unit) => unit >= NARROWEST_ARCH);
   const unit = Math.min(...(ofArches.length ? ofArches : units));
   return Math.max(2.5, Math.min(15, unit * 0.3));

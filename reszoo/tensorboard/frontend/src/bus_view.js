@@ -244,11 +244,13 @@ export class BusView {
   /** Four numbers of a block; the inspector has all. */
   #hover(panel, index, node) {
     const {app} = this;
-    const box = node.getBoundingClientRect();
+    // Beside the lens, so that its other blocks stay in sight.
+    const box = (app.lensOn ? app.lensFrame : node).getBoundingClientRect();
+    const {top} = node.getBoundingClientRect();
     const axis = app.axisOf(panel.data);
     const values = Object.fromEntries([...panel.data.series].map(([name, rows]) => [name, rows[index][panel.index]]));
     app.tooltip.show(blockTip(panel.data.blocks[index], panel.data.steps[panel.index], panel.data.descriptions, values),
-      box.left, box.right, box.top);
+      box.left, box.right, top);
     app.column(axis, axis.places.find((place) => place.index === index));
   }
 

@@ -7,7 +7,7 @@ const PADDING = 14;
 const HEAD = 24;
 const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "opacity",
   "font-size", "font-weight", "font-family", "text-anchor", "visibility"];
-const LEFT_OUT = ".gf-controls, .gf-question, .gf-column, [hidden], title";
+const LEFT_OUT = ".gf-controls, .gf-question, .gf-column, .gf-lens, [hidden], title";
 
 /** @param root The element to draw. @param title A line above it: the runs and the step. */
 export function toSvg(root, title, patterns) {

@@ -9,6 +9,8 @@ const SECTIONS = {
     + "begin with one width. At the fork, on the left, their widths are what has come through each path; the two are added.",
     "Width is a size, thickness for thickness in proportion to the largest of the step (or by its logarithm). "
     + "A broken line with a bar is a stop-gradient, a dotted line a path with no gradient at all.",
+    "Many blocks are a stream, the branch on the skip. Where the pointer rests, a lens shows single blocks in all tracks; "
+    + "the name of a stage opens the whole stage.",
   ]],
   profile: ["Gradient by depth", [
     "The gradient that leaves each block, over the one that reaches the last block: what people mean by \u201cgradient flow\u201d.",

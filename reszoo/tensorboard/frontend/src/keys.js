@@ -23,7 +23,7 @@ const ACTIONS = {
   "[": (app) => toAlarm(app, app.alarmSteps().findLast((step) => step < app.shownStep)),
   "]": (app) => toAlarm(app, app.alarmSteps().find((step) => step > app.shownStep)),
   "?": (app) => app.help.openKeys(app.rangeElement),
-  Escape: (app) => app.help.close() || app.closeInspector(),
+  Escape: (app) => app.help.close() || app.closeLens() || app.closeInspector(),
 };
 
 function toAlarm(app, step) {

@@ -186,7 +186,9 @@ export class TimeMap {
     const inDepth = {ArrowLeft: -1, ArrowRight: 1}[event.key];
     const isEnter = event.key === "Enter" && this.cell;
     if ((!inTime && !inDepth && !isEnter) || !steps.length || !axis.places.length) return;
-    const cell = this.cell ?? {place: axis.places[0], index: nearest(steps, this.step ?? steps.at(-1))};
+    // The axis is another one after the lens or the panel of a block has opened.
+    const place = axis.places.find((each) => each.own === this.cell?.place.own) ?? axis.places[0];
+    const cell = {place, index: this.cell?.index ?? nearest(steps, this.step ?? steps.at(-1))};
     const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
     const index = clamp(cell.index + (inTime ?? 0), steps.length);
     const order = this.cell ? clamp(axis.places.indexOf(cell.place) + (inDepth ?? 0), axis.places.length) : 0;
