@@ -70,6 +70,7 @@ class RecordedTraining:
         # Created at the first batch, before any use.
         self.taps: Any = _ABSENT
         self.cadence: Cadence = _ABSENT
+        self.epoch: int | None = None  # that begins with the next batch
         self._has_begun = False
         self._unrecorded = 0
         self._applied = applied
@@ -113,6 +114,7 @@ class RecordedTraining:
         if self.cadence is None:
             self._start()
         cadence = self.cadence
+        self._write_epoch()
         if cadence.begin(batches_at_once):
             first = (cadence.due_step or 0) * cadence.batches_per_step
             self.taps.set_due(cadence.batches, first)
@@ -270,6 +272,12 @@ class RecordedTraining:
         self._writer.write(step, values, _scalars(of_weights))
         self._write_tables(step, of_blocks, of_weights)
         self._raise_alarms(step, values)
+
+    def _write_epoch(self) -> None:
+        epoch, self.epoch = self.epoch, None
+        if epoch is not None:
+            step = self.cadence.batches // self.cadence.batches_per_step
+            self._writer.write_scalars(step, {"epoch": epoch})
 
     def _of_blocks(self, of_weights: np.ndarray) -> np.ndarray:
         """Returns sums over the weights of each block."""

@@ -138,9 +138,15 @@ class GradientRecorder(keras.callbacks.Callback):
         )
         self._training = RecordedTraining(self.model, recording, begin, self._applied)
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if self._training is not None:
+            self._training.epoch = epoch
+
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self._training is None:
             return
+        if batch > 0 and self._training.cadence is None:
+            self._training.epoch = None  # that of a training that goes on within it
         self._first_batch = batch
         if self._in_own_loop:
             self._training.begin_execution(self._training.batches_at_once)

@@ -17,7 +17,7 @@ from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.alarm_log import Finding
 from reszoo.gradients.log import log_directories
-from reszoo.gradients.log.reader import losses
+from reszoo.gradients.log.reader import epoch_starts, losses
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.path_lengths import path_lengths_of
@@ -151,6 +151,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
         "tested_alarms": recording.tested_alarms,
         "path_lengths": path_lengths_of(log_dir),
         "loss": _loss(log_dir, shown.steps),
+        "epochs": recordings.describe_epochs(epoch_starts(log_dir)),
         "packed": base64.b64encode(packed).decode(),
     }
 

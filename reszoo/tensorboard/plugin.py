@@ -83,6 +83,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     | `/alarms` | JSON: the alarms of a run |
     | `/path_lengths` | JSON: shares of the gradient by the length of its path |
     | `/loss` | JSON: steps and values of the loss, empty if the log has none |
+    | `/epochs` | JSON: the steps with which epochs begin, empty if the log does not say |
 
     A bad request is answered with a 4xx code and one sentence.
 
@@ -106,6 +107,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             "/data": self._serve_data,
             "/alarms": self._serve_alarms,
             "/loss": self._serve_loss,
+            "/epochs": self._serve_epochs,
             "/path_lengths": self._serve_path_lengths,
         }
 
@@ -158,19 +160,13 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     @_answer
     def _serve_loss(self, request: wrappers.Request) -> tuple[Any, str]:
-        run = _run_name(_arguments(request, ("run",)))
-        ctx, experiment_id = _context(request)
-        self._series(ctx, experiment_id, run)
-        read = self._provider.read_scalars(
-            ctx,
-            experiment_id=experiment_id,
-            plugin_name=_SCALARS_PLUGIN,
-            downsample=DEFAULT_STEPS_AN_ANSWER,
-            run_tag_filter=provider.RunTagFilter(runs=[run], tags=recordings.LOSS_TAGS),
-        )
-        by_tag = (read or {}).get(run, {})
-        points = next((by_tag[tag] for tag in recordings.LOSS_TAGS if by_tag.get(tag)), [])
-        return recordings.describe_loss({d.step: d.value for d in points}), "application/json"
+        losses = self._scalars(request, recordings.LOSS_TAGS)
+        return recordings.describe_loss(losses), "application/json"
+
+    @_answer
+    def _serve_epochs(self, request: wrappers.Request) -> tuple[Any, str]:
+        epochs = self._scalars(request, [recordings.EPOCH_TAG])
+        return recordings.describe_epochs(epochs), "application/json"
 
     @_answer
     def _serve_path_lengths(self, request: wrappers.Request) -> tuple[Any, str]:
@@ -180,6 +176,22 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         log_dir = os.path.join(self._log_dir, run) if self._log_dir else None
         found = path_lengths_of(log_dir) if log_dir else {"steps": [], "shares": []}
         return found, "application/json"
+
+    def _scalars(self, request: wrappers.Request, tags: Sequence[str]) -> dict[int, float]:
+        """Returns the scalars of a run, by step, of the first of the tags that it has."""
+        run = _run_name(_arguments(request, ("run",)))
+        ctx, experiment_id = _context(request)
+        self._series(ctx, experiment_id, run)
+        read = self._provider.read_scalars(
+            ctx,
+            experiment_id=experiment_id,
+            plugin_name=_SCALARS_PLUGIN,
+            downsample=DEFAULT_STEPS_AN_ANSWER,
+            run_tag_filter=provider.RunTagFilter(runs=[run], tags=tags),
+        )
+        by_tag = (read or {}).get(run, {})
+        points = next((by_tag[tag] for tag in tags if by_tag.get(tag)), [])
+        return {d.step: d.value for d in points}
 
     def _list(
         self,

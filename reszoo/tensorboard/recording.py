@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from reszoo.gradients.log.format import EPOCH_TAG as EPOCH_TAG
 from reszoo.gradients.log.format import LOSS_TAGS as LOSS_TAGS
 from reszoo.gradients.log.format import is_tag_of as is_tag_of
 from reszoo.gradients.log.format import parse_header as parse_header
@@ -340,6 +341,21 @@ def describe_loss(losses: Mapping[int, float]) -> dict[str, list]:
     steps = sorted(losses)
     values = [float(losses[step]) for step in steps]
     return {"steps": steps, "values": [x if math.isfinite(x) else None for x in values]}
+
+
+def describe_epochs(epochs: Mapping[int, float]) -> dict[str, list]:
+    """Returns the beginnings of epochs as the page reads them.
+
+    Args:
+        epochs: The epoch, counted from 0, by the step with which it begins.
+
+    Example:
+
+    >>> describe_epochs({0: 0, 23: 1})
+    {'steps': [0, 23], 'epochs': [0, 1]}
+    """
+    steps = sorted(step for step in epochs if math.isfinite(epochs[step]))
+    return {"steps": steps, "epochs": [int(epochs[step]) for step in steps]}
 
 
 def parse_alarm(step: int, wall_time: float, text: str) -> dict:

@@ -10,6 +10,7 @@ import tensorflow as tf
 import reszoo
 from reszoo import BasicBranch, ProjectionShortcut, ResidualBlock, StopGradSkip
 from reszoo.gradients import load
+from reszoo.gradients.log.reader import epoch_starts
 from reszoo.models import ResNet18
 from tests.gradients.by_hand import expected_statistics, path_gradients
 
@@ -155,6 +156,32 @@ def test_only_the_steps_asked_for_are_recorded(data, tmp_path):
     recorder = reszoo.GradientRecorder(tmp_path, every_steps=3)
     fit(compiled(small_model()), data, recorder, epochs=2)
     assert sorted(set(load(str(tmp_path)).step)) == [0, 3, 6]
+    assert epoch_starts(str(tmp_path)) == {0: 0, 4: 1}
+
+
+def test_the_log_has_the_step_with_which_each_epoch_begins(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4,)), ResidualBlock([keras.layers.Dense(4)], name="block")]
+    )
+    recorder = reszoo.GradientRecorder(tmp_path, every_steps=100)
+    # Of three batches each, in updates of two.
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse")
+    fit(model, (np.ones((6, 4)), np.zeros((6, 4))), recorder, epochs=3, batch_size=2)
+    assert epoch_starts(str(tmp_path)) == {0: 0, 1: 1, 3: 2}
+    # A training that goes on within an epoch does not begin that one.
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    recorder.log_dir = str(tmp_path / "loop")
+    callbacks = keras.callbacks.CallbackList([recorder], model=model)
+    recorder.begin_at(5)
+    callbacks.on_train_begin()
+    recorder.recorded(lambda: None)
+    for epoch, batch in [(1, 2), (2, 0)]:
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_train_batch_begin(batch)
+        callbacks.on_train_batch_end(batch)
+    callbacks.on_train_end()
+    assert epoch_starts(recorder.log_dir) == {6: 2}
 
 
 def test_a_second_fit_goes_on(data, tmp_path):

@@ -52,9 +52,11 @@ def numbers(blocks, steps=STEPS, seed=0, skips=True):
     return values | {name: 0 * skip for name in STATISTICS if name.endswith("nonfinite")}
 
 
-def write_run(log_dir, values, blocks, alarms=(), losses=None, tested=None):
+def write_run(log_dir, values, blocks, alarms=(), losses=None, tested=None, epochs=None):
     writer = LogWriter(str(log_dir), blocks, STATISTICS, 0, tested)
     for step in range(len(values["skip_share"])):
+        if step in (epochs or {}):
+            writer.write_scalars(step, {"epoch": epochs[step]})
         loss = {} if losses is None else {"loss": losses[step]}
         writer.write(step, np.stack([values[name][step] for name in STATISTICS], 1), loss)
     writer.close()
@@ -105,6 +107,45 @@ def test_one_screen_holds_every_track_and_the_loss_is_the_time_control(open_page
         np.median(values["update_to_weight_ratio"][3]), rel=0.06
     )
     assert tiles[3] == "not known, limits kept"
+
+
+@pytest.mark.parametrize("losses", [None, np.linspace(2.5, 0.5, STEPS)], ids=["no loss", "loss"])
+def test_epochs_are_ticked_on_the_time_control(page, report, tmp_path, losses):
+    epochs = {0: 0, 3: 1, 6: 2}
+    run = write_run(tmp_path / "run", numbers(6), described(), losses=losses, epochs=epochs)
+    page.open_file(report(run), step=4)
+    ticks = page.find(".gf-epochs span")
+    assert ticks.all_text_contents() == ["epoch 1", "2", "3"]
+    assert ticks.nth(1).get_attribute("title") == "epoch 2: from step 3"
+    thumb = "e => 8 + (e.clientWidth - 16) * e.value / e.max"
+    for tick, step in enumerate(epochs):
+        page.find("input[aria-label=Step]").fill(str(step))
+        box, slider = (
+            page.find(each).bounding_box()
+            for each in (f".gf-epochs span >> nth={tick}", "input[aria-label=Step]")
+        )
+        at = page.find("input[aria-label=Step]").evaluate(thumb)
+        assert box["x"] - slider["x"] == pytest.approx(at, abs=1)
+        said = page.find(".gf-loss-now").text_content()
+        assert said.split(" \u00b7 ")[0] == f"epoch {tick + 1}"
+        assert ("loss" in said) == (losses is not None)
+    other = write_run(tmp_path / "other", numbers(6), described(), epochs={0: 0, 4: 1})
+    page.open_file(report(other, run), step=5)
+    assert page.find(".gf-loss-now").text_content().startswith("epoch 2 of other")
+
+
+def test_many_epochs_are_ticked_in_round_numbers(page, report, tmp_path):
+    steps = 300
+    run = write_run(
+        tmp_path / "run", numbers(2, steps), described(2, 1), epochs=dict(enumerate(range(steps)))
+    )
+    page.open_file(report(run))
+    ticks = page.find(".gf-epochs span").evaluate_all("all => all.map(e => [e.title, e.innerText])")
+    epochs = [int(re.match(r"epoch (\d+):", title)[1]) for title, _ in ticks]
+    named = [text for _, text in ticks if text]
+    assert named[0] == "epoch 1"
+    assert [int(name) for name in named[1:]] == list(range(40, 20 * len(named) + 1, 20))
+    assert not np.any(np.array(epochs[1:]) % 5)
 
 
 def test_the_profile_is_the_gradient_of_each_block_over_that_at_the_last(page, report, one):

@@ -170,6 +170,17 @@ def test_the_loss_is_answered_where_it_was_recorded(server, tmp_path):
     assert server.get("/loss", run="none").status_code == 404
 
 
+def test_the_beginnings_of_epochs_are_answered_where_they_were_recorded(server, tmp_path):
+    assert server.get("/epochs", run="plain").json == {"steps": [], "epochs": []}
+    writer = LogWriter(str(tmp_path / "run"), BLOCKS, STATISTICS, first_step=0)
+    for epoch, step in enumerate((0, 15)):
+        writer.write_scalars(step, {"epoch": epoch})
+        writer.write(step, values_of(step), {})
+    writer.close()
+    answer = serve(tmp_path).get("/epochs", run="run").json
+    assert answer == {"steps": [0, 15], "epochs": [0, 1]}
+
+
 def test_path_lengths_of_a_workdir_are_answered_with_its_log(server, tmp_path):
     assert server.get("/path_lengths", run="plain").json == {"steps": [], "shares": []}
     write_run(tmp_path / "trained" / "gradients", [0])

@@ -19,6 +19,7 @@ LOSS_TAGS = (
     f"{TAG}/loss",
     "loss",
 )  # of the scalar beside the recorded steps, the first that is there
+EPOCH_TAG = f"{TAG}/epoch"  # of a scalar at the first step of each epoch
 GRADIENTS_DIRECTORY = "gradients"  # of the log, in the work directory of a training
 FILE_PREFIX = "events.out.tfevents."
 FORMAT_VERSION = 1

@@ -17,7 +17,14 @@ from reszoo.gradients.log.event_files import (
     is_log,
     warn_of,
 )
-from reszoo.gradients.log.format import LOSS_TAGS, TAG, is_tag_of, parse_header, parse_table_header
+from reszoo.gradients.log.format import (
+    EPOCH_TAG,
+    LOSS_TAGS,
+    TAG,
+    is_tag_of,
+    parse_header,
+    parse_table_header,
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,25 @@ def losses(log_dir: str) -> dict[int, float]:
     Returns:
         The losses in the order of the steps; empty if the log has none.
     """
-    found: dict[str, dict[int, float]] = {tag: {} for tag in LOSS_TAGS}
+    found = _scalars(log_dir, LOSS_TAGS)
+    return next((of_tag for of_tag in found.values() if of_tag), {})
+
+
+def epoch_starts(log_dir: str) -> dict[int, int]:
+    """Returns the epochs, counted from 0, by the step with which each begins.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        The epochs in the order of the steps; empty if the log does not say.
+    """
+    return {step: int(epoch) for step, epoch in _scalars(log_dir, [EPOCH_TAG])[EPOCH_TAG].items()}
+
+
+def _scalars(log_dir: str, tags: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Returns scalars by tag and step, without those that a restart undid."""
+    found: dict[str, dict[int, float]] = {tag: {} for tag in tags}
     for path in event_files(log_dir):
         for event in events(path, warn=False):
             if event.session_log.status == SessionLog.START:
@@ -135,7 +160,7 @@ def losses(log_dir: str) -> dict[int, float]:
                 number = _number(value) if value.tag in found else None
                 if number is not None:
                     found[value.tag][event.step] = number
-    return next((of_tag for of_tag in found.values() if of_tag), {})
+    return found
 
 
 def _number(value: Any) -> float | None:

@@ -106,6 +106,18 @@ class LogWriter:
         summary = Summary()
         header = to_json(self._header)
         self._add(summary, self._tag, values, PLUGIN_NAME, _TENSOR, header)
+        self._write_scalars(step, summary, scalars)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes numbers of a step that need not be recorded.
+
+        Args:
+            step: The training step, counted from 0.
+            scalars: Numbers about the training, by name.
+        """
+        self._write_scalars(step, Summary(), scalars)
+
+    def _write_scalars(self, step: int, summary: Any, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._add(summary, f"{TAG}/{name}", value, "scalars", _SCALAR, "")
         self._write_event(Event(step=step, summary=summary))

@@ -139,15 +139,16 @@ export class App {
     if (!alarms) return null;
     const run = this.store.run(name);
     const watch = watchOf(run, alarms);
-    const [answers, loss, pathLengths] = await Promise.all([
+    const [answers, loss, epochs, pathLengths] = await Promise.all([
       this.#orNothing(name, this.#series(name, statistics, neededFor([...alarms, ...watch.untested]))),
       this.#orNothing(name, this.store.loss(name)),
+      this.#orNothing(name, this.store.epochs(name)),
       this.#orNothing(name, this.store.pathLengths(name)),
     ]);
-    if (!answers || !loss || !pathLengths) return null;
+    if (!answers || !loss || !epochs || !pathLengths) return null;
     const [series, whole] = answers;
     const {blocks} = run;
-    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, pathLengths, watch};
+    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, epochs, pathLengths, watch};
     const ofAll = {...whole, blocks};
     return {...data, alarms: [...withSpans(alarms, watch, ofAll), ...judged(watch, ofAll)]};
   }
@@ -331,6 +332,7 @@ export class App {
     this.domain = domainOf(steps);
     this.timeline.setSteps(steps, this.data.flatMap((each) => each.alarms));
     this.#drawLosses();
+    this.#drawEpochs();
     this.shownStep = this.#currentStep(steps);
     this.timeline.show(this.shownStep);
     // One after the other, since the last track gets what the others leave of the screen.
@@ -393,6 +395,13 @@ export class App {
     this.timeline.setLosses(this.data.flatMap((data) => {
       return data.loss.steps.length ? [{...data.loss, color: this.colorOf(data)}] : [];
     }));
+  }
+
+  /** The epochs of the first run that says them, and of which run they are if others have other ones. */
+  #drawEpochs() {
+    const known = this.data.filter(({epochs}) => epochs.steps.length);
+    const areAlike = known.every(({epochs}) => JSON.stringify(epochs) === JSON.stringify(known[0].epochs));
+    this.timeline.setEpochs(known[0]?.epochs ?? {steps: [], epochs: []}, areAlike ? "" : ` of ${shortRun(known[0].run)}`);
   }
 
   #currentStep(steps) {

@@ -42,6 +42,11 @@ export class ServerSource {
     return (await this.#fetch("loss", [["run", run]])).json();
   }
 
+  /** The steps with which epochs begin, {steps, epochs}, counted from 0; empty if the log does not say. */
+  async epochs(run) {
+    return (await this.#fetch("epochs", [["run", run]])).json();
+  }
+
   /** Shares of the gradient by the length of its path, {steps, shares}; empty if not measured. */
   async pathLengths(run) {
     return (await this.#fetch("path_lengths", [["run", run]])).json();
@@ -95,6 +100,10 @@ export class EmbeddedSource {
 
   async loss(run) {
     return this.#find(run).loss ?? {steps: [], values: []};
+  }
+
+  async epochs(run) {
+    return this.#find(run).epochs ?? {steps: [], epochs: []};
   }
 
   async data(run, {statistics = [], blocks = [], first = 0, last = null}) {

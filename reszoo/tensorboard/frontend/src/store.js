@@ -18,6 +18,7 @@ export class Store {
     this.details = new Map();
     this.ofBlocks = new Map();
     this.losses = new Map();
+    this.epochsByRun = new Map();
     this.pathLengthsByRun = new Map();
     this.refused = new Map();
   }
@@ -87,6 +88,11 @@ export class Store {
   async loss(run) {
     if (!this.losses.has(run)) this.losses.set(run, await this.source.loss(run));
     return this.losses.get(run);
+  }
+
+  async epochs(run) {
+    if (!this.epochsByRun.has(run)) this.epochsByRun.set(run, await this.source.epochs(run));
+    return this.epochsByRun.get(run);
   }
 
   /** Every statistic of one block in a range of steps: {steps, series}, with one row a statistic. */

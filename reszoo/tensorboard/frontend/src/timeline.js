@@ -1,4 +1,4 @@
-// The steps: a slider over the loss, with the alarms marked on it, and a play button.
+// The steps: a slider over the loss and the epochs, with the alarms marked on it, and a play button.
 
 import {html, set, svg} from "./dom.js";
 import {number, wholeNumber} from "./scales.js";
@@ -6,6 +6,10 @@ import {lowerBound, nearest} from "./source.js";
 
 const PLAY_SECONDS = 14;
 const FRAMES_A_SECOND = 15;
+// Pixels that an epoch needs for a tick, and for its number too.
+const [TICK, NUMBER] = [4, 34];
+const widthOf = (words) => 5 + 6 * words.length;
+const ROUND = [0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 
 export class Timeline {
   /** @param on {step(step)} */
@@ -23,10 +27,11 @@ export class Timeline {
     this.label = html("output", {class: "gf-step"});
     this.marks = html("div", {class: "gf-marks"});
     this.losses = svg("svg", {class: "gf-losses", viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true"});
+    this.epochTicks = html("div", {class: "gf-epochs", "aria-hidden": "true"});
     this.lossRange = html("span", {class: "gf-loss-range"});
     this.element = html("div", {class: "gf-timeline"},
       this.button,
-      html("div", {class: "gf-slider"}, this.losses, this.marks, this.slider, this.lossRange),
+      html("div", {class: "gf-slider"}, this.losses, this.epochTicks, this.marks, this.slider, this.lossRange),
       this.label,
     );
     this.#showPlaying(false);
@@ -60,6 +65,39 @@ export class Timeline {
     this.lossRange.textContent = all.length ? `loss ${number(low)} to ${number(high)}` : "";
   }
 
+  /** @param epochs {steps, epochs}: the step with which each begins. @param ofRun Whose they are, in words. */
+  setEpochs(epochs, ofRun) {
+    this.epochs = epochs;
+    this.ofRun = ofRun;
+    this.element.classList.toggle("has-epochs", epochs.steps.length > 0);
+    const last = Math.max(1, this.steps.length - 1);
+    const width = this.epochTicks.clientWidth;
+    const shown = epochs.steps.map((step, i) => [step, epochs.epochs[i] + 1])
+      .filter(([step]) => step >= this.steps[0] && step <= this.steps.at(-1));
+    const each = width / shown.length;
+    const every = ROUND.find((number) => number * each >= NUMBER) ?? Infinity;
+    const tickEvery = ROUND.find((number) => number * each >= TICK && (every % number === 0)) ?? every;
+    let taken = -Infinity;
+    this.epochTicks.replaceChildren(...shown.map(([step, epoch]) => {
+      const part = this.#position(step) / last;
+      const x = part * width;
+      if (taken > 0 && (x < taken || epoch % tickEvery)) return null;
+      const words = `${taken < 0 ? "epoch " : ""}${wholeNumber(epoch)}`;
+      const isNumbered = (taken < 0 || epoch % every === 0) && x + widthOf(words) < width;
+      taken = isNumbered ? x + widthOf(words) : x + 1;
+      const tick = html("span", {title: `epoch ${wholeNumber(epoch)}${ofRun}: from step ${wholeNumber(step)}`}, isNumbered ? words : "");
+      tick.style.left = `${100 * part}%`;
+      return tick;
+    }).filter(Boolean));
+  }
+
+  /** The epoch of a step, in words. */
+  #epochAt(step) {
+    const {steps = [], epochs = []} = this.epochs ?? {};
+    const at = steps.findLastIndex((start) => start <= step);
+    return at < 0 ? "" : `epoch ${wholeNumber(epochs[at] + 1)}${this.ofRun}`;
+  }
+
   /** Where a step lies between the recorded ones that the slider goes over. */
   #position(step) {
     const at = Math.max(1, Math.min(this.steps.length - 1, lowerBound(this.steps, step)));
@@ -80,8 +118,9 @@ export class Timeline {
     set(this.slider, {"aria-valuetext": `step ${said}`});
     // The loss of another step is not said of this one.
     const losses = (this.known ?? []).map(({steps, values}) => values[steps.indexOf(step)]).filter(Number.isFinite);
+    const more = [this.steps.length ? this.#epochAt(this.steps[this.index]) : "", losses.length ? `loss ${losses.map(number).join(", ")}` : ""];
     this.label.replaceChildren("step ", html("strong", {}, said), ` of ${last}`,
-      losses.length ? html("span", {class: "gf-loss-now"}, `loss ${losses.map(number).join(", ")}`) : "");
+      html("span", {class: "gf-loss-now"}, more.filter(Boolean).join(" \u00b7 ")));
   }
 
   toggle() {
