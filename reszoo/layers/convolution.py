@@ -18,14 +18,14 @@ from reszoo.layers.shapes import (
     check_positive_integers,
     entries,
     per_axis,
+    reached_taps,
     size_of,
     strided_shape,
     unpadded_shape,
 )
 from reszoo.layers.tensorflow_kernels import (
-    convolve_on_cpu,
     convolves_each_group,
-    serves_images_on_cpu,
+    cpu_convolution,
 )
 
 
@@ -130,29 +130,38 @@ class Convolution(Configured):
 
     def call(self, x: Tensor) -> Tensor:
         kernel = _standardized(self.kernel) if self.weight_standardization else self.kernel
-        x, padding = self._padded(x)
+        x, kernel, padding = self._padded(x, kernel)
         y = self._convolve(x, kernel, padding)
         return ops.add(y, self.bias) if self.use_bias else y
 
-    def _padded(self, x: Tensor) -> tuple[Tensor, str]:
-        """Returns the input, padded where the convolution itself cannot, and its own padding."""
+    def _padded(self, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, str]:
+        """Returns the input and the kernel as they are convolved, and the convolution's padding.
+
+        The input is padded where the convolution itself cannot. Taps of the kernel that see nothing
+        but padding, as most do in the last stage of a network for small images, are left out.
+        """
         if self.padding != "symmetric":
-            return x, self.padding
+            return x, kernel, self.padding
+        along: Any = self._along(len(x.shape) - 2)
+        kernel_size, strides, _ = along
+        taps = [reached_taps(*sizes) for sizes in zip(x.shape[1:-1], *along, strict=True)]
+        if any(taken.count < size for taken, size in zip(taps, kernel_size, strict=True)):
+            kernel = kernel[tuple(slice(taken.first, taken.first + taken.count) for taken in taps)]
         # With a stride of 1, "same" pads both sides equally, and saves a copy of the input.
-        kernel_size, strides, _ = self._along(len(x.shape) - 2)
         if max(strides) == 1 or max(kernel_size) == 1:
-            return x, "same"
-        reaches = [(size // 2, size // 2) for size in kernel_size]
-        return ops.pad(x, [(0, 0), *reaches, (0, 0)]), "valid"
+            return x, kernel, "same"
+        if any(taken.before or taken.after for taken in taps):
+            x = ops.pad(x, [(0, 0), *((taken.before, taken.after) for taken in taps), (0, 0)])
+        return x, kernel, "valid"
 
     def _convolve(self, x: Tensor, kernel: Tensor, padding: str) -> Tensor:
         along: Any = self._along(len(x.shape) - 2)  # Keras's types lack tuples
-        kernel_size, strides, rates = along
-        is_centred = padding == "same" and all(size % 2 for size in kernel_size)
+        _, strides, rates = along
 
         def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-            if is_centred and serves_images_on_cpu(x, max(strides), max(rates)):
-                return convolve_on_cpu(x, kernel)
+            faster = cpu_convolution(x, kernel, strides, padding, rates)
+            if faster is not None:
+                return faster(x, kernel)
             return ops.conv(x, kernel, strides, padding, "channels_last", rates)
 
         if self.groups == 1 or not convolves_each_group():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 Shape = tuple[int | None, ...]
 Size = int | tuple[int, ...]  # along every spatial axis, or one for each
@@ -183,6 +183,51 @@ def unpadded_shape(input_shape: Shape, window: Size, strides: Size, channels: in
         )
     rest = [size and size - span + 1 for size, span in zip(spatial, spans, strict=True)]
     return strided_shape((input_shape[0], *rest, channels), strides, channels)
+
+
+class Taps(NamedTuple):
+    """Taps of a symmetrically padded kernel along one axis, and the padding that they need.
+
+    Args:
+        first: The first of them.
+        count: Their number.
+        before: Pixels of padding before the image.
+        after: Pixels of padding after it.
+    """
+
+    first: int
+    count: int
+    before: int
+    after: int
+
+
+def reached_taps(pixels: int | None, size: int, stride: int, rate: int) -> Taps:
+    """Returns the taps of a kernel that reach any pixel of the image, along one axis.
+
+    Args:
+        pixels: Size of the image; `None` if it is not known, for which these are all.
+        size: Odd size of the kernel, padded by half of it on both sides.
+        stride: Distance of the kernel's places, in pixels.
+        rate: Distance of its taps, in pixels; 1 if `stride` is above 1.
+
+    Example:
+
+    >>> reached_taps(32, 3, stride=2, rate=1)
+    Taps(first=0, count=3, before=1, after=0)
+    >>> reached_taps(2, 3, stride=2, rate=1)  # the first tap sees nothing but padding
+    Taps(first=1, count=2, before=0, after=0)
+    >>> reached_taps(1, 3, stride=1, rate=1)
+    Taps(first=1, count=1, before=0, after=0)
+    """
+    half = size // 2
+    if not isinstance(pixels, int) or pixels < 1:
+        return Taps(0, size, half * rate, half * rate)
+    last_place = (pixels - 1) // stride * stride
+    first = max(0, half - last_place // rate)
+    last = min(size - 1, half + (pixels - 1) // rate)
+    before = (half - first) * rate
+    after = last_place + (last - half) * rate - (pixels - 1)
+    return Taps(first, last - first + 1, before, max(0, after))
 
 
 def check_positive_integers(owner: str, **sizes: int) -> None:

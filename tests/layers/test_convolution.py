@@ -74,12 +74,19 @@ def test_is_the_sum_over_the_taps_for_any_padding(options, padding):
         assert copy.get_config() == layer.get_config()
 
 
-@pytest.mark.parametrize(("options", "padding"), CASES, ids=str)
-def test_gradients_of_any_padding_are_those_of_finite_differences(options, padding):
+SMALL = [
+    (options, padding, pixels)
+    for (options, padding), pixels in itertools.product(CASES, (8, 1, 2, 3))
+    if pixels == 8 or padding == "symmetric"
+]
+
+
+@pytest.mark.parametrize(("options", "padding", "pixels"), SMALL, ids=str)
+def test_gradients_of_any_padding_are_those_of_finite_differences(options, padding, pixels):
     layer = Convolution(8, padding=padding, dtype="float64", **options)
     size = options["kernel_size"]
     axes = len(size) if isinstance(size, tuple) else 2
-    x = np.random.default_rng(0).normal(size=(1, *[8] * axes, 4))
+    x = np.random.default_rng(0).normal(size=(1, *[pixels] * axes, 4))
     with tf.GradientTape() as tape:
         x = tf.constant(x)
         tape.watch(x)
@@ -94,6 +101,40 @@ def test_gradients_of_any_padding_are_those_of_finite_differences(options, paddi
         ends.append(np.sin(by_hand(x.numpy() + sign * step, layer)).sum())
     expected = (to_x.numpy() * step).sum() + (to_kernel.numpy() * of_kernel).sum()
     np.testing.assert_allclose((ends[0] - ends[1]) / 2, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("options", [*ALONG_EVERY_AXIS, *FOR_EACH_AXIS], ids=str)
+def test_taps_that_see_only_padding_change_nothing(options, shape):
+    size = options["kernel_size"]
+    if isinstance(size, tuple):
+        shape = (*shape, 2)[: len(size)]
+    layer = Convolution(8, **options)
+    x = np.random.default_rng(0).normal(size=(2, *shape, 4)).astype("float32")
+    np.testing.assert_allclose(layer(x), by_hand(x, layer), rtol=1e-4, atol=1e-5)
+    assert layer(x).shape == layer.compute_output_shape(x.shape)
+
+
+def test_only_taps_that_reach_a_pixel_are_convolved(monkeypatch):
+    used = []
+    convolve = Convolution._convolve
+    monkeypatch.setattr(
+        Convolution,
+        "_convolve",
+        lambda self, x, kernel, padding: (
+            used.append((x.shape[1:3], kernel.shape[:2])) or convolve(self, x, kernel, padding)
+        ),
+    )
+    for pixels, kernel_size, strides in [(1, 3, 1), (2, 3, 1), (2, 5, 1), (2, 3, 2), (9, 3, 2)]:
+        Convolution(8, kernel_size, strides)(images(size=pixels))
+    # The last is padded on both sides: 9 pixels and a stride of 2 reach beyond the end.
+    assert used == [
+        ((1, 1), (1, 1)),
+        ((2, 2), (3, 3)),
+        ((2, 2), (3, 3)),
+        ((2, 2), (2, 2)),
+        ((11, 11), (3, 3)),
+    ]
 
 
 def test_bias_is_added():

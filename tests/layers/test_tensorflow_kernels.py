@@ -1,16 +1,23 @@
-"""The convolution for TensorFlow on CPU against its own: value, gradients, their gradients."""
+"""The convolutions for TensorFlow on CPU against its own: value, gradients, their gradients."""
+
+import functools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.layers import tensorflow_kernels
-from reszoo.layers.tensorflow_kernels import convolve_on_cpu, serves_images_on_cpu
+from reszoo.layers import Convolution, tensorflow_kernels
+from reszoo.layers.tensorflow_kernels import (
+    cpu_convolution,
+    im2col_convolution,
+    pointwise_convolution,
+    rotated_convolution,
+)
 
 
-def plain(x, kernel):
-    return tf.nn.conv2d(x, kernel, 1, "SAME")
+def plain(x, kernel, strides=1, padding="SAME"):
+    return tf.nn.conv2d(x, kernel, strides, padding)
 
 
 def derivatives(convolve, x, kernel):
@@ -26,43 +33,142 @@ def derivatives(convolve, x, kernel):
     return [y, *first, *outer.gradient(penalty, [x, kernel])]
 
 
-@pytest.mark.parametrize("size", [1, 3, 7])
-@pytest.mark.parametrize("shape", [(5, 4), (1, 1), (2, 6)])
-@pytest.mark.parametrize("jit_compile", [None, False, True])
-def test_value_and_derivatives_are_tensorflows(size, shape, jit_compile):
+def check(ours, theirs, shape, size, jit_compile):
     x = tf.random.normal((3, *shape, 4), dtype="float64", seed=1)
-    kernel = tf.random.normal((size, size, 4, 6), dtype="float64", seed=2)
+    kernel = tf.random.normal((*size, 4, 6), dtype="float64", seed=2)
     run = derivatives
     if jit_compile is not None:
         run = tf.function(derivatives, jit_compile=jit_compile)
-    expected = derivatives(plain, x, kernel)
-    for ours, theirs in zip(run(convolve_on_cpu, x, kernel), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    expected = derivatives(theirs, x, kernel)
+    for value, true in zip(run(ours, x, kernel), expected, strict=True):
+        np.testing.assert_allclose(value, true, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("shape", [(5, 4), (1, 1), (2, 6)])
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_the_rotated_kernel_has_tensorflows_derivatives(size, shape, jit_compile):
+    check(rotated_convolution, plain, shape, (size, size), jit_compile)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (1, 1), (2, 6)])
+@pytest.mark.parametrize("jit_compile", [None, False])
+def test_a_pointwise_convolution_has_tensorflows_derivatives(shape, jit_compile):
+    check(pointwise_convolution, plain, shape, (1, 1), jit_compile)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "strides", "padding"),
+    [
+        ((2, 2), (3, 3), (1, 1), "same"),
+        ((1, 3), (5, 1), (1, 1), "same"),
+        ((4, 5), (3, 3), (2, 2), "valid"),
+        ((2, 5), (2, 2), (2, 1), "valid"),
+        ((4, 4), (1, 1), (2, 3), "valid"),
+    ],
+)
+@pytest.mark.parametrize("jit_compile", [None, False])
+def test_a_product_of_patches_has_tensorflows_derivatives(
+    shape, size, strides, padding, jit_compile
+):
+    options = {"strides": strides, "padding": padding}
+    ours = functools.partial(im2col_convolution, **options)
+    theirs = functools.partial(plain, strides=strides, padding=padding.upper())
+    check(ours, theirs, shape, size, jit_compile)
 
 
 @pytest.fixture
-def no_onednn(monkeypatch):
-    monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: False)
+def on_cpu(monkeypatch):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: [])
 
 
-@pytest.mark.usefixtures("no_onednn")
-def test_serves_images_without_stride_or_dilation():
-    images = tf.ones((1, 4, 4, 2))
-    assert serves_images_on_cpu(images, 1, 1)
-    assert not serves_images_on_cpu(images, 2, 1)
-    assert not serves_images_on_cpu(images, 1, 2)
-    assert not serves_images_on_cpu(images[0], 1, 1)
+@pytest.fixture
+def no_onednn(monkeypatch, on_cpu):
+    monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: False)
 
 
-@pytest.mark.usefixtures("no_onednn")
-def test_leaves_them_to_onednn_xla_and_gpus(monkeypatch):
-    images, served = tf.ones((1, 4, 4, 2)), []
-    compiled = tf.function(lambda x: served.append(serves_images_on_cpu(x, 1, 1)), jit_compile=True)
-    compiled(images)
-    assert served[-1] is False
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [kind])
-    assert not serves_images_on_cpu(images, 1, 1)
-    monkeypatch.undo()
+@pytest.fixture
+def onednn(monkeypatch, on_cpu):
     monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: True)
-    assert not serves_images_on_cpu(images, 1, 1)
+
+
+def chosen(x, size=3, strides=1, padding="same", rate=1, channels=2, filters=4):
+    """Returns the name of the function that is chosen for an input and a kernel."""
+    kernel = tf.ones((size, size, channels, filters))
+    function = cpu_convolution(x, kernel, (strides, strides), padding, (rate, rate))
+    return getattr(function, "func", function)
+
+
+IMAGES = tf.ones((1, 4, 4, 2))
+
+
+@pytest.mark.usefixtures("no_onednn")
+def test_without_onednn_the_kernel_is_rotated_unless_there_is_stride_or_dilation():
+    assert chosen(IMAGES) is rotated_convolution
+    assert chosen(IMAGES, size=1) is rotated_convolution
+    assert chosen(IMAGES, strides=2) is None
+    assert chosen(IMAGES, rate=2) is None
+    assert chosen(IMAGES, padding="valid") is None
+    assert chosen(IMAGES, size=2) is None
+    assert chosen(IMAGES[0]) is None
+
+
+@pytest.mark.usefixtures("onednn")
+def test_with_onednn_products_take_over_kernels_of_one_tap_and_images_of_few_pixels():
+    assert chosen(IMAGES) is None
+    assert chosen(IMAGES, size=1) is pointwise_convolution
+    assert chosen(IMAGES, size=1, strides=2) is None
+    wide = {"channels": 256, "filters": 256}
+    few, more = tf.ones((1, 2, 2, 256)), tf.ones((1, 4, 4, 256))
+    assert chosen(few, **wide) is im2col_convolution
+    assert chosen(few) is None
+    assert chosen(more, **wide) is None
+    assert chosen(more, **wide, strides=2, padding="valid") is im2col_convolution
+    assert chosen(more, **wide, strides=2) is None  # TensorFlow's uneven padding
+    assert chosen(few, **wide, rate=2) is None
+
+
+@pytest.mark.usefixtures("onednn")
+def test_images_of_unknown_size_are_convolved_plainly():
+    chose = []
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 256))])
+    def trace(x):
+        chose.append(chosen(x, channels=256, filters=256))
+
+    trace.get_concrete_function()
+    assert chose == [None]
+
+
+@pytest.mark.parametrize("state", ["onednn", "no_onednn"])
+def test_xla_and_gpus_convolve_plainly(state, request, monkeypatch):
+    request.getfixturevalue(state)
+    chose = []
+    tf.function(lambda x: chose.append(chosen(x, size=1)), jit_compile=True)(IMAGES)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [kind])
+    chose.append(chosen(IMAGES, size=1))
+    assert chose == [None, None]
+
+
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_layer_on_few_pixels_has_the_same_numbers_as_without(dtype, monkeypatch):
+    monkeypatch.setattr(tensorflow_kernels, "_LARGE_TAP", 0)
+    x = tf.random.normal((2, 2, 2, 8), seed=1)
+    layer = Convolution(4, 3, dtype=dtype)
+
+    def numbers():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.cast(y, "float32") ** 2)
+        return [y, *tape.gradient(loss, [x, layer.kernel.value])]
+
+    ours = numbers()
+    monkeypatch.setattr(tensorflow_kernels, "_FEW_PIXELS", 0)
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    for value, true in zip(ours, numbers(), strict=True):
+        assert value.dtype == true.dtype
+        np.testing.assert_allclose(
+            tf.cast(value, "float32"), tf.cast(true, "float32"), tolerance, tolerance * 5
+        )
