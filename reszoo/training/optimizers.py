@@ -11,6 +11,7 @@ from absl import logging
 from keras import ops
 
 from reszoo.ranges import Number, Whole, check, check_fields
+from reszoo.training.momentum import SGD
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -269,7 +270,7 @@ def create_optimizer(
     check("weight_decay", weight_decay, Number(0, 1e6))
     check("momentum", momentum, Number(0, 1, below=True))
     classes = {
-        "sgd": (keras.optimizers.SGD, {"momentum": momentum, "nesterov": True}),
+        "sgd": (SGD, {"momentum": momentum, "nesterov": True}),
         "adamw": (keras.optimizers.AdamW, {"beta_1": momentum}),
         "lamb": (keras.optimizers.Lamb, {"beta_1": momentum}),
         "muon": (
