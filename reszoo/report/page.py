@@ -20,6 +20,7 @@ from reszoo.gradients.log import log_directories
 from reszoo.gradients.log.reader import epoch_starts, losses
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
+from reszoo.tensorboard.beside import last_test_accuracy
 from reszoo.tensorboard.path_lengths import path_lengths_of
 
 # Recorded steps of a run in the page; the table beside it has all.
@@ -150,6 +151,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
         "alarms": alarms,
         "tested_alarms": recording.tested_alarms,
         "path_lengths": path_lengths_of(log_dir),
+        "test_accuracy": last_test_accuracy(log_dir),
         "loss": _loss(log_dir, shown.steps),
         "epochs": recordings.describe_epochs(epoch_starts(log_dir)),
         "packed": base64.b64encode(packed).decode(),

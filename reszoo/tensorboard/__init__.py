@@ -2,6 +2,7 @@
 
 - `plugin`: the routes of TensorBoard's server, found by TensorBoard through an entry point
 - `recording`: recorded steps as arrays, and the packed form that the page reads
+- `beside`, `path_lengths`: what `train.py` writes beside a log
 - `frontend`: the sources of the page; `static` has the built page
 
 Nothing is imported here, since every start of TensorBoard imports this package.

@@ -2,35 +2,29 @@
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Mapping
 
-from reszoo.files import as_path
-from reszoo.gradients.log.format import GRADIENTS_DIRECTORY
+from reszoo.tensorboard.beside import file_beside
 
 # The name that `reszoo.training.workdir` gives it, whose import takes a framework.
 PATH_LENGTHS_FILE = "path_lengths.csv"
 _COLUMNS = ("step", "length", "gradient_norm", "number_of_paths")
 
 
-def path_lengths_of(log_dir: str) -> dict[str, list]:
+def path_lengths_of(log_dir: str | None) -> dict[str, list]:
     """Reads what a training measured of the gradient by the length of its path.
 
     Args:
-        log_dir: A recorder's `log_dir`, or a training's workdir.
+        log_dir: A recorder's `log_dir`, or a training's workdir; `None` if no directory is known.
 
     Returns:
         The `steps` of the measurements, and for each of them the `shares` of the lengths 0, 1, ...,
         which sum to 1; empty if nothing was measured. A row that was cut short is left out.
     """
-    directories = [str(log_dir)]
-    if os.path.basename(os.path.normpath(directories[0])) == GRADIENTS_DIRECTORY:
-        directories.append(os.path.dirname(os.path.normpath(directories[0])))
-    for directory in directories:
-        path = as_path(directory) / PATH_LENGTHS_FILE
-        if path.exists():
-            return shares_of(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    return {"steps": [], "shares": []}
+    path = file_beside(log_dir, PATH_LENGTHS_FILE)
+    if path is None:
+        return {"steps": [], "shares": []}
+    return shares_of(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def shares_of(rows: Iterable[Mapping[str, str]]) -> dict[str, list]:

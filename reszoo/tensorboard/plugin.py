@@ -19,6 +19,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from reszoo.tensorboard import recording as recordings
+from reszoo.tensorboard.beside import last_test_accuracy
 from reszoo.tensorboard.path_lengths import path_lengths_of
 from reszoo.tensorboard.recording import PLUGIN_NAME, TAG, Recording
 
@@ -82,6 +83,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     | `/data` | steps and values of a run, packed as `reszoo.tensorboard.recording` describes |
     | `/alarms` | JSON: the alarms of a run |
     | `/path_lengths` | JSON: shares of the gradient by the length of its path |
+    | `/test_accuracy` | JSON: the last test accuracy of a training, or why it is not known |
     | `/loss` | JSON: steps and values of the loss, empty if the log has none |
     | `/epochs` | JSON: the steps with which epochs begin, empty if the log does not say |
 
@@ -109,6 +111,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             "/loss": self._serve_loss,
             "/epochs": self._serve_epochs,
             "/path_lengths": self._serve_path_lengths,
+            "/test_accuracy": self._serve_test_accuracy,
         }
 
     def is_active(self) -> bool:
@@ -170,12 +173,17 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     @_answer
     def _serve_path_lengths(self, request: wrappers.Request) -> tuple[Any, str]:
+        return path_lengths_of(self._log_dir_of(request)), "application/json"
+
+    @_answer
+    def _serve_test_accuracy(self, request: wrappers.Request) -> tuple[Any, str]:
+        return last_test_accuracy(self._log_dir_of(request)), "application/json"
+
+    def _log_dir_of(self, request: wrappers.Request) -> str | None:
+        """Returns the directory of a run; an uploaded experiment has none."""
         run = _run_name(_arguments(request, ("run",)))
         self._series(*_context(request), run)
-        # Where the server reads no directory, as of an uploaded experiment, there is no such file.
-        log_dir = os.path.join(self._log_dir, run) if self._log_dir else None
-        found = path_lengths_of(log_dir) if log_dir else {"steps": [], "shares": []}
-        return found, "application/json"
+        return os.path.join(self._log_dir, run) if self._log_dir else None
 
     def _scalars(self, request: wrappers.Request, tags: Sequence[str]) -> dict[int, float]:
         """Returns the scalars of a run, by step, of the first of the tags that it has."""

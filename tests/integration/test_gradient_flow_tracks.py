@@ -555,7 +555,13 @@ def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path
         values = numbers(6, seed=seed)
         values["input_gradient_norm"][:, 0] *= [1, 30, 0.1, 5][seed]
         losses = [3.0 - seed] * STEPS
-        runs.append(write_run(tmp_path / f"run{seed}", values, described(), losses=losses))
+        workdir = tmp_path / f"run{seed}"
+        runs.append(str(workdir))
+        write_run(workdir / "gradients", values, described(), losses=losses)
+        if seed:
+            epochs = [{"epoch": e, "test_accuracy": 0.25 * seed / (3 - e)} for e in (1, 2)]
+            text = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
+            (workdir / "metrics.jsonl").write_text(text)
     page.open_file(report(*runs))
     assert page.find(".gf-sheet tbody tr").count() == 4
     assert page.find(".gf-panel h3").all_text_contents() == ["run0"]
@@ -566,6 +572,13 @@ def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path
     depths = [factor(text) for text in page.find("td[data-tile=depth]").all_text_contents()]
     assert depths == sorted(depths, reverse=True)
     assert depths[0] > 10 * depths[-1]
+    page.find(".gf-sort:has-text('accuracy')").click()
+    page.find("th:nth-last-child(2)[aria-sort=descending]").wait_for()
+    accuracies = page.find("td[data-tile=accuracy]")
+    assert accuracies.all_text_contents() == ["75.0%", "50.0%", "25.0%", "not known"]
+    assert accuracies.first.get_attribute("title").startswith("After epoch 2")
+    reason = "Not known: there is no metrics.jsonl of train.py beside the log."
+    assert accuracies.last.get_attribute("title") == reason
     page.find(".gf-sheet tr[data-run=run2] button").click()
     page.find(".gf-panel h3:has-text('run2')").wait_for()
     page.find(".gf-sort:has-text('loss')").click()

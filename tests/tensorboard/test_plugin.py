@@ -11,7 +11,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter, load
-from reszoo.tensorboard import path_lengths
+from reszoo.tensorboard import beside, path_lengths
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
 from reszoo.training import workdir
@@ -103,6 +103,7 @@ def test_the_loader_asks_for_samples_unless_the_user_did():
 
 def test_the_names_are_those_of_the_log():
     assert path_lengths.PATH_LENGTHS_FILE == workdir.PATH_LENGTHS_FILE
+    assert beside.METRICS_FILE == workdir.METRICS_FILE
     assert (recordings.PLUGIN_NAME, recordings.TAG) == (PLUGIN_NAME, TAG)
 
 
@@ -190,6 +191,26 @@ def test_path_lengths_of_a_workdir_are_answered_with_its_log(server, tmp_path):
     answer = server.get("/path_lengths", run="trained/gradients")
     assert answer.json == {"steps": [7], "shares": [[0.5, 0.5]]}
     assert server.get("/path_lengths", run="../trained").status_code == 404
+
+
+def test_the_last_test_accuracy_is_read_beside_the_log_or_a_reason_is_given(server, tmp_path):
+    unknown = {"epoch": None, "test_accuracy": None}
+    reason = "there is no metrics.jsonl of train.py beside the log"
+    assert server.get("/test_accuracy", run="plain").json == {**unknown, "reason": reason}
+    write_run(tmp_path / "trained" / "gradients", [0])
+    server.reload()
+    metrics = tmp_path / "trained" / "metrics.jsonl"
+    line = '{"epoch": %d, "test_accuracy": %s, "test_loss": 1.0}\n'
+    for text, answer in [
+        ("", {**unknown, "reason": "no epoch is over yet"}),
+        # A resumed run can have written an epoch again, and a killed one half of a line.
+        (line % (2, 0.75) + line % (1, 0.5) + '{"epoch": 3', {"epoch": 2, "test_accuracy": 0.75}),
+        (line % (1, "null"), {"epoch": 1, "test_accuracy": None}),
+        ("{}\n", {**unknown, "reason": f"Line 1 of {metrics} cannot be read: it has no 'epoch'"}),
+    ]:
+        metrics.write_text(text)
+        found = server.get("/test_accuracy", run="trained/gradients").json
+        assert found == {"reason": "", **answer}
 
 
 def test_a_long_run_is_thinned_out_and_says_so(server):

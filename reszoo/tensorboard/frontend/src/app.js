@@ -139,16 +139,18 @@ export class App {
     if (!alarms) return null;
     const run = this.store.run(name);
     const watch = watchOf(run, alarms);
-    const [answers, loss, epochs, pathLengths] = await Promise.all([
+    const [answers, ...others] = await Promise.all([
       this.#orNothing(name, this.#series(name, statistics, neededFor([...alarms, ...watch.untested]))),
       this.#orNothing(name, this.store.loss(name)),
       this.#orNothing(name, this.store.epochs(name)),
       this.#orNothing(name, this.store.pathLengths(name)),
+      this.#orNothing(name, this.store.testAccuracy(name)),
     ]);
-    if (!answers || !loss || !epochs || !pathLengths) return null;
+    if (!answers || others.some((each) => each === null)) return null;
+    const [loss, epochs, pathLengths, accuracy] = others;
     const [series, whole] = answers;
     const {blocks} = run;
-    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, epochs, pathLengths, watch};
+    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, epochs, pathLengths, accuracy, watch};
     const ofAll = {...whole, blocks};
     return {...data, alarms: [...withSpans(alarms, watch, ofAll), ...judged(watch, ofAll)]};
   }

@@ -14,7 +14,7 @@ import {
 import {nearest} from "./source.js";
 import {Strip} from "./strip.js";
 import {sentence} from "./summary.js";
-import {TileRow, tilesOf} from "./tiles.js";
+import {accuracyTile, TileRow, tilesOf} from "./tiles.js";
 import {blockTip} from "./tooltip.js";
 import {onAt} from "./watch.js";
 
@@ -97,6 +97,7 @@ export class BusView {
       this.key = key;
       this.panels = this.app.data.map((each, i) => this.#panel(each, i));
       this.list.replaceChildren(...this.panels.map((panel) => panel.element));
+      this.list.classList.toggle("is-several", this.panels.length > 1);
     }
     this.panels.forEach((panel, i) => {
       panel.data = this.app.data[i];
@@ -189,7 +190,9 @@ export class BusView {
     const shown = data.steps[index];
     panel.sentence.replaceChildren(...sentence(data.blocks, at),
       ...(shown === step ? [] : [html("span", {class: "gf-note"}, ` (step ${wholeNumber(shown)})`)]));
-    panel.tiles.show(tilesOf(data.blocks, at, data.watch, onAt(data.alarms, shown)));
+    const accuracy = accuracyTile(data.accuracy);
+    const tiles = tilesOf(data.blocks, at, data.watch, onAt(data.alarms, shown));
+    panel.tiles.show(Number.isNaN(accuracy.value) ? tiles : [...tiles, accuracy]);
     this.#drawStrip(panel);
   }
 

@@ -45,6 +45,10 @@ const SECTIONS = {
     "Usual is 50 to 90% with identity skips. 0% is no gradient through any skip; near 100% the branches hardly learn. "
     + "50% by norm is not half of the gradient: the two may cancel or add up, as their cosine says.",
   ]],
+  accuracy: ["Test accuracy", [
+    "The accuracy on the test data after the last epoch that is over, whatever the step that is shown. train.py writes it "
+    + "beside the gradient log; of another training it is not known here.",
+  ]],
   updates: ["Updates", [
     "How far this step moved the weights, of their size, in the median block.",
     "Usual is about 0.001, and less as the learning rate is lowered. Above 0.01 lower the rate; below 1e-5 early in training hardly anything is learned.",

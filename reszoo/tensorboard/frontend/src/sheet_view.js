@@ -4,13 +4,14 @@ import {html, set, svg} from "./dom.js";
 import {layOut, shortRun} from "./layout.js";
 import {number} from "./scales.js";
 import {nearest} from "./source.js";
-import {tilesOf} from "./tiles.js";
+import {accuracyTile, tilesOf} from "./tiles.js";
 import {onAt} from "./watch.js";
 import {scaleLog} from "d3-scale";
 
 export const SHEET_FROM = 4;
 const [WIDTH, HEIGHT] = [190, 30];
-const COLUMNS = [["depth", "depth"], ["share", "skip share"], ["updates", "updates"], ["alarms", "alarms"], ["loss", "loss"]];
+const COLUMNS = [["depth", "depth"], ["share", "skip share"], ["updates", "updates / weights"], ["alarms", "alarms"],
+  ["accuracy", "accuracy"], ["loss", "loss"]];
 
 export class SheetView {
   constructor(app) {
@@ -73,11 +74,12 @@ export class SheetView {
     const at = (name) => data.series.get(name)?.map((values) => values[index]);
     const loss = data.loss.values[nearest(data.loss.steps, step)] ?? NaN;
     row.tiles = new Map(tilesOf(data.blocks, at, data.watch, onAt(data.alarms, data.steps[index])).map((tile) => [tile.key, tile]));
+    row.tiles.set("accuracy", accuracyTile(data.accuracy));
     row.tiles.set("loss", {value: loss, words: Number.isNaN(loss) ? "not recorded" : number(loss), verdict: "none"});
     for (const [key, cell] of row.cells) {
-      const {words, verdict} = row.tiles.get(key);
+      const {words, verdict, title} = row.tiles.get(key);
       cell.textContent = words;
-      set(cell, {class: `gf-sheet-number is-${verdict}`});
+      set(cell, {class: `gf-sheet-number is-${verdict}`, title: title ?? null});
     }
     this.#drawStream(row, places.map(({index: block}) => block), at);
     this.#drawProfile(row, places.map(({index: block}) => block), at);

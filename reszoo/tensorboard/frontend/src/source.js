@@ -52,6 +52,11 @@ export class ServerSource {
     return (await this.#fetch("path_lengths", [["run", run]])).json();
   }
 
+  /** The last test accuracy, {epoch, test_accuracy, reason}; a reason says why it is not known. */
+  async testAccuracy(run) {
+    return (await this.#fetch("test_accuracy", [["run", run]])).json();
+  }
+
   /** Steps of a run, thinned out to at most maxSteps. */
   async data(run, {statistics = [], blocks = [], first = 0, last = null, maxSteps = 1000}) {
     const query = [["run", run], ["max_steps", maxSteps], ["first_step", Math.max(0, first)]];
@@ -104,6 +109,10 @@ export class EmbeddedSource {
 
   async epochs(run) {
     return this.#find(run).epochs ?? {steps: [], epochs: []};
+  }
+
+  async testAccuracy(run) {
+    return this.#find(run).test_accuracy ?? {epoch: null, test_accuracy: null, reason: "the report is of an earlier version"};
   }
 
   async data(run, {statistics = [], blocks = [], first = 0, last = null}) {

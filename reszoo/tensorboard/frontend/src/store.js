@@ -20,6 +20,7 @@ export class Store {
     this.losses = new Map();
     this.epochsByRun = new Map();
     this.pathLengthsByRun = new Map();
+    this.accuracies = new Map();
     this.refused = new Map();
   }
 
@@ -88,6 +89,11 @@ export class Store {
   async loss(run) {
     if (!this.losses.has(run)) this.losses.set(run, await this.source.loss(run));
     return this.losses.get(run);
+  }
+
+  async testAccuracy(run) {
+    if (!this.accuracies.has(run)) this.accuracies.set(run, await this.source.testAccuracy(run));
+    return this.accuracies.get(run);
   }
 
   async epochs(run) {

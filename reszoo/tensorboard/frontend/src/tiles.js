@@ -9,8 +9,8 @@ import {watchInWords} from "./watch.js";
  * @param at From a statistic's name to an array of one value a block, or undefined.
  * @param watch What was watched, of watch.js. @param alarms Those that are on.
  *
- * Returns [{key, label, value, words, verdict}]; a verdict is "good", "watch", "bad" or "none", and
- * value is what tiles are sorted by.
+ * Returns [{key, label, value, words, unit, verdict, title}]; a verdict is "good", "watch", "bad" or
+ * "none", and value is what runs are sorted by.
  */
 export function tilesOf(blocks, at, watch, alarms) {
   const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
@@ -28,10 +28,11 @@ export function tilesOf(blocks, at, watch, alarms) {
       ? {key: "share", label: "skip share", value: share, words: `${Math.round(100 * share)}%`,
         verdict: share < 0.02 || share > 0.98 ? "watch" : "good"}
       : {key: "share", label: "skip share", value: 0, words: "no skips", verdict: "none"},
-    {key: "updates", label: "updates", value: updates, words: `${number(updates)} of the weights`,
+    {key: "updates", label: "updates", value: updates, words: number(updates), unit: "of the weights",
       verdict: updates > 1e-2 || updates < 1e-8 ? "watch" : "good"},
     alarmTile(watch, alarms),
-  ].map((tile) => (Number.isNaN(tile.value) && tile.key !== "alarms" ? {...tile, words: whyNone(tile.key, at), verdict: "none"} : tile));
+  ].map((tile) => (Number.isNaN(tile.value) && NEEDED[tile.key]
+    ? {...tile, words: whyNone(tile.key, at), unit: "", verdict: "none"} : tile));
 }
 
 /** "none" is said only where something was watched; elsewhere it is what the usual limits say. */
@@ -45,6 +46,16 @@ function alarmTile(watch, alarms) {
     key: "alarms", label: "alarms", value: isWatched || untested.length ? alarms.length : NaN,
     words: [words, untested.length ? limits : ""].filter(Boolean).join(", "),
     verdict: alarms.length ? "bad" : isWatched ? "good" : "none", title: watchInWords(watch),
+  };
+}
+
+/** How well the run did at its last test, whatever the step that is shown. */
+export function accuracyTile({epoch, test_accuracy: accuracy, reason}) {
+  const isKnown = Number.isFinite(accuracy);
+  return {
+    key: "accuracy", label: "accuracy", value: isKnown ? accuracy : NaN, verdict: "none",
+    words: isKnown ? `${(100 * accuracy).toFixed(1)}%` : epoch === null ? "not known" : "not defined",
+    title: epoch === null ? `Not known: ${reason}.` : `After epoch ${epoch}, the last that is over`,
   };
 }
 
@@ -77,18 +88,20 @@ export class TileRow {
   }
 
   show(tiles) {
-    for (const {key, label, words, verdict, title} of tiles) {
-      const {tile, value} = this.parts.get(key) ?? this.#add(key, label);
+    for (const {key, label, words, unit = "", verdict, title} of tiles) {
+      const {tile, value, more} = this.parts.get(key) ?? this.#add(key, label);
       if (value.textContent !== words) value.textContent = words;
+      if (more.textContent !== unit) more.textContent = unit;
       set(tile, {class: `gf-tile is-${verdict}`, title: title ?? SAID[verdict]});
     }
   }
 
   #add(key, label) {
     const value = html("strong", {});
-    const tile = html("span", {"data-tile": key}, html("span", {class: "gf-tile-label"}, label), value, this.help.button(key));
+    const more = html("span", {class: "gf-tile-unit"});
+    const tile = html("span", {"data-tile": key}, html("span", {class: "gf-tile-label"}, label), value, more, this.help.button(key));
     this.element.append(tile);
-    this.parts.set(key, {tile, value});
-    return {tile, value};
+    this.parts.set(key, {tile, value, more});
+    return {tile, value, more};
   }
 }
