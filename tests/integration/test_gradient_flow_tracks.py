@@ -97,7 +97,7 @@ def test_one_screen_holds_every_track_and_the_loss_is_the_time_control(open_page
     bottom = page.find(".gf-legends").evaluate("e => e.getBoundingClientRect().bottom")
     assert bottom <= 736
     assert page.find(".gf-track").count() == 4
-    assert "M" in page.find(".gf-losses path").get_attribute("d")
+    assert "M" in page.find(".gf-losses path").first.get_attribute("d")
     assert f"loss {losses[3]:.3g}" in page.find(".gf-step").text_content()
     tiles = page.find(".gf-tile strong").all_text_contents()
     depth = values["input_gradient_norm"][3, 0] / values["output_gradient_norm"][3, -1]
@@ -634,6 +634,57 @@ def test_no_gradient_at_all_is_drawn_and_said_never_left_out(page, report, tmp_p
     assert page.find("[data-tile=depth] strong").text_content() == "not defined"
 
 
+def test_what_is_no_finite_number_is_not_drawn_as_no_gradient(page, report, tmp_path):
+    values = numbers(6)
+    norms = [f"{place}_gradient_norm" for place in ("skip", "branch", "input", "output")]
+    for name in norms:
+        values[name][5:] = np.nan
+    values["branch_gradient_norm"][4] = np.inf
+    values["branch_gradient_norm"][3, 2] = 0
+    losses = [2.0, 1.5, np.nan, 1.0, 0.5, 0.4, np.inf, np.nan]
+    page.open_file(report(write_run(tmp_path / "run", values, described(), losses=losses)), step=6)
+    fills = "all => all.map(e => e.style.fill)"
+    ribbons = page.find(".gf-bus .gf-ribbon")
+    assert set(ribbons.evaluate_all(fills)) == {'url("#gf-hatch")'}
+    dotted = page.find(".gf-bus .gf-nothing[d]:not([d=''])")
+    assert dotted.count() == 0
+    assert (
+        "In all blocks the gradient is not a finite number"
+        in page.find(".gf-sentence").text_content()
+    )
+    assert page.find(".gf-loss-now").text_content() == "loss not finite"
+    # The loss breaks where it is none, and its numbers keep their places.
+    line, lost = page.find(".gf-losses path").evaluate_all(
+        "all => all.map(e => e.getAttribute('d'))"
+    )
+    assert (line.count("M"), lost.count("M")) == (2, 2)
+    assert page.find(".gf-loss-range").text_content() == "loss 0.4 to 2"
+    page.tab.keyboard.press("Home")
+    for _ in range(4):
+        page.tab.keyboard.press("ArrowRight")
+    page.wait_for_step(4)
+    branches = page.find(".gf-bus .gf-branch").evaluate_all(fills)
+    assert set(branches) == {"rgb(208, 0, 111)"}
+    assert page.find(".gf-legends .gf-sample:has-text('infinite')").count() == 1
+    page.tab.keyboard.press("ArrowLeft")
+    page.wait_for_step(3)
+    assert dotted.count() == 1
+    for name in norms:
+        values[name][:] = np.nan
+    run = write_run(tmp_path / "all", values, described(), losses=[np.nan] * STEPS)
+    page.open_file(report(run))
+    assert "not defined at any step" in page.find(".gf-tracks .gf-note").text_content()
+    assert page.find(".gf-loss-range").text_content() == "loss not finite at any step"
+
+
+def test_one_block_at_one_step_is_drawn(page, report, tmp_path):
+    values = numbers(1, steps=1)
+    page.open_file(report(write_run(tmp_path / "run", values, described(1, 1), losses=[2.0])))
+    assert page.find(".gf-profile .gf-now").get_attribute("d").endswith("m-8 0h16")
+    assert page.find(".gf-loss-range").text_content() == "loss 2"
+    assert page.find("input[aria-label=Step]").is_disabled()
+
+
 def test_names_without_stages_show_what_tells_them_apart(page, report, tmp_path):
     names = [f"encoder/layer_{i}/mixer" for i in range(9, 12)]
     blocks = [{"name": name, "shortcut": "identity"} for name in names]
@@ -648,6 +699,7 @@ def test_names_without_stages_show_what_tells_them_apart(page, report, tmp_path)
 def test_a_block_inside_another_has_a_column_of_its_own(page, report, tmp_path):
     blocks = described(4, stages=1)
     blocks[0]["parent"] = blocks[1]["parent"] = blocks[2]["name"]
+    blocks[0]["name"] = blocks[2]["name"] + "/attention"
     values = numbers(4)
     page.open_file(report(write_run(tmp_path / "nested", values, blocks)), step=2)
     cells = page.find(".gf-strips rect[y='0']")
@@ -661,6 +713,7 @@ def test_a_block_inside_another_has_a_column_of_its_own(page, report, tmp_path):
     order = [blocks.index(block) for name in names for block in blocks if block["name"] == name]
     np.testing.assert_allclose(shares, values["skip_share"][2][order], rtol=0.01)
     assert order == [0, 1, 2, 3]
+    assert page.find(".gf-name").all_text_contents() == ["att", "2", "3", "4"]
 
 
 def test_the_blocks_of_a_transformer_stand_in_their_layers_under_their_kinds(
@@ -671,6 +724,7 @@ def test_the_blocks_of_a_transformer_stand_in_their_layers_under_their_kinds(
     blocks = [{"name": name, "shortcut": "identity", "stops_gradient": False} for name in names]
     page.open_file(report(write_run(tmp_path / "run", numbers(24), blocks)), step=3)
     texts = page.find(".gf-stages text").all_text_contents()
-    assert texts == [str(layer) for layer in range(12)]  # what differs of names that do not fit
+    # What differs of names that do not fit, after what they have in common.
+    assert texts == ["transformer layer", *(str(layer) for layer in range(12))]
     written = page.find(".gf-block text").all_text_contents()
     assert [text for text in written if text in ("att", "ff")] == ["att", "ff"] * 12

@@ -6,11 +6,12 @@
 import {LEFT, NARROWEST_ARCH} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {commonStart, fit, shortNames} from "./layout.js";
-import {number} from "./scales.js";
+import {colorOfLost, number} from "./scales.js";
 
 const TOP = 20;
 const [BELOW, BELOW_UNNAMED] = [46, 28];
 const SAMPLES = 22;
+const LOST_WIDTH = 7;
 
 /** The widest ribbon that leaves arches apart; where all blocks are a stream, that of the stream. */
 export function widest(axes) {
@@ -29,7 +30,7 @@ export class Bus {
   constructor(blocks, on, tallest) {
     this.tallest = tallest;
     this.blocks = blocks;
-    this.shortNames = shortNames(blocks.map((block) => block.name));
+    this.shortNames = shortNames(blocks);
     this.on = on;
     this.reached = 0;
     this.element = html("div", {class: "gf-bus"});
@@ -77,14 +78,16 @@ export class Bus {
       if (part.isStream) return this.#stream(order, part, (array, each) => at(array, each), values, color);
       const arriving = output ? at(output, index) : null;
       const [skipEnd, branchEnd] = [at(skip, index), at(branch, index)];
-      this.#ribbon(part.branch, part.branchLine, branchEnd, arriving ?? branchEnd, color);
+      const lost = (array) => (array ? colorOfLost(array[index]) : null);
+      this.#ribbon(part.branch, part.branchLine, branchEnd, arriving ?? branchEnd, color, lost(branch));
       if (hasNoSkip(this.blocks[index])) set(part.skip.ribbon, {d: ""});
-      else this.#ribbon(part.skip, part.skipLine, skipEnd, arriving ?? skipEnd, color);
+      else this.#ribbon(part.skip, part.skipLine, skipEnd, arriving ?? skipEnd, color, lost(skip));
     });
     for (const {part, line, left, right} of this.trunks) {
-      const leftWidth = left === null ? null : at(output ?? branch, left);
-      const rightWidth = right === null ? null : at(input ?? branch, right);
-      this.#ribbon(part, line, leftWidth ?? rightWidth, rightWidth ?? leftWidth, null);
+      const ends = [[output ?? branch, left], [input ?? branch, right]].filter(([, index]) => index !== null);
+      const [first, last] = [ends[0], ends.at(-1)].map(([array, index]) => at(array, index));
+      const lost = ends.map(([array, index]) => (array ? colorOfLost(array[index]) : null)).find(Boolean);
+      this.#ribbon(part, line, first, last, "", lost ?? null);
     }
   }
 
@@ -111,6 +114,11 @@ export class Bus {
     set(part.skip.nothing, {d: lower[1] > 0 || hasNoSkip(block) ? "" : through(straight(fork, merge, this.lineY))});
     set(part.branch.ribbon, {d: upper[1] > lower[1] ? area(upper, lower) : ""});
     for (const path of [part.skip, part.branch]) path.ribbon.style.fill = color;
+    const lost = [skip, branch].map((array) => (array ? colorOfLost(array[neighbours[1]]) : null)).find(Boolean);
+    if (!lost) return;
+    set(part.skip.nothing, {d: ""});
+    set(part.branch.ribbon, {d: area([this.rise / 2, this.rise / 2, this.rise / 2], [0, 0, 0])});
+    part.branch.ribbon.style.fill = lost;
   }
 
   mark(chosen) {
@@ -158,8 +166,12 @@ export class Bus {
       group.append(band);
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
       if (name && to - from > 30) {
+        const cut = name.slice(0, common).replace(/\W*_*$/, "").replaceAll("_", " ");
         const fitted = [words, name].find((text) => fit(text, to - from) === text)
           ?? fit(name.slice(common), to - from);
+        if (left === LEFT && cut && !fitted.startsWith(name.slice(0, common))) {
+          group.append(svg("text", {class: "gf-common", x: LEFT - 8, y: this.lineY + this.below - 10}, fit(cut, LEFT - 12)));
+        }
         const label = svg("text", {
           x: (from + to) / 2, y: this.lineY + this.below - 10,
           ...(opens ? this.#opening(name) : {}),
@@ -336,12 +348,16 @@ export class Bus {
     event.stopPropagation();
   }
 
-  /** Fills a ribbon; a path with no gradient is a dotted line. */
-  #ribbon(part, line, leftWidth, rightWidth, color) {
-    const isEmpty = leftWidth === 0 && (rightWidth === 0 || part.kind !== "gf-trunk");
-    set(part.ribbon, {d: leftWidth || rightWidth ? outline(line, leftWidth, rightWidth) : ""});
+  /**
+   * Fills a ribbon; a path with no gradient is a dotted line, and one whose gradient is not a finite
+   * number has the colour of that, at one width.
+   */
+  #ribbon(part, line, leftWidth, rightWidth, color, lost) {
+    const isEmpty = !lost && leftWidth === 0 && (rightWidth === 0 || part.kind !== "gf-trunk");
+    const [left, right] = lost ? [LOST_WIDTH, LOST_WIDTH] : [leftWidth, rightWidth];
+    set(part.ribbon, {d: left || right ? outline(line, left, right) : ""});
     set(part.nothing, {d: isEmpty ? through(line) : ""});
-    if (color !== null) part.ribbon.style.fill = color;
+    part.ribbon.style.fill = lost ?? color;
   }
 }
 

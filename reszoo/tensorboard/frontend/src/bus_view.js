@@ -9,7 +9,7 @@ import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {quotient} from "./relative.js";
 import {
-  colorScale, extent, inWords, joinExtents, quotientScale, suitsLog, widthScale, wholeNumber,
+  colorScale, extent, hasInfinite, inWords, joinExtents, quotientScale, suitsLog, widthScale, wholeNumber,
 } from "./scales.js";
 import {nearest} from "./source.js";
 import {Strip} from "./strip.js";
@@ -137,6 +137,7 @@ export class BusView {
     const range = joinExtents(app.data.flatMap((data) => {
       return places.map((place) => extent(this.#rows(data, place) ?? []));
     }));
+    this.hasInfinite = app.data.some((data) => places.some((place) => hasInfinite(this.#rows(data, place) ?? [])));
     if (range) range.positive = Math.max(range.positive, range.high / MOST_DECADES);
     this.range = range;
     this.most = widest(app.data.map((data) => app.axisOf(data)));

@@ -65,15 +65,20 @@ export function shortRun(run) {
 /**
  * What stands under each block: its number in its stage, or what tells its name from the others'.
  */
-export function shortNames(names) {
-  const plain = names.filter((name) => !splitName(name).stage);
+export function shortNames(blocks) {
+  const plain = blocks.filter((block) => !splitName(block.name).stage && !isNamedAfter(block)).map(({name}) => name);
   const common = plain.length > 1 ? commonStart(plain) : 0;
-  return names.map((name) => {
+  return blocks.map((block) => {
+    const {name, parent} = block;
     const {stage, rest} = splitName(name);
+    if (isNamedAfter(block)) return KINDS[name.slice(parent.length + 1)] ?? name.slice(parent.length + 1);
     if (!stage) return name.slice(common);
     return Object.hasOwn(KINDS, rest) ? KINDS[rest] : rest.replace(/^block_?/, "");
   });
 }
+
+/** Whether a block has the name of the one that it is inside of, and more. */
+const isNamedAfter = ({name, parent}) => Boolean(parent) && name.startsWith(`${parent}/`);
 
 /** How many letters all names begin with, without a part of a number and without a whole name. */
 export function commonStart(names) {

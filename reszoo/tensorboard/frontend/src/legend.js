@@ -1,7 +1,7 @@
 // What widths and colours mean, with units.
 
 import {html, sizeCanvas, svg} from "./dom.js";
-import {HATCH, inWords, number} from "./scales.js";
+import {colorOfLost, HATCH, inWords, number} from "./scales.js";
 
 const BAR = 150;
 
@@ -30,6 +30,13 @@ export function undefinedKey() {
   return html("span", {class: "gf-sample gf-undefined-key"},
     svg("svg", {width: 22, height: 12, "aria-hidden": "true"},
       svg("rect", {x: 0, y: 0, width: 22, height: 12, fill: HATCH})), "not defined");
+}
+
+/** What is infinite. */
+export function infiniteKey() {
+  return html("span", {class: "gf-sample"},
+    svg("svg", {width: 22, height: 12, "aria-hidden": "true"},
+      svg("rect", {x: 0, y: 2, width: 22, height: 8, fill: colorOfLost(Infinity)})), "infinite");
 }
 
 /** A bar of colours with its ends and ticks. */

@@ -107,17 +107,15 @@ export class Profile {
 
   /** A line that breaks where there is nothing to draw. */
   #path(line, values) {
-    let isDown = false;
-    const steps = this.#points(line, values).map(([x, value]) => {
-      if (!Number.isFinite(value) || value <= 0) {
-        isDown = false;
-        return "";
-      }
-      const command = `${isDown ? "L" : "M"}${x.toFixed(1)} ${this.y(value).toFixed(1)}`;
-      isDown = true;
-      return command;
+    const points = this.#points(line, values).map(([x, value]) => {
+      return value > 0 && Number.isFinite(value) ? `${x.toFixed(1)} ${this.y(value).toFixed(1)}` : null;
     });
-    return steps.join("");
+    return points.map((point, i) => {
+      if (!point) return "";
+      const [isFirst, isLast] = [!points[i - 1], !points[i + 1]];
+      // A dash where a value stands alone.
+      return isFirst && isLast ? `M${point}m-8 0h16` : `${isFirst ? "M" : "L"}${point}`;
+    }).join("");
   }
 
   #band(line, lower, upper) {

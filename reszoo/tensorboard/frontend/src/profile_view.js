@@ -36,9 +36,11 @@ export class ProfileView {
     const cut = app.state.cut ?? [];
     const estimate = cut.length
       ? ` \u00b7 dashed: an estimate to first order without the skip${cut.length > 1 ? "s" : ""} of ${cut.join(", ")}` : "";
+    const isRecorded = runs.some(({series}) => series.has("input_gradient_norm") && series.has("output_gradient_norm"));
     this.note.textContent = hasAny
       ? `at each block over that at the last \u00b7 bold: this step \u00b7 band: 10 to 90% of all steps \u00b7 dotted: step ${first}${estimate}`
-      : "not recorded: it takes the gradients at the ends of each block";
+      : isRecorded ? "not defined at any step: no gradient that reaches the last block is a positive number"
+        : "not recorded: it takes the gradients at the ends of each block";
     this.profile.element.hidden = !hasAny;
     this.profile.draw(this.lines, joinExtents(this.lines.map((line) => line.range)), app.width,
       runs.length > 2 ? 150 : 96);

@@ -23,6 +23,9 @@ export function runColors(count, dark) {
 
 const INFINITE = "#d0006f";
 
+/** The colour of what is not a finite number; null of what is. */
+export const colorOfLost = (value) => (Number.isNaN(value) ? HATCH : Number.isFinite(value) ? null : INFINITE);
+
 // What is not defined has no colour: it is hatched, by a pattern in the page or on a canvas.
 export const HATCH = "url(#gf-hatch)";
 
@@ -57,6 +60,8 @@ export function extent(rows) {
   }
   return low <= high ? {low, high, positive} : null;
 }
+
+export const hasInfinite = (rows) => rows.some((row) => row.some((value) => value === Infinity || value === -Infinity));
 
 export function joinExtents(extents) {
   const known = extents.filter(Boolean);

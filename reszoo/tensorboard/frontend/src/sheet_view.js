@@ -90,7 +90,8 @@ export class SheetView {
     const size = (values, block) => (values && Number.isFinite(values[block]) ? values[block] : 0);
     const sums = blocks.map((block) => [size(own, block), size(own, block) + size(other, block)]);
     const most = Math.max(...sums.map(([, sum]) => sum)) || 1;
-    const x = (i) => ((i + 0.5) * WIDTH) / blocks.length;
+    // The first and the last block reach the edges.
+    const x = (i) => (i === 0 ? 0 : i === blocks.length - 1 ? WIDTH : ((i + 0.5) * WIDTH) / blocks.length);
     const y = (value) => HEIGHT - 1 - ((HEIGHT - 2) * value) / most;
     const area = (tops, floors) => `M${tops.map((top, i) => `${x(i).toFixed(1)} ${y(top).toFixed(1)}`).join("L")}`
       + `L${floors.map((floor, i) => `${x(i).toFixed(1)} ${y(floor).toFixed(1)}`).reverse().join("L")}Z`;

@@ -11,9 +11,12 @@ import {number} from "./scales.js";
 export function sentence(blocks, at) {
   const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
   const parts = [];
+  const lost = lostInWords(outer, at);
   const shares = pick(at("skip_share"), outer);
   if (outer.length && outer.every((i) => blocks[i].shortcut === "zero")) {
     parts.push("This network has no skips: its blocks are the only way.");
+  } else if (lost.length) {
+    parts.push(...lost);
   } else if (shares.length) {
     const share = median(shares);
     if (Math.abs(share - 0.5) < 0.02) parts.push("In the median block, skip and branch bring back about as much.");
@@ -26,6 +29,17 @@ export function sentence(blocks, at) {
     else if (change === 0) parts.push(" No gradient reaches the first block.");
   }
   return parts;
+}
+
+const NORMS = ["skip", "branch", "input", "output"].map((place) => `${place}_gradient_norm`);
+
+/** In how many blocks a recorded gradient is no finite number. */
+function lostInWords(outer, at) {
+  const recorded = NORMS.map(at).filter(Boolean);
+  const lost = outer.filter((i) => recorded.some((values) => !Number.isFinite(values[i])));
+  if (!lost.length) return [];
+  const where = lost.length === outer.length ? "all blocks" : `${lost.length} of ${outer.length} blocks`;
+  return [`In ${where} the gradient is not a finite number at this step, or not recorded.`];
 }
 
 function shareInWords(share) {

@@ -3,13 +3,13 @@
 
 import {matchBlocks} from "./axis.js";
 import {grouped} from "./explain.js";
-import {colorBar, quotientBar, undefinedKey} from "./legend.js";
+import {colorBar, infiniteKey, quotientBar, undefinedKey} from "./legend.js";
 import {html} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {isSize, relate, RELATIONS} from "./relative.js";
 import {
-  bounds, colorScale, differenceScale, extent, inWords, isLog, joinExtents, number, quotientScale, times, withUnit,
+  bounds, colorScale, differenceScale, extent, hasInfinite, inWords, isLog, joinExtents, number, quotientScale, times, withUnit,
 } from "./scales.js";
 import {compare} from "./store.js";
 import {TimeMap} from "./time_map.js";
@@ -66,13 +66,14 @@ export class TimeView {
 
   #drawLegend() {
     const [first] = this.app.data;
+    const hasAnyInfinite = this.app.tracks[0].hasInfinite || this.app.data.some((data) => hasInfinite(this.#rows(data)));
     this.legend.replaceChildren(
       this.colors.isQuotient && this.#relation() !== "recorded"
         ? quotientBar(this.colors, `${inWords(this.statistic())} ${RELATIONS.find(([each]) => each === this.#relation())[1]}`)
         : colorBar(this.colors, this.app.describe(this.statistic()), ""),
       // Quotients have the bar that the buses have.
       ...(this.ratios && !this.ratios.isQuotient ? [quotientBar(this.ratios, `minus ${shortRun(first.run)}`)] : []),
-      undefinedKey());
+      undefinedKey(), ...(hasAnyInfinite ? [infiniteKey()] : []));
   }
 
   /** One map gets what is left of the screen, and several get less each. */

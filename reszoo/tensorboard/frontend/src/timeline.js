@@ -52,17 +52,21 @@ export class Timeline {
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const last = Math.max(1, this.steps.length - 1);
     const at = (value) => (high > low ? 92 - (84 * (value - low)) / (high - low) : 50);
-    this.losses.replaceChildren(...losses.map(({steps, values, color}) => {
-      const shown = steps.map((step, i) => [step, values[i]]).filter(([step, value]) => {
-        return Number.isFinite(value) && step >= this.steps[0] && step <= this.steps.at(-1);
-      });
-      const points = shown.map(([step, value]) => {
-        return `${((1000 * this.#position(step)) / last).toFixed(1)} ${at(value).toFixed(1)}`;
-      });
-      return svg("path", {d: points.length ? `M${points.join("L")}` : "", stroke: color});
+    this.losses.replaceChildren(...losses.flatMap(({steps, values, color}) => {
+      const shown = steps.map((step, i) => [(1000 * this.#position(step)) / last, values[i], step])
+        .filter(([, , step]) => step >= this.steps[0] && step <= this.steps.at(-1));
+      // The line breaks where the loss is no finite number, and a line along the top says so.
+      const along = (isDrawn, height) => shown.map(([x, value], i) => {
+        if (!isDrawn(value)) return "";
+        const joins = i && isDrawn(shown[i - 1][1]);
+        return `${joins ? "L" : `M${(x - 3).toFixed(1)} ${height(value).toFixed(1)}L`}${x.toFixed(1)} ${height(value).toFixed(1)}`;
+      }).join("");
+      return [svg("path", {d: along(Number.isFinite, at), stroke: color}),
+        svg("path", {class: "gf-loss-lost", d: along((value) => !Number.isFinite(value), () => 6)})];
     }));
-    this.element.classList.toggle("has-loss", all.length > 0);
-    this.lossRange.textContent = all.length ? `loss ${number(low)} to ${number(high)}` : "";
+    this.element.classList.toggle("has-loss", losses.length > 0);
+    const range = low === high ? number(low) : `${number(low)} to ${number(high)}`;
+    this.lossRange.textContent = losses.length ? `loss ${all.length ? range : "not finite at any step"}` : "";
   }
 
   /** @param epochs {steps, epochs}: the step with which each begins. @param ofRun Whose they are, in words. */
@@ -117,8 +121,8 @@ export class Timeline {
     const last = this.steps.length ? wholeNumber(this.steps.at(-1)) : "none";
     set(this.slider, {"aria-valuetext": `step ${said}`});
     // The loss of another step is not said of this one.
-    const losses = (this.known ?? []).map(({steps, values}) => values[steps.indexOf(step)]).filter(Number.isFinite);
-    const more = [this.steps.length ? this.#epochAt(this.steps[this.index]) : "", losses.length ? `loss ${losses.map(number).join(", ")}` : ""];
+    const losses = (this.known ?? []).map(({steps, values}) => values[steps.indexOf(step)]).filter((loss) => loss !== undefined);
+    const more = [this.steps.length ? this.#epochAt(this.steps[this.index]) : "", losses.length ? `loss ${losses.map((loss) => (loss === null ? "not finite" : number(loss))).join(", ")}` : ""];
     this.label.replaceChildren("step ", html("strong", {}, said), ` of ${last}`,
       html("span", {class: "gf-loss-now"}, more.filter(Boolean).join(" \u00b7 ")));
   }
