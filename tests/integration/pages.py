@@ -16,21 +16,26 @@ ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def require_browser() -> str:
-    """Returns the path of a browser; skips the test without one, and fails it on CI."""
-    missing = None
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+def browser_path() -> str:
+    """Returns the path of a browser that Playwright can drive; raises a LookupError without one."""
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
-        missing = "Playwright is not installed: pip install 'reszoo[test]'"
+        raise LookupError("Playwright is not installed: pip install 'reszoo[test]'") from None
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        missing = "there is no Chromium on PATH: apt-get install chromium"
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(f"CI has to run the browser tests, but {missing}")
-    if missing:
-        pytest.skip(missing)
+        raise LookupError("there is no Chromium on PATH: apt-get install chromium")
     return path
+
+
+def require_browser() -> str:
+    """Returns the path of a browser; skips the test without one, and fails it on CI."""
+    try:
+        return browser_path()
+    except LookupError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI has to run the browser tests, but {error}")
+        pytest.skip(str(error))
 
 
 @contextlib.contextmanager
