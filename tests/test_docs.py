@@ -51,6 +51,7 @@ def _two_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_two_runs")
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's
 @pytest.mark.parametrize("document", WITH_PYTHON, ids=lambda path: path.name)
 def test_the_python_of_a_document_runs(document):
     names = {}

@@ -24,7 +24,7 @@ from tests.gradients.dense import (
 )
 from tests.on_jax.by_hand import training_by_hand
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "backends.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "own_loop.md"
 
 
 @pytest.fixture(scope="module")

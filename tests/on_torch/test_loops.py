@@ -138,7 +138,7 @@ def test_the_python_of_the_document_runs(tmp_path, monkeypatch):
     for name, value in {**settings, "GLOO_SOCKET_IFNAME": "lo"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_PORT", free_port())
-    blocks, names = blocks_on("torch", (ROOT / "docs" / "backends.md").read_text()), {}
+    blocks, names = blocks_on("torch", (ROOT / "docs" / "own_loop.md").read_text()), {}
     for block in blocks:
         exec(block, names)
     for run in ("torch", "parallel"):
