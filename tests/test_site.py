@@ -64,6 +64,11 @@ def test_no_formula_of_the_site_is_shown_as_its_source(site):
             assert not left, (path, left)
 
 
+def test_the_site_has_the_changes_and_the_rules_for_contributing(site):
+    assert "Unreleased" in site["changelog.html"]
+    assert 'href="architecture.html"' in site["CONTRIBUTING.html"]
+
+
 def test_only_documents_are_published(site):
     published = {path.suffix for path in SITE.rglob("*") if path.is_file()}
     assert site
