@@ -459,6 +459,7 @@ def test_many_blocks_are_a_stream_whose_stages_open(page, report, tmp_path):
     page.find(".gf-stages .gf-opens:has-text('stage2')").click()
     page.find(".gf-block:not(.is-stream)").first.wait_for()
     assert page.find(".gf-block.is-stream").count() == 90
+    assert page.find("[data-stage=stage2]:focus").count() == 1  # not a block, with its lens
     page.find(".gf-stages .gf-opens:has-text('stage2')").press("Enter")
     page.find(".gf-block:not(.is-stream)").first.wait_for(state="detached")
 
@@ -584,6 +585,35 @@ def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path
     page.find(".gf-sort:has-text('loss')").click()
     page.find("th:last-child[aria-sort=descending]").wait_for()
     assert page.find("td[data-tile=loss]").all_text_contents() == ["3", "2", "1", "0"]
+
+
+@pytest.mark.parametrize("number_of_runs", [1, 2, 4])
+def test_nothing_is_cut_off_on_a_phone(open_page, report, tmp_path, number_of_runs):
+    runs = [
+        write_run(
+            tmp_path / f"a long name of the run {seed}", numbers(8, seed=seed), described(8, 4),
+            losses=np.ones(STEPS), epochs={0: 0, 4: 1},
+            alarms=[{"step": 4, "alarm": "mine", "block": "stage1_block1", "text": "Look. " * 20}],
+        )
+        for seed in range(number_of_runs)
+    ]  # fmt: skip
+    page = open_page(390, 800)
+    page.open_file(report(*runs))
+    overflow = "e => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.find(".gf").evaluate(overflow) <= 0
+    texts = page.find(".gf-tracks svg text, .gf-slider, .gf-play, .gf-what").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect()).filter(b => b.width)"
+        ".map(b => [b.left, b.right])"
+    )
+    assert np.min(texts) >= 0
+    assert np.max(texts) <= 390
+    widths = page.find(".gf-block .gf-target").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().width)"
+    )
+    assert np.min(widths) > 15
+    assert page.find(".gf-slider").first.bounding_box()["width"] > 330
+    page.find(".gf-block").first.click()
+    assert page.find(".gf-inspector").bounding_box()["width"] > 350
 
 
 def test_the_tracks_are_taken_along_as_svg_and_png(page, report, one, tmp_path):

@@ -30,8 +30,8 @@ const CHIPS_AT_MOST = 5;
 const FAULTS_AT_MOST = 8;
 const ROOM_FOR_INSPECTOR = 1000;
 const INSPECTOR_WIDTH = 380;
-const MARGINS = 56 + 26;
-const LEAST_WIDTH = 320;
+const LEAST_WIDTH = 280;
+const PHONE = 600;
 // A pointer that only passes opens no lens, and one that soon comes back finds it as it was.
 const [LENS_OPENS_MS, LENS_CLOSES_MS] = [140, 300];
 
@@ -357,7 +357,9 @@ export class App {
     const whole = this.element.clientWidth;
     const isDocked = Boolean(this.state.inspect) && this.inspector.isOpen && whole >= ROOM_FOR_INSPECTOR;
     this.element.classList.toggle("is-docked", isDocked);
-    this.width = Math.max(LEAST_WIDTH, whole - MARGINS - (isDocked ? INSPECTOR_WIDTH : 0));
+    // The paddings of the page and of a section, which are those of the style sheet.
+    const margins = whole < PHONE ? 16 + 18 : 56 + 26;
+    this.width = Math.max(LEAST_WIDTH, whole - margins - (isDocked ? INSPECTOR_WIDTH : 0));
     const key = JSON.stringify([this.width, this.state.stage, this.allData.map(({blocks}) => blocks)]);
     if (key !== this.axesKey) {
       this.axesKey = key;

@@ -3,9 +3,9 @@
 import {layOut} from "./layout.js";
 import {scaleLinear} from "d3-scale";
 
-// Room at both sides of the blocks, for what names a track and for its values.
-export const LEFT = 130;
-export const RIGHT = 100;
+// Room at both sides of the blocks, for what names a track and for its values; less on a phone.
+const SIDES = {wide: [130, 100], narrow: [98, 44]};
+export const NARROW = 560;
 // Narrower blocks are a stream, without arches, and are read through the lens.
 export const NARROWEST_ARCH = 16;
 const [LENS_BLOCK, LENS_BLOCKS] = [44, 7];
@@ -25,11 +25,13 @@ export class DepthAxis {
     this.openStage = openStage;
     this.lens = lens;
     this.width = width;
+    const [before, after] = width < NARROW ? SIDES.narrow : SIDES.wide;
+    [this.left, this.right] = [before, Math.max(before + 1, width - after)];
     this.layout = layOut(blocks);
     const {stages, columns} = this.layout;
-    const room = Math.max(1, width - LEFT - RIGHT);
+    const room = this.right - this.left;
     const parts = shares ?? stages.map(({start, end}) => (end - start) / Math.max(1, columns));
-    let x = LEFT;
+    let x = this.left;
     this.plain = stages.map((stage, i) => {
       const left = x;
       x += room * parts[i];
@@ -42,7 +44,7 @@ export class DepthAxis {
   /** Where a column begins; the last one ends at x(columns). */
   x(column) {
     const stage = this.plain.find(({end}) => column < end) ?? this.plain.at(-1);
-    return this.#seen(stage ? stage.left + (column - stage.start) * stage.unit : LEFT);
+    return this.#seen(stage ? stage.left + (column - stage.start) * stage.unit : this.left);
   }
 
   #seen(x) {
@@ -87,17 +89,17 @@ export function axesOf(runs, width, openStage = null, lens = null) {
  * @param axis The axis without a lens. @param x Where the block's middle stays on the screen.
  */
 export function lensAt(axis, place, x) {
-  const [right, room] = [axis.width - RIGHT, axis.width - LEFT - RIGHT];
-  const fitting = Math.floor((LENS_PART * room) / LENS_BLOCK);
+  const {left, right} = axis;
+  const fitting = Math.floor((LENS_PART * (right - left)) / LENS_BLOCK);
   const count = Math.min(Math.max(1, fitting), LENS_BLOCKS, axis.layout.columns);
   const first = Math.max(0, Math.min(axis.layout.columns - count, place.own - (count >> 1)));
   const [start, end] = [axis.x(first), axis.x(first + count)];
   const width = count * LENS_BLOCK;
   if (axis.unitOf(place) >= NARROWEST_ARCH || width <= end - start) return null;
   const wanted = x - (place.own - first + 0.5) * LENS_BLOCK;
-  const least = LEFT + LEAST_KEPT * (start - LEFT);
+  const least = left + LEAST_KEPT * (start - left);
   const from = Math.max(least, Math.min(right - LEAST_KEPT * (right - end) - width, wanted));
-  const through = scaleLinear().domain([LEFT, start, end, right]).range([LEFT, from, from + width, right]);
+  const through = scaleLinear().domain([left, start, end, right]).range([left, from, from + width, right]);
   return {from, to: from + width, at: through};
 }
 

@@ -3,7 +3,7 @@
 // at the fork each brings back what it made of it. Blocks too narrow for an arch are a stream: what
 // comes through the branch lies on what comes through the skip.
 
-import {LEFT, NARROWEST_ARCH} from "./axis.js";
+import {NARROWEST_ARCH} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {commonStart, fit, shortNames} from "./layout.js";
 import {colorOfLost, number} from "./scales.js";
@@ -54,10 +54,12 @@ export class Bus {
     this.trunks = this.#trunks();
     this.parts = this.layout.blocks.map((place) => this.#block(place));
     this.drawing.append(...this.parts.map((part) => part.group), ...this.#pathNames());
-    const hadFocus = this.element.contains(document.activeElement);
+    const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
+    const {stage} = focused?.dataset ?? {};
     this.element.replaceChildren(this.drawing);
     this.#reach(Math.max(0, Math.min(this.reached, this.parts.length - 1)));
-    if (hadFocus) this.parts[this.reached].group.focus({preventScroll: true});
+    const label = stage && [...this.drawing.querySelectorAll("[data-stage]")].find((each) => each.dataset.stage === stage);
+    if (focused) (label ?? this.parts[this.reached].group).focus({preventScroll: true});
   }
 
   /**
@@ -169,8 +171,8 @@ export class Bus {
         const cut = name.slice(0, common).replace(/\W*_*$/, "").replaceAll("_", " ");
         const fitted = [words, name].find((text) => fit(text, to - from) === text)
           ?? fit(name.slice(common), to - from);
-        if (left === LEFT && cut && !fitted.startsWith(name.slice(0, common))) {
-          group.append(svg("text", {class: "gf-common", x: LEFT - 8, y: this.lineY + this.below - 10}, fit(cut, LEFT - 12)));
+        if (left === this.axis.left && cut && !fitted.startsWith(name.slice(0, common))) {
+          group.append(svg("text", {class: "gf-common", x: this.axis.left - 8, y: this.lineY + this.below - 10}, fit(cut, this.axis.left - 12)));
         }
         const label = svg("text", {
           x: (from + to) / 2, y: this.lineY + this.below - 10,
@@ -190,16 +192,17 @@ export class Bus {
       open();
       event.stopPropagation();
     };
-    return {class: "gf-opens", tabindex: "0", role: "button", onclick: open, onkeydown};
+    return {class: "gf-opens", tabindex: "0", role: "button", "data-stage": stage, onclick: open, onkeydown};
   }
 
   #ends() {
-    const right = this.axis.x(this.layout.columns);
+    const {right, width} = this.axis;
     const y = this.lineY;
+    const loss = right + 70 < width ? {x: right + 40, y: y + 4} : {x: right + 10, y: y + 20};
     return svg("g", {class: "gf-ends"},
-      svg("text", {x: LEFT - 40, y: y + 4, "text-anchor": "end"}, "input"),
-      svg("path", {d: arrow(LEFT - 34, y)}),
-      svg("text", {x: right + 40, y: y + 4}, "loss"),
+      svg("text", {x: this.axis.left - 40, y: y + 4, "text-anchor": "end"}, "input"),
+      svg("path", {d: arrow(this.axis.left - 34, y)}),
+      svg("text", loss, "loss"),
       svg("path", {d: arrow(right + 28, y)}),
     );
   }
@@ -216,7 +219,7 @@ export class Bus {
     const isFirst = place.level === 0 && order === 0;
     const x = isFirst ? (fork + merge) / 2 + 2 : merge;
     return [
-      svg("text", {class: "gf-path-name gf-branch-word", x: Math.max(x, LEFT + 8), y: roof - 11, "text-anchor": "middle"}, "branch"),
+      svg("text", {class: "gf-path-name gf-branch-word", x: Math.max(x, this.axis.left + 8), y: roof - 11, "text-anchor": "middle"}, "branch"),
       svg("text", {class: "gf-path-name gf-skip-word", x: fork - 3, y: this.#y(place.level) + 16, "text-anchor": "end"}, words),
     ];
   }
@@ -258,7 +261,7 @@ export class Bus {
     const [fork, merge] = this.#span(place);
     const unit = this.axis.unitOf(place);
     if (place.level > 0) return direction < 0 ? fork - unit * 0.02 : merge + unit * 0.02;
-    return direction < 0 ? LEFT - 24 : this.axis.x(this.layout.columns) + 24;
+    return direction < 0 ? this.axis.left - 24 : this.axis.x(this.layout.columns) + 24;
   }
 
   #block(place) {

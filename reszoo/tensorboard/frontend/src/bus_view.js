@@ -118,7 +118,10 @@ export class BusView {
       hover: (index, node) => this.#hover(panel, index, node),
       leave: () => this.#leave(),
       choose: (index) => this.app.inspect(run, blocks[index].name),
-      open: (stage) => this.app.choose({stage: this.app.state.stage === stage ? null : stage}),
+      open: (stage) => {
+        this.app.closeLens();
+        this.app.choose({stage: this.app.state.stage === stage ? null : stage});
+      },
     }, this.app.data.length > 1 ? 40 : 56);
     if (order > 0) panel.strip = new Strip(blocks);
     panel.element = html("div", {class: "gf-panel", "data-run": run},

@@ -1,6 +1,5 @@
 // The gradient by depth: at each block over that at the last, a line a run.
 
-import {LEFT, RIGHT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {fit} from "./layout.js";
 import {number, times} from "./scales.js";
@@ -21,7 +20,8 @@ export class Profile {
    *   with one number a place in every array; @param range {positive, high} of all their numbers.
    */
   draw(lines, range, width, height) {
-    Object.assign(this, {lines, height, width});
+    const {left, right} = lines[0].axis;
+    Object.assign(this, {lines, height, left, right});
     const [low, high] = domainOf(range);
     this.y = scaleLog().domain([low, high]).range([height - BOTTOM, TOP]).clamp(true);
     this.drawing = svg("svg", {width, height, viewBox: `0 0 ${width} ${height}`, role: "img"});
@@ -42,7 +42,7 @@ export class Profile {
       const place = labels.find((each) => each.i === i);
       const name = this.lines[i].name;
       set(label, {y: place ? place.y + 3.5 : -20});
-      label.textContent = place ? [name && fit(name, LEFT - 66), times(place.value)].filter(Boolean).join(" ") : "";
+      label.textContent = place ? [name && fit(name, this.left - 66), times(place.value)].filter(Boolean).join(" ") : "";
     });
     set(this.drawing, {"aria-label": this.lines.map(({name}, i) => {
       return `${name || "Gradient"} at the first block: ${times(ends[i].value)} of that at the last`;
@@ -54,7 +54,7 @@ export class Profile {
     const zone = (from, to) => {
       if (from >= to) return;
       const [top, bottom] = [this.y(to), this.y(from)];
-      group.append(svg("rect", {x: LEFT, y: top, width: this.width - LEFT - RIGHT, height: bottom - top}));
+      group.append(svg("rect", {x: this.left, y: top, width: this.right - this.left, height: bottom - top}));
     };
     zone(low, Math.min(LIMITS[0], high));
     zone(Math.max(LIMITS[1], low), high);
@@ -67,8 +67,8 @@ export class Profile {
     const every = Math.max(1, Math.ceil(decades / 4));
     for (let e = Math.ceil(Math.log10(low) / every) * every; 10 ** e <= high * 1.0001; e += every) {
       const y = this.y(10 ** e);
-      group.append(svg("path", {class: e === 0 ? "gf-one" : null, d: `M${LEFT} ${y}H${this.width - RIGHT}`}));
-      group.append(svg("text", {x: this.width - RIGHT + 8, y: y + 3.5}, `\u00d7${number(10 ** e)}`));
+      group.append(svg("path", {class: e === 0 ? "gf-one" : null, d: `M${this.left} ${y}H${this.right}`}));
+      group.append(svg("text", {x: this.right + 8, y: y + 3.5}, `\u00d7${number(10 ** e)}`));
     }
     return group;
   }
@@ -78,7 +78,7 @@ export class Profile {
     const now = svg("path", {class: "gf-now", ...style});
     const estimate = svg("path", {class: "gf-estimate", ...style});
     const zeros = svg("path", {class: "gf-zero", ...style});
-    const label = svg("text", {class: "gf-line-name", x: LEFT - 8, "text-anchor": "end", fill: line.color});
+    const label = svg("text", {class: "gf-line-name", x: this.left - 8, "text-anchor": "end", fill: line.color});
     const [lower, upper] = line.band;
     const group = svg("g", {},
       svg("path", {class: "gf-band", fill: line.color, d: this.#band(line, lower, upper)}),

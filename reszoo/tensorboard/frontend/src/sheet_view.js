@@ -20,7 +20,7 @@ export class SheetView {
     this.head = html("thead", {});
     this.element = html("section", {class: "gf-section gf-sheet", "aria-label": "All runs", hidden: true},
       html("div", {class: "gf-track-head"}, html("h2", {}, "All runs"), app.help.button("runs")),
-      html("table", {}, this.head, this.body));
+      html("div", {class: "gf-scrolls"}, html("table", {}, this.head, this.body)));
   }
 
   needs() {

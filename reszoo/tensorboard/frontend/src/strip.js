@@ -1,6 +1,5 @@
 // Under a bus: what each path has, as many times what the first run's has.
 
-import {LEFT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {times} from "./scales.js";
 
@@ -20,7 +19,7 @@ export class Strip {
     const drawing = svg("svg", {width: axis.width, height, viewBox: `0 0 ${axis.width} ${height}`, role: "img"});
     this.drawing = drawing;
     this.cells = ["skip", "branch"].map((path, row) => {
-      drawing.append(svg("text", {class: "gf-strip-label", x: LEFT - 8, y: row * ROW + 11}, path));
+      drawing.append(svg("text", {class: "gf-strip-label", x: axis.left - 8, y: row * ROW + 11}, path));
       return axis.places.filter((place) => place.isLeaf).map((place) => {
         const [left, right] = axis.span(place);
         const gap = Math.min(3, (right - left) * 0.2);

@@ -1,6 +1,5 @@
 // Four numbers of every block at the step, a row of cells each, under the blocks of the bus.
 
-import {LEFT, RIGHT} from "./axis.js";
 import {html, set, svg} from "./dom.js";
 import {fit, shortRun} from "./layout.js";
 import {colorScale, inWords, updateScale, withUnit} from "./scales.js";
@@ -49,9 +48,10 @@ export class StripsView {
 
   #names({words, name}, top, row) {
     const {data, help} = this.app;
+    const {left} = this.app.axisOf(data[0]);
     const open = (event) => help.open(name, event.currentTarget, this.app.describe(name).formula);
     const label = svg("text", {
-      class: "gf-strip-label gf-opens", x: LEFT - 8, y: top + row - 4, tabindex: "0", role: "button",
+      class: "gf-strip-label gf-opens", x: left - 8, y: top + row - 4, tabindex: "0", role: "button",
       onclick: (event) => {
         open(event);
         event.stopPropagation();
@@ -59,7 +59,7 @@ export class StripsView {
       onkeydown: (event) => event.key === "Enter" && open(event),
     }, words);
     const runs = data.slice(1).map(({run}, i) => {
-      return svg("text", {class: "gf-strip-run", x: LEFT - 8, y: top + (i + 2) * row - 3}, fit(shortRun(run), LEFT - 10));
+      return svg("text", {class: "gf-strip-run", x: left - 8, y: top + (i + 2) * row - 3}, fit(shortRun(run), left - 10));
     });
     return [label, ...runs];
   }
@@ -67,7 +67,7 @@ export class StripsView {
   /** The ends of a strip's colours, at its right. */
   #bar(scale, {ends}, middle) {
     const group = svg("g", {class: "gf-strip-bar"});
-    const [x, width] = [this.app.width - RIGHT + 8, 28];
+    const [x, width] = [this.app.axisOf(this.app.data[0]).right + 8, 28];
     for (let i = 0; i < width; i += 2) {
       group.append(svg("rect", {x: x + i, y: middle - 4, width: 2.2, height: 6, fill: scale.colors((i + 1) / width)}));
     }

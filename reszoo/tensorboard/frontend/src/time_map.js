@@ -1,6 +1,5 @@
 // A statistic over depth and time: blocks stand under those of the bus, and time runs down.
 
-import {LEFT, RIGHT} from "./axis.js";
 import {html, set, sizeCanvas} from "./dom.js";
 import {cssToRgb, wholeNumber} from "./scales.js";
 import {indexAt, nearest} from "./source.js";
@@ -57,7 +56,7 @@ export class TimeMap {
     if (this.cell) this.#markCell(context);
     if (this.dragFrom !== undefined && this.dragTo !== undefined) {
       context.fillStyle = this.theme.veil;
-      context.fillRect(LEFT, this.dragFrom, this.#right() - LEFT, this.dragTo - this.dragFrom);
+      context.fillRect(this.content.axis.left, this.dragFrom, this.#right() - this.content.axis.left, this.dragTo - this.dragFrom);
     }
   }
 
@@ -67,10 +66,10 @@ export class TimeMap {
     const right = this.#right();
     for (const [color, width] of [[this.theme.panel, 6], [this.theme.text, 2]]) {
       context.fillStyle = color;
-      context.fillRect(LEFT - 2, y - width / 2, right - LEFT + 4, width);
+      context.fillRect(this.content.axis.left - 2, y - width / 2, right - this.content.axis.left + 4, width);
     }
     context.fillStyle = this.theme.text;
-    for (const [x, to] of [[LEFT - 2, -7], [right + 2, 7]]) triangle(context, [x, y], [x + to, y - 4.5], [x + to, y + 4.5]);
+    for (const [x, to] of [[this.content.axis.left - 2, -7], [right + 2, 7]]) triangle(context, [x, y], [x + to, y - 4.5], [x + to, y + 4.5]);
   }
 
   #markCell(context) {
@@ -85,7 +84,7 @@ export class TimeMap {
   }
 
   #right() {
-    return this.width - RIGHT;
+    return this.content.axis.right;
   }
 
   /** One pixel a block and a line of the screen, stretched by the browser to the block's column. */
@@ -93,7 +92,7 @@ export class TimeMap {
     const {axis, steps, rows, colors} = this.content;
     const lines = Math.max(1, this.height - TOP - BOTTOM);
     context.fillStyle = hatchOf(context, this.theme);
-    context.fillRect(LEFT, TOP, this.#right() - LEFT, lines);
+    context.fillRect(this.content.axis.left, TOP, this.#right() - this.content.axis.left, lines);
     if (!steps.length || !rows.length) return;
     const image = new ImageData(rows.length, lines);
     const table = colorTable(colors);
@@ -123,9 +122,9 @@ export class TimeMap {
     for (const tick of this.y.ticks(Math.max(2, Math.floor(this.height / 34)))) {
       if (!Number.isInteger(tick)) continue;
       const y = this.y(tick);
-      context.fillRect(LEFT - 4, y - 0.5, 4, 1);
+      context.fillRect(this.content.axis.left - 4, y - 0.5, 4, 1);
       // The first and the last label stay inside the picture.
-      context.fillText(wholeNumber(tick), LEFT - 11, Math.max(6, Math.min(this.height - 6, y)));
+      context.fillText(wholeNumber(tick), this.content.axis.left - 11, Math.max(6, Math.min(this.height - 6, y)));
     }
     for (const alarm of this.content.alarms) this.#alarm(context, alarm);
   }
