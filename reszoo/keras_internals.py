@@ -1,4 +1,4 @@
-"""Private names of Keras and TensorFlow, with one function for each.
+"""Private names of Keras, TensorFlow and JAX, with one function for each.
 
 Written for Keras 3.15 and TensorFlow 2.21; `setup.py` sets the upper bounds. For another version
 run `pytest tests/test_keras_internals.py`, which fails with the name that has changed. TensorFlow
@@ -6,6 +6,7 @@ is imported by the functions that need it, so that layers and models run without
 """
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +228,14 @@ def train_function_of(model: keras.Model, step: Callable) -> Callable:
         step: Takes a state and a batch, and returns outputs and the new state.
     """
     return getattr(model, MAKE_FUNCTION)(step)
+
+
+def scalar_vjp() -> tuple[Any, str]:
+    """Returns the module and the name of the function that `jax.grad` differentiates with.
+
+    Relies on `jax._src.api.vjp`, which `jax.value_and_grad` and `jax.grad` look up when they run.
+    """
+    return importlib.import_module("jax._src.api"), "vjp"
 
 
 def restore_in_fit(model: keras.Model, state: Sequence[Any]) -> None:

@@ -53,6 +53,7 @@ from typing import TYPE_CHECKING, Any
 from reszoo.gradients.alarm_log import read_findings as read_findings
 from reszoo.gradients.log import load as load
 from reszoo.gradients.log import load_histograms as load_histograms
+from reszoo.gradients.log import load_loss as load_loss
 from reszoo.gradients.log import load_variables as load_variables
 from reszoo.gradients.log import records as records
 

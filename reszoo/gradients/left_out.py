@@ -1,4 +1,4 @@
-"""Sums that a recorded step does not have: NaN in their place, and a warning of each kind."""
+"""Numbers that a recorded step does not have: NaN in their place, and a warning of each kind."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,27 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, Measure
+
+_NO_LOSS = (
+    "the loss of a recorded step is left out, since it is not known: that takes one backward pass "
+    "that all blocks are recorded of, from a scalar."
+)
+
+
+def pass_of_all(numbers: Iterable[float], passes: float) -> int | None:
+    """Returns the number of the backward pass that all blocks are recorded of, or `None`.
+
+    Args:
+        numbers: The number of the pass of each place that a pass has reached, from 1.
+        passes: Number of backward passes of the step.
+
+    Example:
+
+    >>> pass_of_all([2, 2], 3), pass_of_all([], 1), pass_of_all([1, 2], 2)
+    (2, 1, None)
+    """
+    found = set(numbers) or ({1} if passes == 1 else set())
+    return int(found.pop()) if len(found) == 1 else None
 
 
 class LeftOut:
@@ -113,6 +134,17 @@ class LeftOut:
             "{} are updated several times in a recorded step. Their gradients and updates are "
             "those of the last time.",
         )
+
+    def tell_of_loss(self, loss: float | None, passes: float) -> None:
+        """Warns once of a step whose loss is not known, if there was one.
+
+        Args:
+            loss: The loss of the step; `None` if it is not known.
+            passes: Number of backward passes of the step.
+        """
+        if loss is None and passes and _NO_LOSS not in self._told:
+            self._told.add(_NO_LOSS)
+            warnings.warn(f"{self._model!r}: {_NO_LOSS}", stacklevel=4)
 
     def _tell(self, kind: str, names: np.ndarray, text: str) -> None:
         """Warns once of blocks or weights that are left out."""

@@ -251,7 +251,7 @@ class RecordedTraining:
         return over
 
     def _write(self, step: int) -> None:
-        of_blocks, of_weights, seen = self.taps.take()
+        of_blocks, of_weights, loss, seen = self.taps.take()
         if seen < 1 or (seen > 1 and self.cadence.batches_per_step == 1):
             logging.warning("Step %d is not recorded: %d of its batches ran recorded.", step, seen)
             return
@@ -262,6 +262,7 @@ class RecordedTraining:
                 step,
             )
             of_blocks, of_weights = _counts_alone(of_blocks), _counts_alone(of_weights)
+            loss = None
         with np.errstate(invalid="ignore"):
             sums = {
                 **of_blocks,
@@ -269,7 +270,8 @@ class RecordedTraining:
                 "parts": np.full(len(self._membership), float(self.taps.parts)),
             }
             values = derive(self._recording.statistics, sums)
-        self._writer.write(step, values, _scalars(of_weights))
+        of_loss = {} if loss is None else {"loss": loss}
+        self._writer.write(step, values, {**of_loss, **_scalars(of_weights)})
         self._write_tables(step, of_blocks, of_weights)
         self._raise_alarms(step, values)
 

@@ -10,6 +10,7 @@ import matplotlib
 
 from reszoo.files import StoredPath, as_path
 from reszoo.gradients import load, records
+from reszoo.gradients.log.reader import losses
 from reszoo.report.figure import gradient_flow_figure
 from reszoo.report.page import page, recording_of, run_names
 from reszoo.report.tracks import tracks_figure
@@ -27,8 +28,9 @@ def write_report(workdirs: Sequence[str]) -> list[Path | StoredPath]:
 
     Each directory gets the figure of its run, `gradient_flow.png`. The first also gets
     `gradient_flow.html`, one self-contained page with all the runs, and `gradient_flow.csv`, with a
-    row for each run, recorded step and block, and a column for each statistic. A directory whose
-    log cannot be read is named in the page and in an `UnreadableRunWarning`, and gets no file.
+    row for each run, recorded step and block, and a column for each statistic and for the loss of
+    the step, empty where it is not known. A directory whose log cannot be read is named in the
+    page and in an `UnreadableRunWarning`, and gets no file.
 
     Args:
         workdirs: Directories of trainings, or of recorders' logs.
@@ -111,13 +113,15 @@ def _write_csv(path: Path | StoredPath, workdirs: Sequence[str]) -> None:
     statistics = list(dict.fromkeys(name for record in read for name in record.statistics))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["run", "step", "block", *statistics])
+        writer.writerow(["run", "step", "block", "loss", *statistics])
         for run, workdir in zip(run_names(workdirs), workdirs, strict=True):
+            of_steps = losses(str(workdir))
             for record in records(workdir):
                 for block, row in zip(record.blocks, record.values, strict=True):
                     values = dict(zip(record.statistics, row, strict=True))
                     numbers = [values.get(name, "") for name in statistics]
-                    writer.writerow([_text(run), record.step, _text(block["name"]), *numbers])
+                    labels = [_text(run), record.step, _text(block["name"])]
+                    writer.writerow([*labels, of_steps.get(record.step, ""), *numbers])
 
 
 def _text(name: str) -> str:

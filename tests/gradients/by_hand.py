@@ -4,7 +4,11 @@ import keras
 import tensorflow as tf
 
 from reszoo import ResidualBlock
-from tests.gradients.expected import expected_statistics, expected_weight_statistics
+from tests.gradients.expected import (
+    StepByHand,
+    expected_statistics,
+    expected_weight_statistics,
+)
 
 
 class _InTraining(keras.layers.Layer):
@@ -59,13 +63,12 @@ def training_by_hand(model, optimizer, batches, loss_of):
             id(variable): (old, gradient.numpy(), variable.numpy() - old)
             for variable, old, gradient in zip(variables, before, of_weights, strict=True)
         }
-        steps.append(
-            {
-                name: {
-                    **expected_statistics(*gradients[name]),
-                    **expected_weight_statistics(model.get_layer(name), weights),
-                }
-                for name in gradients
+        of_blocks = {
+            name: {
+                **expected_statistics(*gradients[name]),
+                **expected_weight_statistics(model.get_layer(name), weights),
             }
-        )
+            for name in gradients
+        }
+        steps.append(StepByHand(loss.numpy(), of_blocks))
     return steps

@@ -5,6 +5,7 @@ import numpy as np
 
 from reszoo import ResidualBlock, StopGradSkip
 from reszoo.gradients import load
+from reszoo.gradients.log.reader import losses
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 BATCH = 16
@@ -57,7 +58,11 @@ def assert_recorded(log_dir, by_hand, steps=range(STEPS), rel=1e-5, leave_out=()
     """Asserts that these steps are recorded, and that each is what was found by hand."""
     found = recorded(log_dir)
     assert sorted(found) == list(steps)
+    of_steps = losses(str(log_dir))
+    assert sorted(of_steps) == sorted(found)
     for step in steps:
+        loss = getattr(by_hand[step], "loss", of_steps[step])
+        np.testing.assert_allclose(of_steps[step], loss, rtol=rel, err_msg=f"loss of {step}")
         for block, expected in by_hand[step].items():
             for name in expected.keys() - set(leave_out):
                 np.testing.assert_allclose(

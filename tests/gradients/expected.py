@@ -3,6 +3,14 @@
 import numpy as np
 
 
+class StepByHand(dict):
+    """Statistics of a step: block to name to value. Beside them is its `loss`."""
+
+    def __init__(self, loss, of_blocks):
+        super().__init__(of_blocks)
+        self.loss = float(loss)
+
+
 def expected_statistics(skip, branch, output):
     """Returns path statistics of three gradients, in float64, with NumPy alone."""
     skip, branch, output = (g.astype(np.float64).ravel() for g in (skip, branch, output))

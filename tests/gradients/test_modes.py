@@ -10,6 +10,7 @@ import tensorflow as tf
 import reszoo
 from reszoo import ResidualBlock, StopGradSkip
 from reszoo.gradients import load, load_histograms, load_variables
+from reszoo.gradients.log.reader import losses
 from tests.gradients.by_hand import path_gradients, training_by_hand
 from tests.gradients.devices import two_devices
 
@@ -86,7 +87,11 @@ def trained(
 def assert_recorded(log_dir, by_hand, steps=range(STEPS), rel=1e-5, leave_out=()):
     found = recorded(log_dir)
     assert sorted(found) == list(steps)
+    of_steps = losses(str(log_dir))
+    assert sorted(of_steps) == sorted(found)
     for step in steps:
+        loss = getattr(by_hand[step], "loss", of_steps[step])
+        np.testing.assert_allclose(of_steps[step], loss, rtol=rel, err_msg=f"loss of {step}")
         for block, expected in by_hand[step].items():
             for name, value in expected.items():
                 if name not in leave_out:
@@ -302,6 +307,7 @@ def test_mixed_precision_records_unscaled_float32_sums(policy, data, by_hand, tm
         for name in ("skip_gradient_norm", "branch_gradient_norm", "output_gradient_norm"):
             rel = 0.05 if policy == "mixed_bfloat16" else 0.005
             assert found[0][block][name] == pytest.approx(expected[name], rel=rel, abs=1e-7)
+    assert losses(str(tmp_path))[0] == pytest.approx(by_hand[0].loss, rel=rel)
 
 
 def test_a_step_skipped_for_overflow_is_recorded_as_such(data, tmp_path):
@@ -316,6 +322,8 @@ def test_a_step_skipped_for_overflow_is_recorded_as_such(data, tmp_path):
     for step in (0, 2, 3):
         assert found[step]["identity"]["weight_gradient_nonfinite"] == 0
         assert found[step]["identity"]["update_norm"] > 0
+    finite = {step: np.isfinite(loss) for step, loss in losses(str(tmp_path)).items()}
+    assert finite == {0: True, 1: False, 2: True, 3: True}
 
 
 def test_a_value_that_is_not_finite_is_counted_and_left_out(data, tmp_path):

@@ -6,7 +6,11 @@ import keras
 import numpy as np
 
 from reszoo import ResidualBlock
-from tests.gradients.expected import expected_statistics, expected_weight_statistics
+from tests.gradients.expected import (
+    StepByHand,
+    expected_statistics,
+    expected_weight_statistics,
+)
 
 
 def forward(layers, x, steps):
@@ -59,6 +63,7 @@ def training_by_hand(model, optimizer, batches, loss_of):
 
         gradients = path_gradients(model, x, loss)
         of_weights = weight_gradients(model, x, loss)
+        value = loss(forward(model.layers, jnp.asarray(x), {}))
         variables = model.trainable_variables
         before = [np.asarray(variable.value) for variable in variables]
         optimizer.apply(of_weights, variables)
@@ -66,13 +71,12 @@ def training_by_hand(model, optimizer, batches, loss_of):
             id(variable): (old, np.asarray(gradient), np.asarray(variable.value) - old)
             for variable, old, gradient in zip(variables, before, of_weights, strict=True)
         }
-        steps.append(
-            {
-                name: {
-                    **expected_statistics(*gradients[name]),
-                    **expected_weight_statistics(model.get_layer(name), weights),
-                }
-                for name in gradients
+        of_blocks = {
+            name: {
+                **expected_statistics(*gradients[name]),
+                **expected_weight_statistics(model.get_layer(name), weights),
             }
-        )
+            for name in gradients
+        }
+        steps.append(StepByHand(value, of_blocks))
     return steps

@@ -8,6 +8,7 @@ from jax.extend.core import get_opaque_trace_state
 from keras.src.backend.common.masking import get_keras_mask
 
 from reszoo import keras_internals
+from reszoo.gradients.patching import replace
 
 
 def test_a_train_function_is_made_of_a_step_by_make_function():
@@ -84,6 +85,26 @@ def test_a_mask_hangs_on_a_tensor_that_is_traced():
 
     jax.jit(function)(np.ones((1, 2, 1), np.float32))
     assert seen == [True]
+
+
+@pytest.mark.parametrize("differentiate", [jax.grad, jax.value_and_grad])
+def test_scalars_are_differentiated_by_one_function(differentiate):
+    room, name = keras_internals.scalar_vjp()
+    original, losses, seeds = getattr(room, name), [], []
+
+    def vjp(function, *primals, **options):
+        loss, backward, *aux = original(function, *primals, **options)
+        losses.append(float(loss))
+        return loss, lambda *cotangents: seeds.append(cotangents) or backward(*cotangents), *aux
+
+    put_back = replace(room, name, vjp)
+    try:
+        differentiate(lambda x: 3 * x)(2.0)
+        differentiate(lambda x: (3 * x, "more"), has_aux=True)(2.0)
+    finally:
+        put_back()
+    if losses != [6.0, 6.0] or len(seeds) != 2:
+        pytest.fail(f"{room.__name__}.{name} is not what reszoo relies on: {losses}, {seeds}")
 
 
 def test_the_state_of_a_trace_tells_functions_within_a_step_apart():

@@ -10,6 +10,9 @@ import pytest
 
 import reszoo
 from reszoo import ResidualBlock
+from reszoo.gradients.backend.jax.passes import _loss_of
+from reszoo.gradients.backend.jax.reductions import in_double
+from reszoo.gradients.log.reader import losses
 from tests.children import blocks_on, free_port, run_two_processes
 from tests.gradients.dense import (
     BATCH,
@@ -191,12 +194,58 @@ def test_a_penalty_on_a_gradient_is_recorded_with_the_loss_of_which_it_is_a_part
         return LOSS(labels, forward(x, *steps[1])) + penalty
 
     zero = jnp.zeros(x.shape)
-    gradients = jax.grad(of_calls)([(zero, zero), (zero, zero)])
+    loss, gradients = jax.value_and_grad(of_calls)([(zero, zero), (zero, zero)])
     skip = np.linalg.norm([np.linalg.norm(of_call[0]) for of_call in gradients])
     recorder = reszoo.GradientRecorder(tmp_path, 1)
     model.fit(X[:BATCH], labels, BATCH, verbose=0, callbacks=[recorder])
     found = recorded(tmp_path)[0]["b"]["skip_gradient_norm"]
     assert found == pytest.approx(skip, rel=1e-4)
+    assert losses(str(tmp_path)) == pytest.approx({0: float(loss)}, rel=1e-5)
+
+
+def test_a_loss_that_the_step_differentiates_by_vjp_is_left_out_with_a_warning(tmp_path):
+    model = dense_model()
+    model.compile(sgd(), LOSS)
+    model.optimizer.build(model.trainable_variables)
+
+    def step(state, x, y):
+        def loss_of(trainable):
+            return LOSS(y, model.stateless_call(trainable, state[1], x)[0])
+
+        loss, backward = jax.vjp(loss_of, state[0])
+        (grads,) = backward(jnp.ones(()))
+        trainable, of_optimizer = model.optimizer.stateless_apply(state[2], grads, state[0])
+        return loss, (trainable, state[1], of_optimizer)
+
+    recorder = reszoo.GradientRecorder(tmp_path, 1)
+    callbacks = keras.callbacks.CallbackList([recorder], model=model)
+    callbacks.on_train_begin()
+    callbacks.on_train_batch_begin(0)
+    recorder.recorded(step)(values_of(model), *BATCHES[0])
+    with pytest.warns(UserWarning, match="'dense': the loss of a recorded step is left out"):
+        callbacks.on_train_batch_end(0)
+    callbacks.on_train_end()
+    assert losses(str(tmp_path)) == {}
+    assert recorded(tmp_path)[0]["identity"]["skip_gradient_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("of_passes", "last", "expected"),
+    [
+        ([3.0], [-1, -1], 3.0),
+        ([3.0, 5.0], [1, -1], 5.0),
+        ([3.0, 5.0], [0, 0], 3.0),
+        ([3.0, 5.0], [0, 1], None),
+        ([3.0, 5.0], [-1, -1], None),
+        ([3.0, None], [0, 0], 3.0),
+        ([3.0, None], [1, 1], None),
+        ([], [-1, -1], None),
+    ],
+)
+def test_of_several_passes_the_loss_is_that_of_the_one_recorded(of_passes, last, expected):
+    with in_double():
+        found = _loss_of(of_passes, jnp.asarray(last))
+    assert (float(found["loss"]) if found["has_loss"] else None) == expected
 
 
 def data_parallel():

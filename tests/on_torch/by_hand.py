@@ -4,7 +4,11 @@ import numpy as np
 import torch
 
 from reszoo import ResidualBlock
-from tests.gradients.expected import expected_statistics, expected_weight_statistics
+from tests.gradients.expected import (
+    StepByHand,
+    expected_statistics,
+    expected_weight_statistics,
+)
 
 
 def forward(layers, x):
@@ -58,6 +62,7 @@ def training_by_hand(model, optimizer, batches, loss_of):
 
         gradients = path_gradients(model, x, loss)
         of_weights = weight_gradients(model, x, loss)
+        value = loss(forward(model.layers, torch.as_tensor(x))[0])
         variables = model.trainable_variables
         before = [variable.numpy().copy() for variable in variables]
         with torch.no_grad():
@@ -66,15 +71,14 @@ def training_by_hand(model, optimizer, batches, loss_of):
             id(variable): (old, gradient, variable.numpy() - old)
             for variable, old, gradient in zip(variables, before, of_weights, strict=True)
         }
-        steps.append(
-            {
-                name: {
-                    **expected_statistics(*gradients[name]),
-                    **expected_weight_statistics(model.get_layer(name), weights),
-                }
-                for name in gradients
+        of_blocks = {
+            name: {
+                **expected_statistics(*gradients[name]),
+                **expected_weight_statistics(model.get_layer(name), weights),
             }
-        )
+            for name in gradients
+        }
+        steps.append(StepByHand(value.item(), of_blocks))
     return steps
 
 

@@ -1,5 +1,7 @@
 """Steps of one's own on PyTorch are recorded: several passes, optimizers, recorders, odd blocks."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 import reszoo
 from reszoo import ResidualBlock
 from reszoo.gradients import NonFinite, gradient_by_path_length, instrument, load
+from reszoo.gradients.log.reader import losses
 from tests.gradients.dense import (
     BATCH,
     BATCHES,
@@ -163,7 +166,10 @@ def test_of_two_networks_each_is_recorded_in_the_pass_that_trains_it(tmp_path):
     of_made, other = forward([block], model.maker(x).detach())
     loss = (head(of_data) ** 2).mean() - head(of_made).mean()
     calls = [gradients_of(loss, [p["critic"][i] for p in (places, other)]) for i in (0, 1)]
-    fit(compiled(model), reszoo.GradientRecorder(tmp_path, 1), data=BATCHES[0])
+    # Neither of the two losses is that of all blocks.
+    with pytest.warns(UserWarning, match="'adversarial': the loss of a recorded step is left out"):
+        fit(compiled(model), reszoo.GradientRecorder(tmp_path, 1), data=BATCHES[0])
+    assert losses(str(tmp_path)) == {}
     found = recorded(tmp_path)[0]
     for path, gradients in zip(("skip", "branch"), calls, strict=True):
         expected = pytest.approx(np.linalg.norm(np.concatenate(gradients)), rel=1e-5)
@@ -171,6 +177,35 @@ def test_of_two_networks_each_is_recorded_in_the_pass_that_trains_it(tmp_path):
     assert found["critic"]["update_norm"] > 0
     assert found["maker"]["skip_gradient_norm"] > 0
     assert found["maker"]["update_norm"] > 0
+
+
+class ByFactors(keras.Sequential):
+    """A model whose passes start from tensors, each with the factor of its gradient."""
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = self.compute_loss(x, y, self(x, training=True))
+        torch.autograd.backward(*self.started_from(loss))
+        self.optimizer.apply([v.value.grad for v in self.trainable_variables])
+        return {"loss": loss.detach()}
+
+
+def test_the_loss_is_what_the_pass_starts_from(by_hand, tmp_path):
+    starts = {
+        "two": (lambda loss: ([loss, 2 * loss], [None, None]), 3.0),
+        "half": (lambda loss: ([loss], [torch.tensor(0.5)]), 0.5),
+        "one value": (lambda loss: ([loss[None]], [torch.ones(1)]), 1.0),
+        "several values": (lambda loss: ([loss * torch.ones(2)], [torch.ones(2)]), None),
+    }
+    for name, (started_from, factor) in starts.items():
+        model = compiled(dense_model(ByFactors))
+        model.started_from = started_from
+        is_told = pytest.warns(UserWarning, match="loss of a recorded step is left out")
+        with is_told if factor is None else contextlib.nullcontext():
+            fit(model, reszoo.GradientRecorder(tmp_path / name, 1), data=BATCHES[0])
+        expected = {} if factor is None else {0: factor * by_hand[0].loss}
+        assert losses(str(tmp_path / name)) == pytest.approx(expected, rel=1e-5), name
 
 
 def test_two_recorders_observe_one_training(by_hand, tmp_path):

@@ -19,7 +19,7 @@ def write_run(log_dir, block="stage1_block1", steps=(0, 10)):
     for step in steps:
         values = np.random.default_rng(step).uniform(0.1, 0.9, (2, 4))
         values[1, 3] = np.nan
-        writer.write(step, values, {})
+        writer.write(step, values, {"loss": 0.5} if step == 0 else {})
     writer.close()
 
 
@@ -46,6 +46,8 @@ def test_several_runs_are_in_one_page_and_table(tmp_path):
     written = np.random.default_rng(10).uniform(0.1, 0.9, (2, 4)).astype(np.float32)
     assert np.float32(rows[-2]["skip_share"]) == written[0, 3]
     assert rows[-1]["skip_share"] == "nan"
+    # The loss of a step stands beside each of its blocks; that of some is not known.
+    assert [row["loss"] for row in rows[:4]] == ["0.5", "0.5", "", ""]
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path, monkeypatch):

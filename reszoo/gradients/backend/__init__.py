@@ -16,7 +16,8 @@ The names of the backend in use are attributes of this package, such as `backend
     - `set_due(batches, first)`: the number of batches tried, and the next one to record
     - `recorded(step, asks)`: a step that is recorded whenever the batch is due
     - `update_state()`: whether the update to record has begun, and whether it is over
-    - `take()`: all sums in one transfer, which sets them to zero
+    - `take()`: all sums and the loss in one transfer, which sets them to zero; the loss is that
+      which the pass that all blocks are recorded of started from
 - `recorded_fit(model)`: the steps of `fit`, one object for all recorders of a model.
     - `install(training)`, `remove(training)`: begin and end recording, with the model's own
       methods in place again after the last one

@@ -29,5 +29,6 @@ from reszoo.gradients.log.format import log_directories as log_directories
 from reszoo.gradients.log.reader import records as records
 from reszoo.gradients.log.tables import load as load
 from reszoo.gradients.log.tables import load_histograms as load_histograms
+from reszoo.gradients.log.tables import load_loss as load_loss
 from reszoo.gradients.log.tables import load_variables as load_variables
 from reszoo.gradients.log.writer import LogWriter as LogWriter

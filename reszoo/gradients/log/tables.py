@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reszoo.gradients.log.format import HISTOGRAMS_TAG, VARIABLES_TAG
-from reszoo.gradients.log.reader import records, tensors
+from reszoo.gradients.log.reader import losses, records, tensors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,41 @@ def load_variables(log_dir: str) -> "pd.DataFrame":
         ],
         ("variable", "statistic", "value"),
     )
+
+
+def load_loss(log_dir: str) -> "pd.DataFrame":
+    """Reads the loss of each recorded step.
+
+    It is the one that the recorded gradients are of: before the update, over the whole batch, with
+    the model's own losses (regularization) and without a loss scale.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `step` and `loss`, sorted by step. A step whose loss
+        is not known is left out, as are all steps in logs of earlier versions.
+
+    Raises:
+        ValueError: If there is no log.
+
+    Example:
+
+    >>> import tempfile
+    >>> from reszoo.gradients.log import LogWriter
+    >>> log_dir = tempfile.mkdtemp()
+    >>> writer = LogWriter(log_dir, [{"name": "block1"}], ["skip_share"], first_step=0)
+    >>> writer.write(0, [[0.5]], scalars={"loss": 2.5})
+    >>> writer.close()
+    >>> load_loss(log_dir)
+       step  loss
+    0     0   2.5
+    """
+    import pandas as pd  # Here, since importing the layers must stay quick.
+
+    found = sorted(losses(log_dir).items())
+    steps, values = zip(*found, strict=True) if found else ((), ())
+    return pd.DataFrame({"step": np.array(steps, np.int64), "loss": np.array(values, np.float64)})
 
 
 def load_histograms(log_dir: str) -> "pd.DataFrame":

@@ -24,6 +24,7 @@ from reszoo.gradients.kept_fit import are_same_blocks
 from reszoo.gradients.left_out import LeftOut
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
+from reszoo.keras_internals import scalar_vjp
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps
 
@@ -215,17 +216,18 @@ class ModelTaps:
         """
         self._records.append(record)
 
-    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None, int]:
         """Returns all sums, in one transfer, and sets them to zero.
 
         Returns:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
-            shape `(weights,)`, float64, by name; and the number of recorded batches.
+            shape `(weights,)`, float64, by name; the loss, `None` if it is not known; and the
+            number of recorded batches.
         """
         records = jax.device_get(self._records)
         self._records = []
         if not records:
-            return {}, {}, 0
+            return {}, {}, None, 0
         of_blocks, of_weights = self._of_blocks(records), self._of_all_weights(records)
         reached = np.max([_reached(record) for record in records], axis=0)
         ran = np.max([record["ran"] for record in records], axis=0) > 0
@@ -236,7 +238,11 @@ class ModelTaps:
             names = [name for m in self._parts[part] if m.place == place for name in m.powers]
             self._left_out.leave_out(of_blocks, names, unseen, _WHY_NOT_FORWARD)
         self._left_out.leave_out_weights(of_weights)
-        return of_blocks, of_weights, len(records)
+        loss = None
+        if all(record["has_loss"] for record in records):
+            loss = float(sum(record["loss"] / record["scale"] for record in records))
+        self._left_out.tell_of_loss(loss, passes)
+        return of_blocks, of_weights, loss, len(records)
 
     def _of_blocks(self, records: list[Any]) -> dict[str, np.ndarray]:
         sums = {}
@@ -291,6 +297,9 @@ class ModelTaps:
             put(keras.layers.Layer, "stateless_call", _differentiated(own, passes))
             own = self.model.compute_loss_and_updates
             put(self.model, "compute_loss_and_updates", _with_weights(own, passes))
+            room, name = scalar_vjp()
+            if hasattr(room, name):  # no other part of a record needs it
+                put(room, name, passes.with_loss(getattr(room, name)))
             if update is not None:
                 for kind in updates.optimizer_classes():
                     if "stateless_apply" in vars(kind):

@@ -1,7 +1,8 @@
 """Backward passes of one run, or one trace, of a training step."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +39,8 @@ class Passes:
         self.running = [Running() for _ in range(blocks)]
         self.lost = False
         self._passes: list[list[list[Tap]]] = []
+        self._losses: list[Tensor | None] = []  # of each of them; None if it is not known
+        self._loss: Tensor | None = None  # that is differentiated now
         self._has_ended = True
         self._trace = get_opaque_trace_state()
 
@@ -63,6 +66,28 @@ class Passes:
             for running in self.running:
                 running.tap = None
 
+    def with_loss(self, vjp: Callable) -> Callable:
+        """Returns the replacement of JAX's function by which scalars are differentiated.
+
+        Args:
+            vjp: The function that is replaced.
+        """
+
+        @functools.wraps(vjp)
+        def of_scalar(function: Callable, *primals: Any, **options: Any) -> Any:
+            loss, backward, *aux = vjp(function, *primals, **options)
+
+            def observed(*cotangents: Any) -> Any:
+                before, self._loss = self._loss, loss
+                try:
+                    return backward(*cotangents)
+                finally:
+                    self._loss = before
+
+            return loss, observed, *aux
+
+        return of_scalar
+
     def _collector(self) -> Any:
         @jax.custom_vjp
         def collect(weights: list[Tensor]) -> tuple[list[Tensor], list[Tap]]:
@@ -81,6 +106,7 @@ class Passes:
         if self._has_ended:
             self._has_ended = False
             self._passes.append([])
+            self._losses.append(None)
         return collect
 
     def _end(self, sums: list[Tap]) -> None:
@@ -89,33 +115,63 @@ class Passes:
             self.lost = True  # the values exist in that function alone
             return
         self._passes[-1].append(sums)
+        is_scalar = isinstance(self._loss, jax.Array) and self._loss.ndim == 0
+        self._losses[-1] = self._loss if is_scalar else None
 
     def sums(self) -> dict[str, Tensor]:
         """Returns the sums of the step.
 
         Returns:
             By name: each part of the taps, of shape `(blocks, sums + 1)`; `reached`, the number of
-            passes that reached the places of each part; `ran`, which blocks ran; and `passes`,
-            the number of passes. If one is lost there is none of them.
+            passes that reached the places of each part; `ran`, which blocks ran; `passes`, the
+            number of passes; and `loss`, NaN if it is not known, with `has_loss`, which is 1 if it
+            is. If a pass is lost there is none of them.
         """
         with in_double():
-            ended = [] if self.lost else self._passes
-            passes = [self._of_pass(of_pass) for of_pass in ended if of_pass]
+            ended = [] if self.lost else list(zip(self._passes, self._losses, strict=True))
+            passes = [self._of_pass(of_pass) for of_pass, _ in ended if of_pass]
+            losses = [loss for of_pass, loss in ended if of_pass]
+            last = jnp.full(len(self.running), -1)
             taken = self._stacked([empty_tap(self._parts) for _ in self.running])
             reached = {part: jnp.zeros(len(self.running), jnp.float64) for part in taken}
-            for of_pass in passes:
+            for number, of_pass in enumerate(passes):
                 for part, sums in of_pass.items():
                     count = sums[..., -1]
                     is_reached = count.reshape(len(self.running), -1).sum(axis=1) > 0
                     shape = [-1] + [1] * (sums.ndim - 1)
                     taken[part] = jnp.where(is_reached.reshape(shape), sums, taken[part])
                     reached[part] += is_reached
+                    last = jnp.where(is_reached, number, last)
             ran = jnp.asarray([running.ran for running in self.running], jnp.float64)
             number = jnp.asarray(len(passes), jnp.float64)
-            return {**taken, "reached": reached, "ran": ran, "passes": number}
+            return {
+                **taken,
+                **_loss_of(losses, last),
+                "reached": reached,
+                "ran": ran,
+                "passes": number,
+            }
 
     def _of_pass(self, collected: list[list[Tap]]) -> dict[str, Tensor]:
         return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *map(self._stacked, collected))
 
     def _stacked(self, taps: list[Tap]) -> dict[str, Tensor]:
         return jax.tree.map(lambda *of_blocks: jnp.stack(of_blocks), *taps)
+
+
+def _loss_of(losses: Sequence[Tensor | None], last: Tensor) -> dict[str, Tensor]:
+    """Returns the loss of the pass that all blocks are recorded of, and whether it is known.
+
+    Args:
+        losses: The loss of each pass; `None` if it is not known.
+        last: The last pass that reached each block, from 0, or -1; shape `(blocks,)`.
+    """
+    if not losses:
+        return {"loss": jnp.asarray(jnp.nan, jnp.float64), "has_loss": jnp.asarray(0.0)}
+    number = jnp.max(last) if len(losses) > 1 else jnp.asarray(0)
+    known = jnp.asarray([loss is not None for loss in losses])
+    of_passes = jnp.stack(
+        [jnp.asarray(jnp.nan if loss is None else loss, jnp.float64) for loss in losses]
+    )
+    has_loss = (number >= 0) & jnp.all((last == number) | (last == -1)) & known[number]
+    return {"loss": of_passes[number], "has_loss": has_loss.astype(jnp.float64)}

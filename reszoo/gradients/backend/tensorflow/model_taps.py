@@ -13,14 +13,15 @@ import tensorflow as tf
 
 from reszoo.accumulator import Accumulator
 from reszoo.distribution import is_chief
-from reszoo.gradients.backend.tensorflow.passes import Passes, Turns
-from reszoo.gradients.backend.tensorflow.taps import BlockTaps, Switch
+from reszoo.gradients.backend.tensorflow.losses import Losses, differentiated
+from reszoo.gradients.backend.tensorflow.passes import Passes, Turns, number_of
+from reszoo.gradients.backend.tensorflow.taps import BlockTaps, Switch, when
 from reszoo.gradients.backend.tensorflow.update_tap import UpdateTap
 from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled, has_all_weights
 from reszoo.gradients.found_block import FoundBlock, acting_block
 from reszoo.gradients.kept_fit import are_same_blocks
-from reszoo.gradients.left_out import LeftOut
+from reszoo.gradients.left_out import LeftOut, pass_of_all
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import compiled_alike, is_tf_function
@@ -83,6 +84,7 @@ class ModelTaps:
             }
             self.passes = Passes(list(self.blocks.values()))
             self._turns = [Turns(self.passes, i) for i in range(len(self.blocks))]
+            self._losses = Losses()
             self._updates = self._noise = None
             if {"weights", "noise_scale", "variables"}.intersection(self.sets):
                 self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
@@ -177,12 +179,13 @@ class ModelTaps:
         """Returns whether the update to record has begun, and whether it is over."""
         return self.switch.state()
 
-    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None, int]:
         """Returns all sums, in one transfer, and sets them to zero.
 
         Returns:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
-            shape `(weights,)`, float64, by name; and the number of recorded batches.
+            shape `(weights,)`, float64, by name; the loss, `None` if it is not known; and the
+            number of recorded batches.
         """
         self._may_be_due = False
         (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
@@ -195,6 +198,7 @@ class ModelTaps:
             part.reshape(shape)
             for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)
         )
+        losses = next(parts)
         of_blocks = {}
         for pairs in self._of_blocks.values():
             for measure, _ in pairs:
@@ -207,19 +211,24 @@ class ModelTaps:
         for names, part in zip((WEIGHT_SUMS, NOISE_SUMS), parts, strict=False):
             of_weights |= zip(names, part.T, strict=True)
         of_blocks = {name: np.array(values) for name, values in of_blocks.items()}
+        loss = None
         if seen:
-            of_turns = of_turns.reshape(len(self._turns), -1)
-            reached = of_turns[:, 2::2] / self.model.distribute_strategy.num_replicas_in_sync
+            replicas = self.model.distribute_strategy.num_replicas_in_sync
+            of_turns = of_turns.reshape(len(self._turns), -1) / replicas
+            reached = of_turns[:, 2::2]
+            recorded = number_of(of_turns[:, 1::2][reached > 0])
+            loss = _loss(losses, pass_of_all(recorded, passes), seen * replicas)
+            self._left_out.tell_of_loss(loss, passes)
             self._left_out.leave_out_blocks(of_blocks, of_turns[:, 0] > 0, reached, passes)
             self._left_out.leave_out_weights(of_weights)
             lost = np.array([turns.is_lost for turns in self._turns])
             names = [name for name in of_blocks if name not in WEIGHT_SUMS]
             self._left_out.leave_out(of_blocks, names if lost.any() else (), lost, _WHY_LOST)
-        return of_blocks, of_weights, int(seen)
+        return of_blocks, of_weights, loss, int(seen)
 
     def _accumulators(self) -> list[Accumulator]:
         of_blocks = [accumulator for pairs in self._of_blocks.values() for _, accumulator in pairs]
-        return [*of_blocks, *filter(None, (self._updates, self._noise))]
+        return [self._losses.sums, *of_blocks, *filter(None, (self._updates, self._noise))]
 
     def _read_and_clear(self) -> tf.Tensor:
         variables = [accumulator.variable for accumulator in self._accumulators()]
@@ -297,11 +306,19 @@ class ModelTaps:
             self._replica.in_pass = True
             try:
                 self.passes.begin(sources)
+                self._add_loss(target, *args, **kwargs)
                 return original(tape, target, sources, *args, **kwargs)
             finally:
                 self._replica.in_pass = False
 
         return gradient
+
+    def _add_loss(self, target: Any, output_gradients: Any = None, *_: Any, **__: Any) -> None:
+        """Adds the loss of the pass that begins, if the batch is recorded."""
+        loss = differentiated(target, output_gradients)
+        if loss is not None:
+            number, scale = self.passes.number.value(), self._scale()
+            when(self.switch.on(), lambda: self._losses.add(number, loss, scale))
 
     def _scale_loss(self, original: Callable) -> Callable:
         """Returns the replacement of an optimizer's `scale_loss`, which stores the optimizer."""
@@ -350,6 +367,13 @@ class ModelTaps:
 
     def _replace(self, owner: Any, name: str, replacement: Any) -> None:
         self._put_back.callback(replace(owner, name, replacement))
+
+
+def _loss(losses: np.ndarray, number: int | None, batches: float) -> float | None:
+    """Returns the loss of a pass; `None` if it is not known in each batch on each replica."""
+    if number is None or number > len(losses) or losses[number - 1, 1] != batches:
+        return None
+    return float(losses[number - 1, 0])
 
 
 def _tensors_in(batch: Any) -> list[tf.Tensor]:

@@ -14,6 +14,15 @@ from reszoo.layers import ResidualBlock
 _OF_OWN_WEIGHTS = 2.0**20
 
 
+def number_of(keys: Any) -> Any:
+    """Returns the numbers of passes, given their keys.
+
+    Args:
+        keys: A NumPy array.
+    """
+    return keys % _OF_OWN_WEIGHTS
+
+
 class Passes:
     """Backward passes of a step, numbered on the device; each has a key for every block.
 

@@ -105,13 +105,19 @@ class BlockSums:
             self._updated_by[place] = last
         self._last = {}
 
-    def end_batch(self) -> None:
-        """Adds the sums of the pass that is recorded to those of the batches before."""
-        for place, of_pass in (self._last | self._updated_by).items():
+    def end_batch(self) -> set[int]:
+        """Adds the sums of the pass that is recorded to those of the batches before.
+
+        Returns:
+            The number of that pass at each place that one has reached.
+        """
+        recorded = self._last | self._updated_by
+        for place, of_pass in recorded.items():
             self.passes[place] = max(self.passes[place], of_pass.passes)
             for name, sums in of_pass.sums.items():
                 self._add(self._total, self._measures[name], sums)
         self._begin_batch()
+        return {of_pass.turn.number for of_pass in recorded.values()}
 
     def result(self, zeros: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
         """Returns the sums of the step, in the order of the measures.

@@ -20,7 +20,7 @@ from reszoo.gradients.backend.torch.weight_sums import WeightSums
 from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, has_all_weights
 from reszoo.gradients.found_block import FoundBlock, acting_block
-from reszoo.gradients.left_out import LeftOut
+from reszoo.gradients.left_out import LeftOut, pass_of_all
 from reszoo.gradients.measures import BACKWARD_PLACES, measures_of
 from reszoo.gradients.patching import replace
 from reszoo.keras_internals import RUN_BACKWARD
@@ -66,6 +66,7 @@ class ModelTaps:
         self._switch = Switch(self._optimizer)
         self._passes = Passes(list(self.blocks.values()))
         self._number_of_passes = 0
+        self._losses: list[torch.Tensor] = []  # of the recorded batches
         self._of_blocks = [BlockSums(self._measures) for _ in self.blocks]
         self._of_weights = None
         if {"weights", "noise_scale", "variables"}.intersection(sets):
@@ -123,15 +124,16 @@ class ModelTaps:
         """Returns whether the update to record has begun, and whether it is over."""
         return self._switch.state()
 
-    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+    def take(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None, int]:
         """Returns all sums, in one transfer, and sets them to zero.
 
         Returns:
             The sums of the blocks, each of shape `(blocks,)`, and those of the weights, each of
-            shape `(weights,)`, float64, by name; and the number of recorded batches.
+            shape `(weights,)`, float64, by name; the loss, `None` if it is not known; and the
+            number of recorded batches.
         """
         number = len(self.blocks) * len(self._measures)
-        values = self._values()
+        *values, of_loss = self._values()
         of_blocks: dict[str, Any] = {}
         for i, of_processes in enumerate(values[:number]):
             measure = self._measures[i % len(self._measures)]
@@ -150,25 +152,41 @@ class ModelTaps:
             reached = np.array(passes)
             self._left_out.leave_out_blocks(of_blocks, ran, reached, self._number_of_passes)
             self._left_out.leave_out_weights(of_weights)
+        loss, known = of_loss.sum(axis=0).tolist()
+        loss = loss if seen and known == seen * number_of_processes() else None
+        self._left_out.tell_of_loss(loss, self._number_of_passes)
         self._switch.seen = 0
         self._clear()
-        return of_blocks, of_weights, seen
+        return of_blocks, of_weights, loss, seen
 
     def _values(self) -> list[np.ndarray]:
-        """Returns the values of all sums, those of the blocks first, each `(processes, sums)`."""
+        """Returns the values of all sums, each `(processes, sums)`.
+
+        Those of the blocks are the first. The last are the loss, and the number of batches in which
+        it is known.
+        """
         zeros = functools.partial(torch.zeros, dtype=torch.float64)
         tensors = [x for sums in self._of_blocks for x in sums.result(zeros)]
         if self._of_weights is not None:
             tensors += self._of_weights.result(zeros)
+        tensors.append(self._loss())
         device = next((x.device for x in tensors if x.device.type != "cpu"), torch.device("cpu"))
         joined = gathered(torch.cat([x.to(device) for x in tensors])).cpu().numpy()
         return np.split(joined, np.cumsum([len(x) for x in tensors])[:-1], axis=1)
+
+    def _loss(self) -> torch.Tensor:
+        known = torch.full((1,), len(self._losses), dtype=torch.float64)
+        total = torch.zeros(1, dtype=torch.float64)
+        for loss in self._losses:
+            total = total.to(loss.device) + loss
+        return torch.cat([total, known.to(total.device)])
 
     def _clear(self) -> None:
         for sums in (*self._of_blocks, self._of_weights):
             if sums is not None:
                 sums.clear()
         self._number_of_passes = 0
+        self._losses.clear()
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -181,8 +199,11 @@ class ModelTaps:
             for replacement in self._replacements():
                 put_back.callback(replace(*replacement))
             yield
-        for sums in self._of_blocks:
-            sums.end_batch()
+        recorded = {number for sums in self._of_blocks for number in sums.end_batch()}
+        number = pass_of_all(recorded, self._passes.number)
+        loss = None if number is None else self._passes.losses[number - 1]
+        if loss is not None:
+            self._losses.append(loss)
         self._number_of_passes += self._passes.number
 
     def _replacements(self) -> Iterator[tuple[Any, str, Callable]]:
@@ -196,7 +217,7 @@ class ModelTaps:
         for searched in self._found_in:
             yield from searched.replacements() if searched.acting() is None else ()
         run_backward = vars(torch.autograd)[RUN_BACKWARD]
-        yield torch.autograd, RUN_BACKWARD, self._passes.counted(run_backward)
+        yield torch.autograd, RUN_BACKWARD, self._passes.counted(run_backward, self._scale)
 
     def _scale(self) -> torch.Tensor | float:
         """Returns the divisor of gradients: the loss scale, times accumulation and processes."""

@@ -36,6 +36,7 @@ class Passes:
         anchor: A scalar that every fork takes too. Without it no gradient would come back to a
             block that is the first one, or that has only frozen layers before it.
         number: Number of passes of the batch so far.
+        losses: The loss of each of them, without its scale; `None` if it is not known.
         is_running: Whether a pass is made now.
     """
 
@@ -44,11 +45,12 @@ class Passes:
         self._inputs: set[int] = set()
         self.anchor = torch.zeros((), requires_grad=True)
         self.number = 0
+        self.losses: list[torch.Tensor | None] = []
         self.is_running = False
 
     def begin_batch(self) -> None:
         """Counts from 0 again."""
-        self.number = 0
+        self.number, self.losses = 0, []
 
     def turn(self, position: int) -> Turn:
         """Returns the claim of the running pass.
@@ -59,11 +61,12 @@ class Passes:
         own = self._weights[position]
         return Turn(bool(own & self._inputs) if self._inputs else bool(own), self.number)
 
-    def counted(self, run_backward: Callable) -> Callable:
+    def counted(self, run_backward: Callable, scale: Callable[[], Any]) -> Callable:
         """Returns the replacement of PyTorch's function that makes a pass.
 
         Args:
             run_backward: The function that is replaced.
+            scale: Returns the factor of the loss.
         """
 
         def run(
@@ -82,6 +85,7 @@ class Passes:
             if self.is_running:
                 return original(inputs, allow_unreachable)
             self.number += 1
+            self.losses.append(_differentiated(outputs, gradients, scale()))
             self._inputs = set(map(id, inputs))
             self.is_running = True
             try:
@@ -94,6 +98,27 @@ class Passes:
             return None if found is None else _without_last(found, allow_unreachable)
 
         return run
+
+
+def _differentiated(
+    outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None], scale: Any
+) -> torch.Tensor | None:
+    """Returns the loss that a pass starts from; `None` if that is not known.
+
+    Args:
+        outputs: The tensors that the pass starts from.
+        gradients: The gradient that each begins with.
+        scale: The factor of the loss in them.
+    """
+    # The gradient from a tensor on is not that of the tensor's own sum.
+    if any(x.numel() != 1 or x.is_complex() for x in outputs):
+        return None
+    with torch.no_grad():
+        total = sum(
+            x.detach().double() * (1.0 if factor is None else factor.detach().double())
+            for x, factor in zip(outputs, gradients, strict=True)
+        )
+        return torch.as_tensor(total).reshape(1) / scale
 
 
 def _without_last(gradients: Sequence[Any], allow_unreachable: bool) -> tuple:

@@ -1,5 +1,7 @@
 """Steps of several backward passes, updates or optimizers: what is exact, or NaN and a warning."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras import layers
 import reszoo
 from reszoo import ResidualBlock
 from reszoo.gradients import load
+from reszoo.gradients.log.reader import losses
 from tests.gradients.devices import two_devices
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
@@ -122,7 +125,9 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_each_of_two_optimizers_updates_its_own(options, tmp_path):
     # The discriminator's paths are those of its own loss, not of the generator's through it.
-    found = fit(Two(**options), tmp_path)
+    with pytest.warns(UserWarning, match="the loss of a recorded step is left out"):
+        found = fit(Two(**options), tmp_path)
+    assert losses(str(tmp_path)) == {}
     for block, expected in by_hand().items():
         rate = {"g": RATE, "d": 2 * RATE}[block]
         assert found[block]["skip_gradient_norm"] == pytest.approx(expected["skip"], rel=1e-4)
@@ -135,7 +140,8 @@ def test_training_of_two_is_bit_for_bit_the_same(tmp_path):
     plain, recorded = Two(run_eagerly=True), Two(run_eagerly=True)
     plain.fit(X, batch_size=8, epochs=2, verbose=0)
     recorder = reszoo.GradientRecorder(tmp_path, every_steps=1)
-    recorded.fit(X, batch_size=8, epochs=2, verbose=0, callbacks=[recorder])
+    with pytest.warns(UserWarning, match="one backward pass that all blocks are recorded of"):
+        recorded.fit(X, batch_size=8, epochs=2, verbose=0, callbacks=[recorder])
     for part in ("generator", "discriminator"):
         of_plain, of_recorded = (getattr(m, part).get_weights() for m in (plain, recorded))
         for expected, weight in zip(of_plain, of_recorded, strict=True):
@@ -179,12 +185,22 @@ def sharpness_aware(model, x, weights):
     model.optimizer.apply(gradients, weights)
 
 
-def plain_by_hand(ascend):
+def before_the_pass(ascend):
     model = Stepping(None)
     weights = model.chain.trainable_variables
     if ascend:
         for weight, gradient in zip(weights, gradients_of(model, X, weights), strict=True):
             weight.assign_add(gradient)
+    return model
+
+
+def loss_by_hand(ascend):
+    return float(before_the_pass(ascend).loss_of(X))
+
+
+def plain_by_hand(ascend):
+    model = before_the_pass(ascend)
+    weights = model.chain.trainable_variables
     block, head = model.chain.layers
     skip, branch = of_paths(block, X, lambda y: tf.reduce_mean(head(y) ** 2))
     return skip, branch, norm(gradients_of(model, X, weights)[:2])
@@ -194,6 +210,8 @@ def plain_by_hand(ascend):
 def test_of_several_passes_the_last_is_recorded_with_a_warning(options, tmp_path):
     with pytest.warns(UserWarning, match=r"several backward passes reached 1 of the blocks \(b\)"):
         found = fit(Stepping(sharpness_aware, **options), tmp_path)["b"]
+    # That of the pass which is recorded, after the ascent.
+    assert losses(str(tmp_path))[0] == pytest.approx(loss_by_hand(ascend=True), rel=1e-5)
     skip, branch, weights = plain_by_hand(ascend=True)
     assert found["skip_gradient_norm"] == pytest.approx(skip, rel=1e-5)
     assert found["branch_gradient_norm"] == pytest.approx(branch, rel=1e-5)
@@ -211,10 +229,52 @@ def test_a_penalty_of_the_input_s_gradient_is_no_pass_of_its_own(tmp_path):
         model.optimizer.apply(outer.gradient(loss, weights), weights)
 
     found = fit(Stepping(penalized), tmp_path)["b"]
+    assert losses(str(tmp_path))[0] == pytest.approx(loss_by_hand(ascend=False), rel=1e-6)
     skip, branch, weights = plain_by_hand(ascend=False)
     assert found["skip_gradient_norm"] == pytest.approx(skip, rel=1e-5)
     assert found["branch_gradient_norm"] == pytest.approx(branch, rel=1e-5)
     assert found["weight_gradient_norm"] == pytest.approx(weights, rel=1e-5)
+
+
+FACTOR = tf.constant(0.5)
+# The target of a pass, its `output_gradients`, and the factor of the mean square in what is
+# differentiated; `None` where that is not known.
+TARGETS = {
+    "a scalar": (tf.reduce_mean, None, 1.0),
+    "a loss for each value": (tf.identity, None, 32.0),
+    "several losses": (lambda x: [tf.reduce_mean(x), {"other": 2 * tf.reduce_mean(x)}], None, 3.0),
+    "a part of the gradient": (tf.reduce_mean, FACTOR, 0.5),
+    "from a tensor on": (tf.identity, tf.fill([8, 4], 0.5), None),
+}
+
+
+def test_the_loss_is_what_the_pass_differentiates(tmp_path):
+    for name, (target_of, output_gradients, factor) in TARGETS.items():
+
+        def step(model, x, weights, target_of=target_of, output_gradients=output_gradients):
+            with tf.GradientTape() as tape:
+                target = target_of(model(x) ** 2)
+            model.optimizer.apply(tape.gradient(target, weights, output_gradients), weights)
+
+        expected = {} if factor is None else {0: factor * loss_by_hand(ascend=False)}
+        is_told = pytest.warns(UserWarning, match="loss of a recorded step is left out")
+        with is_told if factor is None else contextlib.nullcontext():
+            fit(Stepping(step, run_eagerly=True), tmp_path / name)
+        assert losses(str(tmp_path / name)) == pytest.approx(expected, rel=1e-6), name
+
+
+def test_more_passes_than_are_kept_leave_out_the_loss(tmp_path):
+    def nine(model, x, weights):
+        for _ in range(9):
+            gradients = gradients_of(model, x, weights)
+        model.optimizer.apply(gradients, weights)
+
+    with (
+        pytest.warns(UserWarning, match="several backward passes"),
+        pytest.warns(UserWarning, match="loss of a recorded step is left out"),
+    ):
+        fit(Stepping(nine, run_eagerly=True), tmp_path)
+    assert losses(str(tmp_path)) == {}
 
 
 def by_hand_update(model, x, weights):
