@@ -402,6 +402,7 @@ def test_a_notebook_shows_the_page(page, logs, tmp_path):
     page.find(".gf-block.is-chosen").wait_for()
     assert page.step() < STEPS - 1
     assert page.tab.url == (tmp_path / "notebook.html").as_uri()
+    assert page.find(".gf-save").all_text_contents() == ["SVG", "PNG"]  # the frame has no address
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])

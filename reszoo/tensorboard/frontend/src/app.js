@@ -475,7 +475,7 @@ export class App {
       type: "button", class: "gf-button gf-save", title: "Copy the address of this view",
       onclick: () => this.#copyLink(link),
     }, "Link");
-    parts.push(link, ...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
+    parts.push(...(addressOf() ? [link] : []), ...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
       type: "button", class: "gf-button gf-save", title: `Download the tracks as ${words}`,
       onclick: () => {
         this.closeLens();

@@ -20,8 +20,8 @@ function host() {
   return window;
 }
 
-/** The address of the view as it stands. */
-export const addressOf = () => host().location.href;
+/** The address of the view as it stands; null in a frame that has none of its own, as in a notebook. */
+export const addressOf = () => (host().location.protocol === "about:" ? null : host().location.href);
 
 export function readState() {
   const parts = host().location.hash.replace(/^#/, "").split("&");
