@@ -13,7 +13,7 @@ RECORDED_STEPS = 10  # the last ones, over which medians are taken
 _NEEDED = ("skip_share", "input_gradient_norm", "output_gradient_norm")
 
 
-def summarize_gradients(log_dir: str) -> dict[str, Any] | None:
+def summarize_gradients(log_dir: str) -> dict[str, Any]:
     """Returns the summary of a log, in constant memory.
 
     | key | meaning |
@@ -28,7 +28,9 @@ def summarize_gradients(log_dir: str) -> dict[str, Any] | None:
         log_dir: A recorder's `log_dir`.
 
     Returns:
-        The summary; `None` if there is no log, or none of its steps has these statistics.
+        The summary; with the reason as `error` alone if the log cannot be read, or none of its
+        steps has these statistics. If only the file of alarms cannot be read, `alarms` is `None`
+        and the reason is `alarms_error`.
     """
     last: collections.deque[tuple[int, dict[str, np.ndarray]]]
     last = collections.deque(maxlen=RECORDED_STEPS)
@@ -37,16 +39,25 @@ def summarize_gradients(log_dir: str) -> dict[str, Any] | None:
             values = dict(zip(record.statistics, record.values.T, strict=True))
             if all(name in values for name in _NEEDED):
                 last.append((record.step, values))
-    except ValueError:  # there is no log that can be read
-        return None
+    except ValueError as error:
+        return {"error": str(error)}
     if not last:
-        return None
-    findings = read_findings(log_dir)
+        return {"error": "No step was recorded with the set 'paths', which they are taken from."}
     return {
         "first_step": last[0][0],
         "last_step": last[-1][0],
         "skip_share": _median([_median(values["skip_share"]) for _, values in last]),
         "last_to_first": _median([_last_to_first(values) for _, values in last]),
+        **_alarms(log_dir),
+    }
+
+
+def _alarms(log_dir: str) -> dict[str, Any]:
+    try:
+        findings = read_findings(log_dir)
+    except ValueError as error:
+        return {"alarms": None, "first_alarm_step": None, "alarms_error": str(error)}
+    return {
         "alarms": dict(collections.Counter(finding.alarm for finding in findings)),
         "first_alarm_step": min((finding.step for finding in findings), default=None),
     }
@@ -64,6 +75,8 @@ def gradients_in_words(summary: Mapping[str, Any]) -> str:
     >>> gradients_in_words(gradients)
     'skip 56% in the median block, x3.3 from the last block to the first, no alarms'
     """
+    if "error" in summary:
+        return f"not summarized. {summary['error']}"
     share, ratio = summary["skip_share"], summary["last_to_first"]
     skip = "share of the skip not defined" if math.isnan(share) else f"skip {share:.0%}"
     change = "not defined" if math.isnan(ratio) else f"x{_short(ratio)}"
@@ -74,6 +87,8 @@ def gradients_in_words(summary: Mapping[str, Any]) -> str:
 
 
 def _alarms_in_words(summary: Mapping[str, Any]) -> str:
+    if summary["alarms"] is None:
+        return f"alarms not known. {summary['alarms_error']}"
     number = sum(summary["alarms"].values())
     if not number:
         return "no alarms"

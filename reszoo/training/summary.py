@@ -43,7 +43,7 @@ def summarize(
     | `train_seconds` | time of the training steps, over all starts; without tests and start-up |
     | `images_per_second` | training images; the median of the epochs |
     | `worst_classes` | classes with mistakes, the worst first |
-    | `gradients` | what `reszoo.training.gradients_summary` has of them; `None` without a log |
+    | `gradients` | what `reszoo.training.gradients_summary` has of them; `None` if not recorded |
 
     Args:
         model: The trained model.

@@ -8,6 +8,7 @@ import pytest
 
 from reszoo.gradients.log import LogWriter
 from reszoo.training.gradients_summary import gradients_in_words, summarize_gradients
+from tests.raw_log import header, write_raw
 
 NAMES = ["skip_share", "input_gradient_norm", "output_gradient_norm"]
 
@@ -75,7 +76,38 @@ def test_alarms_are_counted_by_kind_with_the_first_step(tmp_path):
     )
 
 
-def test_without_a_log_or_without_these_statistics_there_is_none(tmp_path):
-    assert summarize_gradients(str(tmp_path)) is None
-    log_dir = write(tmp_path / "other", [((1, 1, 1), 1.0, 1.0)], names=NAMES[:1])
-    assert summarize_gradients(log_dir) is None
+def damaged(tmp_path):
+    write_raw(tmp_path / "events.out.tfevents.1", b"{")
+
+
+def of_tomorrow(tmp_path):
+    write_raw(tmp_path / "events.out.tfevents.1", header(version=2))
+
+
+def without_paths(tmp_path):
+    write(tmp_path, [((1, 1, 1), 1.0, 1.0)], names=NAMES[:1])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda tmp_path: None, "There is no gradient log in"),
+        (damaged, "The log's header cannot be read"),
+        (of_tomorrow, "The log is of format 2"),
+        (lambda tmp_path: (tmp_path / "events.out.tfevents.1").mkdir(), "cannot be read: "),
+        (without_paths, "No step was recorded with the set 'paths'"),
+    ],
+)
+def test_a_log_that_gives_no_summary_has_the_reason_in_its_place(tmp_path, make, reason):
+    make(tmp_path)
+    words = gradients_in_words(summarize_gradients(str(tmp_path)))
+    assert words.startswith("not summarized. ")
+    assert reason in words
+
+
+def test_alarms_that_cannot_be_read_are_not_said_to_be_none(tmp_path):
+    log_dir = write(tmp_path, [((1, 1, 1), 1.0, 1.0)])
+    (tmp_path / "alarms.jsonl").write_text('{"step": 1}\n{}\n')
+    words = gradients_in_words(summarize_gradients(log_dir))
+    assert "skip 100% in the median block" in words
+    assert "alarms not known. Line 1 of" in words
