@@ -16,7 +16,6 @@ from reszoo.report.page import page, recording_of, run_names
 from reszoo.report.tracks import tracks_figure
 
 FIGURE_FILE = "gradient_flow.png"
-FORMATS = ("pdf", "svg", "png")
 
 
 class UnreadableRunWarning(UserWarning):
@@ -63,7 +62,7 @@ def write_tracks(
 
     Args:
         workdirs: Directories of trainings, or of recorders' logs.
-        file_format: One of `FORMATS`. Texts in a PDF are fonts, and in an SVG texts.
+        file_format: `"pdf"`, `"svg"` or `"png"`. Texts in a PDF are fonts, and in an SVG texts.
         step: A recorded step; `None` takes the last one of each run.
         style: `"column"` is 3.3 inches wide, `"paper"` 7 and `"screen"` 12.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reszoo.gradients.log import LogWriter
+from reszoo.report import options, tracks
 from reszoo.report.__main__ import main
 from tests.raw_log import header, write_raw
 
@@ -104,6 +105,41 @@ def test_a_run_without_numbers_is_one_line(tmp_path, capsys, steps, sentence):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert sentence in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--format=jpg"], "--format must be pdf, svg or png, but got 'jpg'."),
+        (["--format=PDF"], "--format must be pdf, svg or png, but got 'PDF'."),
+        (["--format"], "--format must have a value: pdf, svg or png."),
+        (["--format="], "--format must be pdf, svg or png, but got ''."),
+        (["--format=pdf", "--style=wide"], "--style must be column, paper or screen, but got"),
+        (["--format=pdf", "--step=-1"], "--step must be a whole number of at least 0, but got"),
+        (["--format=pdf", "--step=1.5"], "--step must be a whole number of at least 0, but got"),
+        (["--step=1"], "--step and --style are of the figure that --format asks for"),
+        (["--fromat=pdf"], "there is no option --fromat. See --help."),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_before_anything_is_read(
+    arguments, sentence, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "reszoo.report.write", None)  # importing it is an error
+    with pytest.raises(SystemExit) as ended:
+        main(["no such run", *arguments])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"reszoo.report: {sentence}")
+
+
+def test_a_run_must_be_given(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().err == "reszoo.report: give the directory of at least one run.\n"
+
+
+def test_the_styles_are_those_of_the_figure():
+    assert tuple(sorted(tracks.STYLES, key=lambda s: tracks.STYLES[s].width)) == options.STYLES
 
 
 def test_it_is_a_command():
