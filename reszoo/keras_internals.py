@@ -6,12 +6,13 @@ is imported by the functions that need it, so that layers and models run without
 """
 
 import contextlib
+import copy
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-from keras.src.backend.common import dtypes
+from keras.src.backend.common import dtypes, global_state
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 if TYPE_CHECKING:
@@ -431,6 +432,44 @@ def without_recording() -> Any:
     from tensorflow.python.eager import record
 
     return record.stop_recording()
+
+
+def call_context() -> Any:
+    """Returns a copy of what calls of layers are told by those around them, such as `training`.
+
+    Relies on the `CallContext` in the global attribute `current_call_ctx`. `None` outside of calls.
+    """
+    return copy.copy(global_state.get_global_attribute("current_call_ctx"))
+
+
+@contextlib.contextmanager
+def in_call_context(context: Any) -> Iterator[None]:
+    """Context in which calls of layers are told what they were when `call_context` was called.
+
+    Relies on the same as `call_context`.
+
+    Args:
+        context: What `call_context` returned. It is not changed.
+    """
+    before = global_state.get_global_attribute("current_call_ctx")
+    global_state.set_global_attribute("current_call_ctx", copy.copy(context))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("current_call_ctx", before)
+
+
+def has_tangents(tensors: Sequence["tf.Tensor"]) -> bool:
+    """Returns whether tensors are differentiated in forward mode, by `tf.autodiff`.
+
+    Relies on `pack_tangents` of `tensorflow.python.eager.forwardprop_util`.
+
+    Args:
+        tensors: Tensors of TensorFlow.
+    """
+    from tensorflow.python.eager import forwardprop_util
+
+    return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 def values_as_stored(variables: Sequence[keras.Variable]) -> list[Any]:

@@ -359,6 +359,34 @@ def test_values_are_as_stored_within_mixed_precision(weight):
     check(dtypes == [tf.float16, tf.float32], "AutocastScope")
 
 
+def test_a_call_is_told_what_those_around_it_were_told():
+    contexts, told = [], []
+
+    class Inner(keras.layers.Layer):
+        def call(self, x, training=None):
+            told.append(training)
+            return x
+
+    class Outer(keras.layers.Layer):
+        def call(self, x):
+            contexts.append(keras_internals.call_context())
+            return x
+
+    Outer()(np.ones(2), training=True)
+    check(contexts[0] is not None, "current_call_ctx")
+    with keras_internals.in_call_context(contexts[0]):
+        Inner()(np.ones(2))
+    Inner()(np.ones(2))
+    check([bool(training) for training in told] == [True, False], "current_call_ctx")
+
+
+def test_tangents_of_the_forward_mode_are_seen():
+    x = tf.constant(2.0)
+    check(not keras_internals.has_tangents([x]), "forwardprop_util.pack_tangents")
+    with tf.autodiff.ForwardAccumulator(x, x):
+        check(keras_internals.has_tangents([x]), "forwardprop_util.pack_tangents")
+
+
 def test_xla_waits_at_a_barrier():
     barrier = tf.function(lambda x: keras_internals.xla_barrier([x + 1, x])[0], jit_compile=True)
     check(float(barrier(tf.constant(1.0))) == 2.0, "gen_xla_ops.xla_optimization_barrier")

@@ -18,6 +18,7 @@ own.
 - `configured`: how layers are saved
 - `shapes`: channels-last shapes, and the checks of sizes
 - `symbolic`: weights and output shapes of layers that do not define them
+- `remat`: paths of a block that are run again in the backward pass
 - `recomputation`: gradients that recompute activations, for each backend
 - `fused_normalization`: batch normalization by a kernel of TensorFlow or PyTorch
 - `tensorflow_kernels`: a convolution that trains faster on TensorFlow's CPU
@@ -42,10 +43,10 @@ from reszoo.layers.normalization import GroupNorm as GroupNorm
 from reszoo.layers.normalization import normalization as normalization
 from reszoo.layers.pooling import AveragePool as AveragePool
 from reszoo.layers.pooling import MaxPool as MaxPool
+from reszoo.layers.recomputation import stored_activations as stored_activations
 from reszoo.layers.residual_block import ResidualBlock as ResidualBlock
 from reszoo.layers.reversible_block import ReversibleBlock as ReversibleBlock
 from reszoo.layers.reversible_block import ReversibleChain as ReversibleChain
-from reszoo.layers.reversible_block import stored_activations as stored_activations
 from reszoo.layers.scaling import ConstantScale as ConstantScale
 from reszoo.layers.scaling import LearnedScale as LearnedScale
 from reszoo.layers.shortcuts import ProjectionShortcut as ProjectionShortcut

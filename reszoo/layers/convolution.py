@@ -129,7 +129,9 @@ class Convolution(Configured):
             self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
 
     def call(self, x: Tensor) -> Tensor:
-        kernel = _standardized(self.kernel) if self.weight_standardization else self.kernel
+        # JAX takes a variable's value in some operations, and not the variable.
+        kernel = ops.convert_to_tensor(self.kernel)
+        kernel = _standardized(kernel) if self.weight_standardization else kernel
         x, kernel, padding = self._padded(x, kernel)
         y = self._convolve(x, kernel, padding)
         return ops.add(y, self.bias) if self.use_bias else y

@@ -119,7 +119,7 @@ class ExclusiveGatedBlock(ResidualBlock):
     gates.
 
     Args:
-        branch: As in `ResidualBlock`; so are `shortcut` and `activation`.
+        branch: As in `ResidualBlock`; so are `shortcut`, `activation` and `remat`.
         gate: The gate `g`, a `Gate` with as many filters and the same strides as the branch; `None`
             for such a one with an initial bias of -6, made when the block is built.
 
@@ -152,9 +152,10 @@ class ExclusiveGatedBlock(ResidualBlock):
         gate: Gate | None = None,
         shortcut: Path = None,
         activation: str | Callable | None = None,
+        remat: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(branch, shortcut, activation, **kwargs)
+        super().__init__(branch, shortcut, activation, remat, **kwargs)
         self.gate: Any = gate
 
     def build(self, input_shape: Shape) -> None:
@@ -167,8 +168,7 @@ class ExclusiveGatedBlock(ResidualBlock):
             self.gate.trainable = self.trainable
         build(self.gate, x)
 
-    def call(self, x: Tensor) -> Tensor:
-        to_shortcut, to_branch = self.fork(x)
+    def paths(self, to_shortcut: Tensor, to_branch: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the ends of the two paths, which are added, given their beginnings."""
         shortcut = (1.0 - self.gate(to_shortcut)) * self.shortcut(to_shortcut)
-        branch = self.gate(to_branch) * self.branch(to_branch)
-        return self.activation(self.merge(shortcut, branch))
+        return shortcut, self.gate(to_branch) * self.branch(to_branch)

@@ -4,12 +4,19 @@ Code for a single backend is here, in `fused_normalization` and in `tensorflow_k
 files of `reszoo.layers` are written with `keras` and `keras.ops` alone.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
-from reszoo.keras_internals import is_traced_for_xla, without_recording, xla_barrier
+from reszoo.keras_internals import (
+    has_tangents,
+    is_traced_for_xla,
+    without_recording,
+    xla_barrier,
+)
 from reszoo.layers.shapes import Tensor
 
 BACKEND = keras.backend.backend()
@@ -19,11 +26,77 @@ elif BACKEND == "jax":
     import jax
 elif BACKEND == "torch":
     import torch
+    from torch.utils.checkpoint import checkpoint
 
 # Takes the tensors; returns `y` and any others, which have no gradient.
 Forward = Callable[..., Sequence[Tensor]]
 # Takes `y`, its gradient, and the tensors without the first; returns all their gradients.
 Backward = Callable[[Tensor, Tensor, Sequence[Tensor]], Sequence[Tensor | None]]
+# Takes the tensors; returns its outputs, and any others, which have no gradient.
+Recomputable = Callable[..., tuple[Sequence[Tensor], Sequence[Tensor]]]
+
+_context = threading.local()
+
+
+@contextlib.contextmanager
+def stored_activations() -> Iterator[None]:
+    """Context in which no block recomputes its activations: they are stored, as by other layers.
+
+    The tensors inside of blocks are then on the tape; on TensorFlow, the gradient of a reversible
+    block can be differentiated again.
+
+    Example:
+
+    >>> from reszoo import ReversibleBlock
+    >>> block = ReversibleBlock([keras.layers.Dense(2)], [keras.layers.Dense(2)])
+    >>> with stored_activations():
+    ...     y = block(keras.ops.ones((1, 4)))
+    """
+    with _set("stores"):
+        yield
+
+
+def stores_activations() -> bool:
+    """Returns whether activations are stored: whether `stored_activations` is around."""
+    return getattr(_context, "stores", False)
+
+
+def runs_again() -> bool:
+    """Returns whether what runs now runs again in the backward pass, where it is to be observed.
+
+    On TensorFlow the two are traced one by one. PyTorch tells them apart by its backward pass, and
+    JAX traces once for both.
+    """
+    return getattr(_context, "runs_again", False)
+
+
+@contextlib.contextmanager
+def _set(flag: str, value: bool = True) -> Iterator[None]:
+    before = getattr(_context, flag, False)
+    setattr(_context, flag, value)
+    try:
+        yield
+    finally:
+        setattr(_context, flag, before)
+
+
+def recomputed(
+    function: Recomputable, tensors: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Returns the result of a function that is run again in the backward pass.
+
+    Of the forward pass only the tensors are kept. On a backend without gradients it is run once.
+
+    Args:
+        function: Takes the tensors; returns its outputs, and any others, which have no gradient. It
+            changes nothing else.
+        tensors: Its arguments.
+
+    Returns:
+        The result of `function`.
+    """
+    run = _RECOMPUTED.get(BACKEND)
+    return function(*tensors) if run is None else run(function, tensors)
 
 
 def with_gradient(forward: Forward, backward: Backward, tensors: Sequence[Tensor]) -> Sequence:
@@ -77,21 +150,46 @@ def after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
     return _AFTER[BACKEND](x, others)
 
 
+def _tensorflow_recomputed(
+    function: Recomputable, tensors: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    # A variable's value would otherwise be the variable, which may change before it is read.
+    tensors, sizes = [*map(tf.convert_to_tensor, tensors)], []
+    if has_tangents(tensors):  # the forward mode would not see what the tapes do not
+        return function(*tensors)
+
+    @tf.custom_gradient
+    def run(*tensors: Tensor) -> tuple[Sequence, Callable]:
+        with without_recording(), _set("runs_again"):
+            outputs, others = function(*tensors)
+        sizes.append(len(outputs))
+
+        def gradient(*of_outputs: Tensor, variables: Sequence | None = None) -> Any:
+            _check_of_keras(variables)
+            of_outputs = of_outputs[: len(outputs)]
+            with tf.GradientTape(watch_accessed_variables=False) as tape, _set("runs_again", False):
+                again = [tf.identity(after(x, of_outputs)) for x in tensors]
+                tape.watch([x for x in again if x.dtype.is_floating])
+                once_more, _ = function(*again)
+            return tape.gradient(once_more, again, of_outputs)
+
+        return (*outputs, *others), gradient
+
+    results = run(*tensors)
+    return results[: sizes[-1]], results[sizes[-1] :]
+
+
 def _tensorflow_with_gradient(
     forward: Forward, backward: Backward, tensors: Sequence[Tensor]
 ) -> Sequence:
     @tf.custom_gradient
     def run(x: Tensor, *rest: Tensor) -> tuple[Sequence, Callable]:
-        with without_recording():
+        with without_recording(), _set("runs_again"):
             outputs = forward(x, *rest)
         y = outputs[0]
 
         def gradient(of_y: Tensor, *_: Any, variables: Sequence | None = None) -> Any:
-            if variables:
-                raise ValueError(
-                    "The weights of a reversible block must be variables of Keras, made by "
-                    f"add_weight, but {[v.name for v in variables]} are not."
-                )
+            _check_of_keras(variables)
             gradients = backward(y, of_y, rest)
             return [None if g is None else _differentiable_once(g) for g in gradients]
 
@@ -99,6 +197,14 @@ def _tensorflow_with_gradient(
 
     # A variable's value would otherwise be the variable, which may change before it is read.
     return run(*map(tf.convert_to_tensor, tensors))
+
+
+def _check_of_keras(variables: Sequence | None) -> None:
+    if variables:
+        raise ValueError(
+            "The weights of a block that recomputes its activations must be variables of Keras, "
+            f"made by add_weight, but {[v.name for v in variables]} are not."
+        )
 
 
 def _differentiable_once(x: Tensor) -> Tensor:
@@ -135,6 +241,12 @@ def _tensorflow_after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
         return tf.identity(x)
 
 
+def _jax_recomputed(
+    function: Recomputable, tensors: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    return jax.checkpoint(function)(*tensors)
+
+
 def _jax_with_gradient(forward: Forward, backward: Backward, tensors: Sequence[Tensor]) -> Sequence:
     @jax.custom_vjp
     def run(x: Tensor, *rest: Tensor) -> Sequence:
@@ -163,6 +275,19 @@ def _jax_after(x: Tensor, others: Sequence[Tensor]) -> Tensor:
     return jax.lax.optimization_barrier((x, *others))[0]
 
 
+def _torch_recomputed(
+    function: Recomputable, tensors: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    if not torch.is_grad_enabled():
+        return function(*tensors)
+    return checkpoint(function, *map(_kept, tensors), use_reentrant=False)
+
+
+def _kept(x: Tensor) -> Tensor:
+    """Returns a tensor that keeps its values: averages and seeds are changed in place."""
+    return x if x.requires_grad else x.clone()
+
+
 def _torch_with_gradient(
     forward: Forward, backward: Backward, tensors: Sequence[Tensor]
 ) -> Sequence:
@@ -180,8 +305,7 @@ def _torch_with_gradient(
             y, *rest = context.saved_tensors
             return tuple(backward(y, of_y, rest))
 
-    # Averages and seeds are changed in place before the backward pass.
-    return Run.apply(*(x if x.requires_grad else x.clone() for x in tensors))
+    return Run.apply(*map(_kept, tensors))
 
 
 def _torch_differentiated(
@@ -196,6 +320,11 @@ def _torch_differentiated(
     return other.detach(), gradients
 
 
+_RECOMPUTED: dict[str, Callable] = {
+    "tensorflow": _tensorflow_recomputed,
+    "jax": _jax_recomputed,
+    "torch": _torch_recomputed,
+}
 _WITH_GRADIENT = {
     "tensorflow": _tensorflow_with_gradient,
     "jax": _jax_with_gradient,

@@ -11,6 +11,7 @@ from reszoo.keras_internals import hand_on_mask
 from reszoo.layers.chain import Chain
 from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import Convolution
+from reszoo.layers.remat import recomputing
 from reszoo.layers.shapes import SPATIAL_AXES, Shape, Tensor, joined
 from reszoo.layers.shortcuts import ProjectionShortcut
 from reszoo.layers.symbolic import build, output_of
@@ -38,6 +39,8 @@ class ResidualBlock(Configured):
         shortcut: A Keras layer, a list of them, or `None` for the identity.
         activation: Activation after the addition, anything `keras.activations.get` takes; `None`
             for none.
+        remat: Whether the paths are run again in the backward pass, so that of the block only its
+            input is kept for it. It takes less memory and more time; gradients are the same.
 
     Call arguments:
         x: A tensor of any shape that both paths take.
@@ -49,11 +52,12 @@ class ResidualBlock(Configured):
         That of both paths.
 
     Raises:
-        ValueError: When built, if the paths end in different shapes.
+        ValueError: When built, if the paths end in different shapes; when called with `remat`, if a
+            layer adds a loss of its activations.
 
     Reference:
         He et al. 2015, "Deep residual learning for image recognition", section 3.1, equations 1
-        and 2.
+        and 2; Chen et al. 2016, "Training deep nets with sublinear memory cost", for `remat`.
 
     Example:
 
@@ -65,19 +69,21 @@ class ResidualBlock(Configured):
     TensorShape([1, 4, 4, 16])
     """
 
-    arguments = ("branch", "shortcut", "activation")
+    arguments = ("branch", "shortcut", "activation", "remat")
 
     def __init__(
         self,
         branch: Path,
         shortcut: Path = None,
         activation: str | Callable | None = None,
+        remat: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.branch = as_layer(branch, "branch", self)
         self.shortcut = as_layer(shortcut, "shortcut", self)
         self.activation = keras.activations.get(activation)
+        self.remat = remat
         self.supports_masking = True
 
     def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,8 +102,12 @@ class ResidualBlock(Configured):
         self._check_paths_meet(tuple(input_shape))
 
     def call(self, x: Tensor) -> Tensor:
-        to_shortcut, to_branch = self.fork(x)
-        return self.activation(self.merge(self.shortcut(to_shortcut), self.branch(to_branch)))
+        paths = recomputing(self.paths, self) if self.remat else self.paths
+        return self.activation(self.merge(*paths(*self.fork(x))))
+
+    def paths(self, to_shortcut: Tensor, to_branch: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the ends of the two paths, which are added, given their beginnings."""
+        return self.shortcut(to_shortcut), self.branch(to_branch)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(output_of(self.branch, self._input(input_shape)).shape)

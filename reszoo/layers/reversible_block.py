@@ -1,8 +1,6 @@
 """Residual blocks whose input is recomputed from their output in the backward pass."""
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,34 +9,14 @@ from keras import ops
 from reszoo.keras_internals import values_as_stored
 from reszoo.layers.chain import Chain
 from reszoo.layers.coupling import Coupling
-from reszoo.layers.recomputation import after, differentiated, with_gradient
+from reszoo.layers.recomputation import (
+    after,
+    differentiated,
+    stores_activations,
+    with_gradient,
+)
 from reszoo.layers.residual_block import Path, ResidualBlock
 from reszoo.layers.shapes import Tensor
-
-_context = threading.local()
-
-
-@contextlib.contextmanager
-def stored_activations() -> Iterator[None]:
-    """Context in which reversible blocks store their activations, as other layers do.
-
-    A gradient can then be differentiated again, and tensors inside of the blocks are on the tape.
-
-    Example:
-
-    >>> block = ReversibleBlock([keras.layers.Dense(2)], [keras.layers.Dense(2)])
-    >>> with stored_activations():
-    ...     y = block(keras.ops.ones((1, 4)))
-    """
-    before, _context.stores = _stores(), True
-    try:
-        yield
-    finally:
-        _context.stores = before
-
-
-def _stores() -> bool:
-    return getattr(_context, "stores", False)
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -118,7 +96,7 @@ class ReversibleChain(Chain):
                 f"{self.name!r} got an input with a mask, which reversible blocks do not take. Put "
                 "a layer before it that has none, or use ResidualBlocks."
             )
-        if _stores():
+        if stores_activations():
             for step in self.steps:
                 x = step(x, training=training)
             return x
@@ -274,12 +252,13 @@ def _check_reversible(layer: keras.layers.Layer) -> None:
         and isinstance(layer.branch, Coupling)
         and type(layer.shortcut) is keras.layers.Identity
         and layer.activation is keras.activations.linear
+        and not layer.remat
     ):
         return
     raise ValueError(
         "A ReversibleChain takes ReversibleBlocks, or ResidualBlocks of a Coupling with an "
-        f"identity shortcut and no activation, but got {layer.name!r} of type "
-        f"{type(layer).__name__}, whose input does not follow from its output."
+        f"identity shortcut and neither activation nor remat, but got {layer.name!r} of type "
+        f"{type(layer).__name__}, whose input does not follow from its output, or is kept."
     )
 
 

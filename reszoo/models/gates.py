@@ -71,13 +71,15 @@ GATES: dict[str, GateChoice] = {
 }
 
 
-def gate_choice(gate: str | GateChoice | None) -> GateChoice:
+def gate_choice(gate: str | GateChoice | None, remat: bool = False) -> GateChoice:
     """Returns the function that makes each block from its two paths.
 
     Args:
         gate: A name in `GATES`, `None` for a plain `ResidualBlock`, or a function of the
             branch's layers, the shortcut (a layer or `None`), `activation` and `name` that returns
             a `ResidualBlock`.
+        remat: Whether each block recomputes its activations, also where `gate` makes one that does
+            not.
 
     Returns:
         A function of the same arguments, which makes one block.
@@ -85,13 +87,21 @@ def gate_choice(gate: str | GateChoice | None) -> GateChoice:
     Raises:
         ValueError: If there is no such name.
     """
-    if gate is None:
-        return ResidualBlock
-    if callable(gate):
-        return gate
-    if gate not in GATES:
+    if not callable(gate) and gate is not None and gate not in GATES:
         raise ValueError(
             f"There is no gate {gate!r}. It must be one of {', '.join(map(repr, GATES))}, None, "
             "or a function of (branch, shortcut, activation, name) that returns a ResidualBlock."
         )
-    return GATES[gate]
+    make = gate if callable(gate) else GATES.get(gate, ResidualBlock)
+
+    def make_block(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
+        made = make(branch, shortcut, **block)
+        if not isinstance(made, ResidualBlock):
+            raise ValueError(
+                "remat=True needs a gate that returns a ResidualBlock, but got "
+                f"{type(made).__name__}."
+            )
+        made.remat = made.remat or remat
+        return made
+
+    return make_block if remat else make

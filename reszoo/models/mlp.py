@@ -32,6 +32,7 @@ class DenseBlock:
     gate: str | GateChoice | None = None
     norm: Norm = "batch"
     activation: str | Callable = "relu"
+    remat: bool = False
 
 
 class DenseResNet(Description):
@@ -52,7 +53,7 @@ class DenseResNet(Description):
         shortcut: As in `ResNet`, except `"gated"` and `"always_projection"`, which are convolutions
             (the first of the group `block`).
         gate: As in `ResNet`, except `"exclusive"`, which is a convolution.
-        norm: As in `ResNet`; so is `activation`.
+        norm: As in `ResNet`; so are `activation` and `remat`.
         drop_path: As in `ResNet` (the first of the group `regularization`).
         branch_scale: As in `ResNet`. With 0.0 a block starts as the identity, as with
             `zero_init_last_scale` where a branch ends in a normalization.
@@ -105,7 +106,7 @@ class DenseResNet(Description):
         dense = [self._dense("dense1"), self._dense("dense2")]
         layers = pre_activation(dense, self.block.norm, self.block.activation)
         choose = shortcut_choice(self.block.shortcut, _no_projection)
-        return gate_choice(self.block.gate)(
+        return gate_choice(self.block.gate, self.block.remat)(
             [*layers, *self.regularization.layers(block, self.sizes.blocks)],
             choose(self.sizes.width, self.sizes.width, 1),
             activation=None,

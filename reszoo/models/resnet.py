@@ -89,6 +89,7 @@ class Block:
     pooled_projection: bool = False
     squeeze_excitation: int = 0
     padding: str = "symmetric"
+    remat: bool = False
 
 
 class ResNet(Description):
@@ -137,6 +138,8 @@ class ResNet(Description):
         padding: Padding of convolutions and poolings with a stride: `"symmetric"` (torchvision),
             `"same"` (TensorFlow and Caffe, which pad at the end) or `"valid"` (none). Weights fit
             whichever is chosen, and only the one that they were trained with gives their outputs.
+        remat: Whether each block's paths are run again in the backward pass, so that of a block
+            only its input is kept for it: less memory, more time, the same gradients.
         norm: `"batch"`, `"sync_batch"`, `"group"` (with weight standardization), `None`, or a
             function that makes a layer, as `reszoo.layers.normalization` takes it (the first of
             the group `normalization`).
@@ -283,7 +286,7 @@ class ResNet(Description):
             x = self._activated(x, f"{spec.name}_preactivation")
         layers = in_order(branch, self.normalization, activated)
         choose = shortcut_choice(self.block.shortcut, self._project)
-        return gate_choice(self.block.gate)(
+        return gate_choice(self.block.gate, self.block.remat)(
             [*layers, *self._end_of_branch(spec.number)],
             choose(x.shape[-1], filters, spec.strides),
             activation=None if preactivation else self.normalization.activation,

@@ -44,8 +44,8 @@ class RevNet(ResNet):
         **options: Options of `ResNet`.
 
     Raises:
-        ValueError: If there is no such option; when called, if the width is odd, a gate is given,
-            or the shortcut is not the identity where the shape is the same.
+        ValueError: If there is no such option; when called, if the width is odd, a gate or `remat`
+            is given, or the shortcut is not the identity where the shape is the same.
 
     Reference:
         Gomez et al. 2017, "The reversible residual network: Backpropagation without storing
@@ -72,6 +72,11 @@ class RevNet(ResNet):
             raise ValueError(
                 f"{self.name} takes no gate, and preactivation must be True: the input of a "
                 "reversible block must follow from its output."
+            )
+        if self.block.remat:
+            raise ValueError(
+                f"{self.name} recomputes the activations of its blocks from their outputs, so "
+                "remat must be False."
             )
         if self._shortcut(2, 2, 1) is not None:
             raise ValueError(

@@ -176,6 +176,9 @@ FIELDS = {
         OF_THE_MODEL,
         "of layers with a stride: weights fit any, and give the outputs of one",
     ),
+    "model.remat": Field(
+        _SWITCH, OF_THE_MODEL, "whether blocks recompute activations: less memory, more time"
+    ),
     "model.head_bias": Field(_SWITCH, OF_THE_MODEL, "whether the logits have a bias"),
     "loss.name": Field(
         Word(words.LOSSES),

@@ -95,7 +95,7 @@ def test_saves_and_loads_with_the_same_outputs(name, tmp_path):
 def test_config_round_trips(name):
     block = BLOCKS[name]()
     config = block.get_config()
-    assert set(config) == {"name", "trainable", "dtype", "branch", "shortcut", "activation"}
+    assert set(config) == {"name", "trainable", "dtype", *ResidualBlock.arguments}
     assert ResidualBlock.from_config(block.get_config()).get_config() == config
 
 

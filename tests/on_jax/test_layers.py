@@ -1,10 +1,13 @@
-"""Convolutions of any groups, strides and padding on JAX, against sums written out in NumPy."""
+"""Layers on JAX: convolutions against sums in NumPy, recomputed activations beside stored ones."""
 
+import jax
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from reszoo.layers import Convolution
+from reszoo import ResidualBlock
+from reszoo.layers import BasicBranch, Convolution, DropPath, ProjectionShortcut, standardized
 from reszoo.layers.shapes import per_axis
 from tests.layers.windows import padded, taps
 
@@ -31,3 +34,42 @@ def test_a_convolution_is_the_sum_over_its_taps(options, padding):
         for group, part in groups
     ]
     np.testing.assert_allclose(y, np.concatenate(expected, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_standardized_filters_are_differentiated():
+    layer, x = standardized(Convolution(8, 3)), ops.ones((1, 4, 4, 4))
+    layer.build(x.shape)
+
+    def loss(kernel):
+        y, _ = layer.stateless_call([kernel], [], x)
+        return ops.sum(y * y)
+
+    assert float(ops.max(ops.abs(jax.grad(loss)(layer.kernel.value)))) > 0
+
+
+def two_steps(remat):
+    """Returns outputs, gradients and variables of two steps of nested blocks."""
+    keras.utils.set_random_seed(0)
+    branch = [ResidualBlock(BasicBranch(4)), BasicBranch(6, 2), DropPath(0.3, seed=1)]
+    inputs = keras.Input((6, 6, 4))
+    block = ResidualBlock(branch, ProjectionShortcut(6, 2), "relu", remat=remat)
+    model, found = keras.Model(inputs, block(inputs)), []
+    x = np.random.default_rng(0).normal(size=(4, 6, 6, 4)).astype("float32")
+
+    def loss(trainable, x):
+        others = [variable.value for variable in model.non_trainable_variables]
+        y, others = model.stateless_call(trainable, others, x, training=True)
+        return ops.sum(ops.sin(y) * y), (y, others)
+
+    for _ in range(2):
+        trainable = [variable.value for variable in model.trainable_variables]
+        gradients, (y, others) = jax.grad(loss, (0, 1), has_aux=True)(trainable, x)
+        for variable, value in zip(model.non_trainable_variables, others, strict=True):
+            variable.assign(value)
+        found += [y, *jax.tree.leaves(gradients), *others]
+    return list(map(np.asarray, found))
+
+
+def test_recomputed_activations_give_the_numbers_of_stored_ones():
+    for ours, stored in zip(two_steps(True), two_steps(False), strict=True):
+        np.testing.assert_allclose(ours, stored, rtol=1e-4, atol=1e-4)

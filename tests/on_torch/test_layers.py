@@ -1,10 +1,12 @@
-"""Convolutions of any groups, strides and padding on PyTorch, against sums written out in NumPy."""
+"""Layers on PyTorch: convolutions against sums in NumPy, recomputed activations beside stored."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from reszoo.layers import Convolution
+from reszoo import ResidualBlock
+from reszoo.layers import BasicBranch, Convolution, DropPath, ProjectionShortcut
 from reszoo.layers.shapes import per_axis
 from tests.layers.windows import padded, taps
 
@@ -31,3 +33,23 @@ def test_a_convolution_is_the_sum_over_its_taps(options, padding):
         for group, part in groups
     ]
     np.testing.assert_allclose(y, np.concatenate(expected, -1), rtol=1e-4, atol=1e-5)
+
+
+def two_steps(remat):
+    """Returns outputs, gradients and variables of two steps of nested blocks."""
+    keras.utils.set_random_seed(0)
+    branch = [ResidualBlock(BasicBranch(4)), BasicBranch(6, 2), DropPath(0.3, seed=1)]
+    block, found = ResidualBlock(branch, ProjectionShortcut(6, 2), "relu", remat=remat), []
+    x = np.random.default_rng(0).normal(size=(4, 6, 6, 4)).astype("float32")
+    x = ops.convert_to_tensor(x).requires_grad_()
+    for _ in range(2):
+        y = block(x, training=True)
+        ops.sum(ops.sin(y) * y).backward()
+        found += [y, x.grad, *(variable.value.grad for variable in block.trainable_variables)]
+        found += [variable.value for variable in block.non_trainable_variables]
+    return list(map(ops.convert_to_numpy, found))
+
+
+def test_recomputed_activations_give_the_numbers_of_stored_ones():
+    for ours, stored in zip(two_steps(True), two_steps(False), strict=True):
+        np.testing.assert_array_equal(ours, stored)

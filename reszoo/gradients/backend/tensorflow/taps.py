@@ -15,6 +15,7 @@ from reszoo.gradients.backend.tensorflow.passes import Turns
 from reszoo.gradients.backend.tensorflow.reductions import has_gpu, traced_once
 from reszoo.gradients.measures import BACKWARD_PLACES, Measure
 from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
+from reszoo.layers.recomputation import runs_again
 from reszoo.updates import (
     accumulation_steps,
     applied_variable,
@@ -164,6 +165,8 @@ class BlockTaps:
     @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
+        if runs_again():  # a block in one that recomputes its activations: it is observed then
+            return (self.own_fork or _split)(x)
         if self.own_fork is None:
             self.turns.count_run(self.switch.on())
             paths = self._fork(lambda x, _: (x, x), _to_input, x, self.anchor.value())
@@ -210,6 +213,8 @@ class BlockTaps:
                 return tf.identity(y), backward
 
         y = self.own_merge(shortcut, branch)
+        if runs_again():
+            return y
         return hand_on_mask(y, observed(y))
 
     @tf.autograph.experimental.do_not_convert
@@ -222,6 +227,8 @@ class BlockTaps:
                 return tf.identity(y), lambda gradient: gradient
 
         y = self.own_activation(y)
+        if runs_again():
+            return y
         return hand_on_mask(y, observed(y))
 
     def _measures(self, place: str) -> list[tuple[Measure, Accumulator]]:
@@ -250,6 +257,10 @@ class BlockTaps:
         if not measure.unscaled:
             return tensors
         return [unscaled(tf.cast(tensor, tf.float64), [1], self.scale()) for tensor in tensors]
+
+
+def _split(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return x, hand_on_mask(x, tf.identity(x))
 
 
 def _to_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
