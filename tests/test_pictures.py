@@ -1,5 +1,8 @@
 """Pictures of the documents are taken from the page as it is, in full colour."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +14,7 @@ from reszoo.gradients.log import LogWriter
 from reszoo.report.page import page
 from tests.integration.pages import require_browser
 
+DOCS = Path(__file__).parents[1] / "docs"
 SKIP, BRANCH = (0x28, 0x78, 0xB5), (0xE0, 0x7B, 0x1F)  # the page's colours of the paths
 BAND = (0xF3, 0xF5, 0xF7)  # and of a stage
 
@@ -82,3 +86,24 @@ def test_the_moving_bus_has_a_frame_for_each_recorded_step_and_plays_for_six_sec
     assert np.abs(np.asarray(saved[0], int) - np.asarray(pictures[0], int)).max() <= 4
     for color in (SKIP, BRANCH, BAND):
         assert number_of(color, saved[0]) >= number_of(color, pictures[0]) > 0
+
+
+def test_every_picture_of_the_documents_is_shown_and_every_one_shown_is_there():
+    texts = [path.read_text() for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]]
+    shown = {name for text in texts for name in re.findall(r"images/(\w+\.\w+)", text)}
+    assert shown == {path.name for path in (DOCS / "images").iterdir()}
+
+
+def test_the_pictures_of_the_documents_are_in_full_colour():
+    for path in (DOCS / "images").glob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.mode == "RGB", path
+            assert len(picture.getcolors(1 << 24)) > 1000, path
+            assert picture.width >= 2 * 860, path
+
+
+def test_the_moving_pictures_of_the_documents_are_small_enough_for_a_slow_line():
+    for path in (DOCS / "images").glob("*.webp"):
+        assert path.stat().st_size < 1_500_000, path
+        with Image.open(path) as moving:
+            assert moving.n_frames > 30

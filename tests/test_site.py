@@ -69,6 +69,32 @@ def test_the_site_has_the_changes_and_the_rules_for_contributing(site):
     assert 'href="architecture.html"' in site["CONTRIBUTING.html"]
 
 
+def test_every_picture_and_frame_of_the_site_is_there(site):
+    # Those in HTML of the documents, which the generator does not check.
+    for path, page in site.items():
+        for found in re.findall(r'(?:src|srcset)="([^":#?/][^":#?]*)', page):
+            assert (SITE / path).parent.joinpath(found).exists(), (path, found)
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("motion", "scheme", "shown"),
+    [
+        ("no-preference", "light", "moving_bus.webp#only-light"),
+        ("no-preference", "dark", "moving_bus_dark.webp#only-dark"),
+        ("reduce", "light", "moving_bus.png"),
+    ],
+)
+def test_the_home_page_begins_with_the_moving_bus_or_a_still_of_it(motion, scheme, shown):
+    with opened("index.html", reduced_motion=motion, color_scheme=scheme) as page:
+        [picture] = [each for each in page.locator(".moving img").all() if each.is_visible()]
+        assert picture.evaluate("image => image.currentSrc").endswith(shown)
+        box = picture.bounding_box()
+        assert box["y"] + box["height"] < 800
+        picture.click()
+        assert page.url.endswith("live.html")
+
+
 def test_only_documents_are_published(site):
     published = {path.suffix for path in SITE.rglob("*") if path.is_file()}
     assert site
