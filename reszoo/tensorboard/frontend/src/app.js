@@ -135,19 +135,15 @@ export class App {
 
   /** What is drawn of a run; null if the server refuses it, which takes no other run down. */
   async #runData(name, statistics) {
-    const alarms = await this.#orNothing(name, this.store.alarms(name));
-    if (!alarms) return null;
+    const small = await Promise.all(["alarms", "loss", "epochs", "pathLengths", "testAccuracy"].map((what) => {
+      return this.#orNothing(name, this.store[what](name));
+    }));
+    if (small.some((each) => each === null)) return null;
+    const [alarms, loss, epochs, pathLengths, accuracy] = small;
     const run = this.store.run(name);
     const watch = watchOf(run, alarms);
-    const [answers, ...others] = await Promise.all([
-      this.#orNothing(name, this.#series(name, statistics, neededFor([...alarms, ...watch.untested]))),
-      this.#orNothing(name, this.store.loss(name)),
-      this.#orNothing(name, this.store.epochs(name)),
-      this.#orNothing(name, this.store.pathLengths(name)),
-      this.#orNothing(name, this.store.testAccuracy(name)),
-    ]);
-    if (!answers || others.some((each) => each === null)) return null;
-    const [loss, epochs, pathLengths, accuracy] = others;
+    const answers = await this.#orNothing(name, this.#series(name, statistics, neededFor([...alarms, ...watch.untested])));
+    if (!answers) return null;
     const [series, whole] = answers;
     const {blocks} = run;
     const data = {...series, run: name, blocks, descriptions: run.statistics, loss, epochs, pathLengths, accuracy, watch};
