@@ -200,13 +200,13 @@ def squares_suffice(sums: tf.Tensor, tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     of_squares = sums[: len(tensors)]
     elements = tf.stack([tf.size(x) for x in tensors])
     large = of_squares >= LEAST_MEAN_SQUARE * tf.cast(elements, of_squares.dtype)
-    looked_at = [
-        _all_or_nothing(x, square == 0)
-        for x, square in zip(tensors, tf.unstack(of_squares, len(tensors)), strict=True)
-    ]
-    # Two passes, but no tensor of the magnitudes.
-    ends = [tf.stack([tf.reduce_max(x), tf.reduce_min(x)]) for x in looked_at]
-    return tf.reduce_all(large | tf.reduce_all(tf.stack(ends) == 0, axis=1))
+
+    def large_or_zero() -> tf.Tensor:
+        # Two passes, but no tensor of the magnitudes.
+        ends = [tf.stack([tf.reduce_max(x), tf.reduce_min(x)]) for x in tensors]
+        return tf.reduce_all(large | tf.reduce_all(tf.stack(ends) == 0, axis=1))
+
+    return tf.cond(tf.reduce_all(large), lambda: tf.constant(True), large_or_zero)
 
 
 def over_finite(
@@ -236,9 +236,12 @@ def over_finite(
     tensors = [tf.cast(x, wide) for x in tensors]
     cheap = sums(*tensors)
     enough = tf.reduce_all(tf.math.is_finite(cheap)) & suffice(cheap, tensors)
-    again = [_all_or_nothing(x, ~enough) for x in tensors]
-    without, left_out = _without_nonfinite(sums, again)
-    return tf.where(enough, tf.cast(cheap, tf.float64), without), left_out
+    no_others = tf.zeros(len(tensors), tf.float64)
+    return tf.cond(
+        enough,
+        lambda: (tf.cast(cheap, tf.float64), no_others),
+        lambda: _without_nonfinite(sums, tensors),
+    )
 
 
 @functools.cache
@@ -276,16 +279,6 @@ def traced_once(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 def has_gpu() -> bool:
     """Returns whether there is a GPU, on which operations without XLA then run."""
     return bool(tf.config.list_logical_devices("GPU"))
-
-
-def _all_or_nothing(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
-    """Returns a tensor of at least one dimension, or an empty part of it.
-
-    A condition in the graph would cost memory everywhere: it makes TensorFlow run the whole graph
-    in another order.
-    """
-    end = tf.where(condition, [tf.int32.max], [0])
-    return tf.strided_slice(x, tf.constant([0]), end, tf.constant([1]))
 
 
 def _without_nonfinite(
