@@ -163,6 +163,23 @@ def test_sums_of_values_that_are_not_finite_count_them():
     np.testing.assert_array_equal(counts, [2, 0, 0, 1, 1])
 
 
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3), ()])
+def test_squares_of_any_magnitude_are_added_and_other_values_counted(shape):
+    size = int(np.prod(shape))
+    x = np.asarray([1e30, -1e-30, np.nan, 2.0, -np.inf, 0.0][:size], "float32").reshape(shape)
+    finite = np.where(np.isfinite(x), x, 0).astype("float64")
+    for sums in (reductions.squares_over_finite, jax.jit(reductions.squares_over_finite)):
+        with reductions.in_double():
+            squares, left_out = sums(jnp.asarray(x))
+        assert squares.dtype == left_out.dtype == np.float64
+        assert float(squares) == pytest.approx((finite**2).sum(), rel=1e-12)
+        assert float(left_out) == size - np.isfinite(x).sum()
+    tiny = np.full(shape, 1e-30, "float32")  # whose squares underflow in float32
+    with reductions.in_double():
+        squares, _ = reductions.squares_over_finite(jnp.asarray(tiny))
+    assert float(squares) == pytest.approx(size * 1e-60, rel=1e-6)
+
+
 def test_steps_of_two_recorders_are_each_recorded(tmp_path):
     model = dense_model()
     model.compile(sgd(), LOSS)

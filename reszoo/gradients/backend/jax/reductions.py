@@ -40,6 +40,31 @@ def squares(tensors: Sequence[Tensor]) -> Tensor:
     return jnp.stack([total(x * x) for x in tensors])
 
 
+def squares_over_finite(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the sum of the squares of a tensor's finite values, and the number of the others.
+
+    Both are taken in one pass, in float64, without a condition: on a CPU, where a tensor is read
+    by a condition, XLA keeps it and what is computed from it apart.
+
+    Args:
+        x: Any shape, any float dtype.
+
+    Returns:
+        Two float64 scalars.
+    """
+    is_finite = jnp.isfinite(x)
+    values = jnp.where(is_finite, x.astype(jnp.float64), 0.0)
+    pair = values * values, (~is_finite).astype(jnp.float64)
+    nothing = jnp.zeros((), jnp.float64), jnp.zeros((), jnp.float64)
+
+    def add(sums: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return sums[0] + others[0], sums[1] + others[1]
+
+    # As in `total`, the last axis by itself.
+    squares, left_out = jax.lax.reduce(pair, nothing, add, tuple(range(x.ndim - 1)))
+    return jnp.sum(squares), jnp.sum(left_out)
+
+
 def products(x: Tensor, y: Tensor) -> Tensor:
     """Returns the sum of the products of two tensors' values, a float64 scalar.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import keras
 
-from reszoo.gradients.backend.jax.reductions import in_double, over_finite, squares
+from reszoo.gradients.backend.jax.reductions import in_double, squares, squares_over_finite
 from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.keras_internals import accumulated_gradient, optimized_variables
 from reszoo.updates import (
@@ -74,7 +74,7 @@ class UpdateTap:
         whole = values.of_all_batches(gradients, [variables[i] for i in places])
         with in_double():
             if self._of_parts:
-                of_part, _ = over_finite(_squares, gradients)
+                of_part, _ = _gradient_sums(gradients)
                 self._part_sums = self._part_sums.at[rows, 0].add(of_part)
             sums = [*_gradient_sums(whole), *_update_sums(before, after), self._sums[rows, -1] + 1]
             columns: dict[str, Tensor] = dict(zip(_COLUMNS, sums, strict=True))
@@ -138,16 +138,18 @@ class Values:
 
 def _gradient_sums(gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Returns sums of squares and numbers of non-finite values, each of shape `(weights,)`."""
-    return over_finite(_squares, gradients)
+    sums, left_out = zip(*map(squares_over_finite, gradients), strict=True)
+    return jnp.stack(sums), jnp.stack(left_out)
 
 
 def _update_sums(before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tensor]:
-    """Returns sums of squares of weights before an update, and those of the update."""
+    """Returns sums of squares of weights before an update, and those of the update.
+
+    Non-finite values of weights are not counted, so they are not left out either: the sum is NaN.
+    """
+    # They are added in float64 at once. A condition, with weights from before and after the update,
+    # would keep the update from being made in place.
+    before, after = ([x.astype(jnp.float64) for x in weights] for weights in (before, after))
     updates = [new - old for old, new in zip(before, after, strict=True)]
-    sums, left_out = over_finite(_squares, [*before, *updates])
-    # Non-finite values of weights are not counted, so they are not left out either: the sum is NaN.
-    return jnp.split(jnp.where(left_out > 0, jnp.nan, sums), 2)
-
-
-def _squares(*tensors: Tensor) -> Tensor:
-    return squares(tensors)
+    sums = squares([*before, *updates])
+    return jnp.split(jnp.where(jnp.isfinite(sums), sums, jnp.nan), 2)

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from reszoo.gradients.backend.tensorflow.reductions import traced_once, zero_if_nonfinite
+from reszoo.gradients.backend.tensorflow.reductions import (
+    squares,
+    traced_once,
+    zero_if_nonfinite,
+)
 from reszoo.gradients.measures import weight_gradient_sums, weight_update_sums
+from reszoo.keras_internals import is_traced_for_xla
 
 
 def gradient_sums(gradients: Sequence[tf.Tensor], stack_sizes: Sequence[int]) -> tf.Tensor:
@@ -49,12 +54,22 @@ def update_sums(
     (alone, stacks), (alone_after, stacks_after) = (
         _stacked(weights, stack_sizes) for weights in (before, after)
     )
-    sums_of = traced_once(weight_update_sums)
+    sums_of = _update_sums_under_xla if is_traced_for_xla() else traced_once(weight_update_sums)
     parts = [sums_of(*pair)[None] for pair in zip(alone, alone_after, strict=True)]
     for old, new in zip(stacks, stacks_after, strict=True):
         sums = [_squares_of_rows(tf.cast(x, tf.float64)) for x in (old, new - old)]
         parts.append(tf.stack(sums, axis=1))
     return tuple(tf.unstack(tf.concat(parts, axis=0), axis=1))
+
+
+def _update_sums_under_xla(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+    """Returns what `weight_update_sums` does, without counting values that are not finite.
+
+    In float64 no square overflows, so that a sum is not finite only where a value is not.
+    """
+    before, after = tf.cast(before, tf.float64), tf.cast(after, tf.float64)
+    sums = squares([before, after - before])
+    return tf.where(tf.math.is_finite(sums), sums, tf.constant(float("nan"), tf.float64))
 
 
 def _stacked(
