@@ -688,7 +688,7 @@ def test_what_is_no_finite_number_is_not_drawn_as_no_gradient(page, report, tmp_
         "all => all.map(e => e.getAttribute('d'))"
     )
     assert (line.count("M"), lost.count("M")) == (2, 2)
-    assert page.find(".gf-loss-range").text_content() == "loss 0.4 to 2"
+    assert page.find(".gf-loss-range").get_attribute("title") == "loss 0.4 to 2"
     page.tab.keyboard.press("Home")
     for _ in range(4):
         page.tab.keyboard.press("ArrowRight")
@@ -704,14 +704,23 @@ def test_what_is_no_finite_number_is_not_drawn_as_no_gradient(page, report, tmp_
     run = write_run(tmp_path / "all", values, described(), losses=[np.nan] * STEPS)
     page.open_file(report(run))
     assert "not defined at any step" in page.find(".gf-tracks .gf-note").text_content()
-    assert page.find(".gf-loss-range").text_content() == "loss not finite at any step"
+    assert page.find(".gf-loss-range").get_attribute("title") == "loss not finite at any step"
+
+
+def test_a_loss_of_many_sizes_is_drawn_by_its_logarithm(page, report, tmp_path):
+    losses = 10.0 ** -np.arange(STEPS)
+    page.open_file(report(write_run(tmp_path / "run", numbers(6), described(), losses=losses)))
+    assert page.find(".gf-loss-range").get_attribute("title") == "loss 1e-7 to 1, log scale"
+    path = page.find(".gf-losses path").first.get_attribute("d")
+    heights = [float(y) for y in re.findall(r"[ML][-\d.]+ ([\d.]+)", path)][1:]
+    np.testing.assert_allclose(heights, np.linspace(8, 92, STEPS), atol=0.1)
 
 
 def test_one_block_at_one_step_is_drawn(page, report, tmp_path):
     values = numbers(1, steps=1)
     page.open_file(report(write_run(tmp_path / "run", values, described(1, 1), losses=[2.0])))
     assert page.find(".gf-profile .gf-now").get_attribute("d").endswith("m-8 0h16")
-    assert page.find(".gf-loss-range").text_content() == "loss 2"
+    assert page.find(".gf-loss-range").get_attribute("title") == "loss 2"
     assert page.find("input[aria-label=Step]").is_disabled()
 
 

@@ -3,9 +3,12 @@
 import {html, set, svg} from "./dom.js";
 import {number, wholeNumber} from "./scales.js";
 import {lowerBound, nearest} from "./source.js";
+import {scaleLinear, scaleLog} from "d3-scale";
 
 const PLAY_SECONDS = 14;
 const FRAMES_A_SECOND = 15;
+// From how many times the least loss on the greatest would flatten all others.
+const WIDE = 30;
 // Pixels that an epoch needs for a tick, and for its number too.
 const [TICK, NUMBER] = [4, 34];
 const widthOf = (words) => 5 + 6 * words.length;
@@ -30,8 +33,8 @@ export class Timeline {
     this.epochTicks = html("div", {class: "gf-epochs", "aria-hidden": "true"});
     this.lossRange = html("span", {class: "gf-loss-range"});
     this.element = html("div", {class: "gf-timeline"},
-      this.button,
-      html("div", {class: "gf-slider"}, this.losses, this.epochTicks, this.marks, this.slider, this.lossRange),
+      this.button, this.lossRange,
+      html("div", {class: "gf-slider"}, this.losses, this.epochTicks, this.marks, this.slider),
       this.label,
     );
     this.#showPlaying(false);
@@ -51,7 +54,9 @@ export class Timeline {
     const all = losses.flatMap(({values}) => values.filter(Number.isFinite));
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const last = Math.max(1, this.steps.length - 1);
-    const at = (value) => (high > low ? 92 - (84 * (value - low)) / (high - low) : 50);
+    const isLog = low > 0 && high / low > WIDE;
+    const scale = (isLog ? scaleLog() : scaleLinear()).domain([low, high]).range(high > low ? [92, 8] : [50, 50]);
+    const at = (value) => scale(value);
     this.losses.replaceChildren(...losses.flatMap(({steps, values, color}) => {
       const shown = steps.map((step, i) => [(1000 * this.#position(step)) / last, values[i], step])
         .filter(([, , step]) => step >= this.steps[0] && step <= this.steps.at(-1));
@@ -65,8 +70,10 @@ export class Timeline {
         svg("path", {class: "gf-loss-lost", d: along((value) => !Number.isFinite(value), () => 6)})];
     }));
     this.element.classList.toggle("has-loss", losses.length > 0);
-    const range = low === high ? number(low) : `${number(low)} to ${number(high)}`;
-    this.lossRange.textContent = losses.length ? `loss ${all.length ? range : "not finite at any step"}` : "";
+    const range = low === high ? number(low) : `${number(low)} to ${number(high)}${isLog ? ", log scale" : ""}`;
+    this.lossRange.title = losses.length ? `loss ${all.length ? range : "not finite at any step"}` : "";
+    this.lossRange.replaceChildren(html("span", {}, `loss ${all.length ? number(high) : ""}`),
+      html("span", {}, low < high ? `${isLog ? "log " : ""}${number(low)}` : ""));
   }
 
   /** @param epochs {steps, epochs}: the step with which each begins. @param ofRun Whose they are, in words. */
