@@ -585,6 +585,15 @@ def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path
     page.find(".gf-sort:has-text('loss')").click()
     page.find("th:last-child[aria-sort=descending]").wait_for()
     assert page.find("td[data-tile=loss]").all_text_contents() == ["3", "2", "1", "0"]
+    for heading, texts in [
+        ("loss", ["0", "1", "2", "3"]),
+        ("accuracy", ["75.0%", "50.0%", "25.0%", "not known"]),
+        ("accuracy", ["25.0%", "50.0%", "75.0%", "not known"]),
+    ]:
+        arrow = "\u25b4" if texts[0] in ("0", "25.0%") else "\u25be"
+        page.find(f".gf-sort:has-text('{heading}')").click()
+        page.find(f".gf-sort:has-text('{heading} {arrow}')").wait_for()
+        assert page.find(f"td[data-tile={heading}]").all_text_contents() == texts
 
 
 @pytest.mark.parametrize("number_of_runs", [1, 2, 4])

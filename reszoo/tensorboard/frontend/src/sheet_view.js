@@ -33,13 +33,19 @@ export class SheetView {
     this.element.hidden = app.allData.length < SHEET_FROM;
     this.rows = [];
     if (this.element.hidden) return;
-    const {sort} = app.state;
     this.head.replaceChildren(html("tr", {}, html("th", {}, "run"), html("th", {}, "bus"), html("th", {}, "gradient by depth"),
-      ...COLUMNS.map(([key, words]) => html("th", {"aria-sort": sort === key ? "descending" : null}, html("button", {
-        type: "button", class: "gf-sort", onclick: () => app.choose({sort: sort === key ? null : key}),
-      }, words, sort === key ? " \u25be" : "")))));
+      ...COLUMNS.map(([key, words]) => this.#heading(key, words))));
     this.rows = app.allData.map((data) => this.#row(data));
     this.sorted = null;
+  }
+
+  /** The first click has the largest on top, the second the smallest, and the third goes back. */
+  #heading(key, words) {
+    const {app} = this;
+    const [isDown, isUp] = [app.state.sort === key, app.state.sort === `-${key}`];
+    return html("th", {"aria-sort": isDown ? "descending" : isUp ? "ascending" : null}, html("button", {
+      type: "button", class: "gf-sort", onclick: () => app.choose({sort: isDown ? `-${key}` : isUp ? null : key}),
+    }, words, isDown ? " \u25be" : isUp ? " \u25b4" : ""));
   }
 
   #row(data) {
@@ -110,11 +116,13 @@ export class SheetView {
 
   /** Sorted when the heading or the runs change, not while the steps play. */
   #sort() {
-    const {sort} = this.app.state;
     if (this.sorted) return;
+    const [, up, sort] = /^(-?)(.*)$/.exec(this.app.state.sort ?? "");
     const value = (row) => row.tiles.get(sort)?.value ?? NaN;
+    const compare = (a, b) => (up ? value(a) - value(b) : value(b) - value(a));
+    // What is not known comes last either way.
     const order = COLUMNS.some(([key]) => key === sort)
-      ? [...this.rows].sort((a, b) => (Number.isNaN(value(a)) ? 1 : Number.isNaN(value(b)) ? -1 : value(b) - value(a)))
+      ? [...this.rows].sort((a, b) => Number.isNaN(value(a)) - Number.isNaN(value(b)) || compare(a, b))
       : this.rows;
     this.body.replaceChildren(...order.map((row) => row.element));
     this.sorted = true;
