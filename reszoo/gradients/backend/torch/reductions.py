@@ -6,6 +6,7 @@ long, adds in float32 if the result shows that this is accurate, and in float64 
 adds in float64: it would have to wait for the result of a test.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -147,8 +148,8 @@ def squares_suffice(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torc
     """
     if tensors[0].dtype == torch.float64:
         return torch.tensor(True)
-    of_squares = sums[: len(tensors)]
-    pairs = zip(of_squares, tensors, strict=True)
+    # Numbers of Python: each operation on a tensor takes longer than all tests of them.
+    pairs = zip(sums[: len(tensors)].tolist(), tensors, strict=True)
     return torch.tensor(all(s >= LEAST_MEAN_SQUARE * x.numel() or not x.any() for s, x in pairs))
 
 
@@ -175,7 +176,7 @@ def over_finite(
         wide = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
         cast = [x.to(wide) for x in tensors]
         cheap = sums(*cast)
-        if cheap.isfinite().all() and suffice(cheap, cast):
+        if all(map(math.isfinite, cheap.tolist())) and suffice(cheap, cast):
             return cheap.double(), torch.zeros(len(tensors), dtype=torch.float64)
     left_out = torch.stack([(~torch.isfinite(x)).sum().double() for x in tensors])
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out
