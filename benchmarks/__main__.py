@@ -106,6 +106,13 @@ SECTIONS = {
         "python benchmarks/scaling.py",
         smoke="--width=4 --batch=2 --steps=2",
     ),
+    "start": Section(
+        "From the command to the first step",
+        "Time until train.py has made its first step, beside what the imports, the model and a "
+        "first step of fit take by themselves; and until TensorBoard answers.",
+        "python benchmarks/start.py",
+        smoke="--rounds=1",
+    ),
     "page": Section(
         "TensorBoard page",
         "Times of the Gradient Flow page in a browser.",
