@@ -148,6 +148,21 @@ def test_many_rows_are_read_in_bounded_memory(tmp_path):
     assert peak < 4 * 2**20
 
 
+def test_tensorboard_follows_one_of_two_files_that_grow_in_a_directory(tmp_path):
+    # So a run has a directory for the log and others for its curves: see docs/training.md.
+    accumulator = event_accumulator.EventAccumulator(str(tmp_path))
+    curves, log = write(tmp_path, []), write(tmp_path, [])
+    for step in (0, 10):
+        for name, writer in (("curve", curves), ("loss", log)):
+            writer.write(step, np.zeros((len(BLOCKS), len(STATISTICS))), {name: 1.0})
+            accumulator.Reload()
+    shown = {name: accumulator.Tensors(f"{TAG}/{name}") for name in ("curve", "loss")}
+    assert {name: [event.step for event in of_tag] for name, of_tag in shown.items()} == {
+        "curve": [0],
+        "loss": [0, 10],
+    }
+
+
 def test_findings_stand_beside_the_records(tmp_path):
     writer = write(tmp_path, [0, 5])
     writer.write_findings(5, ['{"alarm": "vanishing"}', '{"alarm": "exploding"}'])
