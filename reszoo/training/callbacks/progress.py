@@ -1,10 +1,12 @@
 """The progress of a run, on the terminal."""
 
 import collections
+import math
 import os
 import statistics
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -15,15 +17,20 @@ from reszoo.training.state import TrainingState
 RECENT = 50  # executions, over whose times a median is taken
 FEWEST = 3  # the second one may be traced too, since it is not recorded
 BAR = "{desc} |{bar}| step {n_fmt}/{total_fmt}{postfix}"
-COLUMNS_WITH_RATE = 100
+SHORTEST_BAR = 10
+TRAIN_FIGURES, TEST_FIGURES = ("loss", "accuracy"), ("val_loss", "val_accuracy")
+RATE = ("images_per_second",)
+# What a narrow terminal has no room for, the first to fall away first.
+DISPENSABLE = ("images_per_second", "accuracy", "val_loss", "loss", "left")
 
 
 class Progress(LoopCallback):
     """Shows a progress bar on a terminal, and after each epoch one plain line on any output.
 
-    The bar has the epoch and the step, of all epochs; the time left; loss and accuracy of the epoch
-    so far, and on a wide terminal images per second. It appears with the first batch, whose time,
-    most of which is tracing, does not count. The time left includes the tests.
+    The bar has the epoch and the step, of all epochs; the time left, images per second, and loss
+    and accuracy of the epoch so far. On a terminal, what of a line has no room falls away: images
+    per second, then the accuracy of the training, then the losses. The bar appears with the first
+    batch, whose time, most of which is tracing, does not count. The time left includes the tests.
 
     Args:
         images_per_step: Number of images in a batch.
@@ -63,9 +70,7 @@ class Progress(LoopCallback):
         else:
             since = self._since or 0.0
             self._seconds_of_steps.append((time.perf_counter() - since) / batches)
-            text = f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}"
-            done = self._bar.n + batches
-            self._bar.set_postfix_str(f"{self._speed(done)}{text}", refresh=False)
+            self._bar.set_postfix_str(self._figures(self._bar.n + batches, logs), refresh=False)
             self._bar.update(batches)
         self._since = time.perf_counter()
 
@@ -77,13 +82,17 @@ class Progress(LoopCallback):
         self._seconds_of_tests.append(time.perf_counter() - self._test_began_at)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        line = (
-            f"epoch {epoch + 1}/{self.params['epochs']}: "
-            f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}, "
-            f"test loss {logs['val_loss']:.4f}, test accuracy {logs['val_accuracy']:.2%}, "
-            f"{logs['images_per_second']:.0f} images/s"
-        )
-        tqdm.write(line, file=self._stream)
+        texts = _in_words(logs)
+
+        def line(left_out: Sequence[str]) -> str:
+            train, test, rate = (
+                ", ".join(texts[name] for name in names if name not in left_out)
+                for names in (TRAIN_FIGURES, TEST_FIGURES, RATE)
+            )
+            parts = filter(None, (train, f"test {test}", rate))
+            return f"{self._in_words('epoch')}: {'; '.join(parts)}"
+
+        tqdm.write(_fitted(line, _columns(self._stream)), file=self._stream)
         self._stream.flush()
 
     def close(self) -> None:
@@ -112,20 +121,56 @@ class Progress(LoopCallback):
     def _in_words(self, what: str) -> str:
         return f"{what} {self._epoch + 1}/{self.params['epochs']}"
 
-    def _speed(self, done: int) -> str:
-        """Returns the time left, and on a wide terminal the images per second."""
+    def _figures(self, done: int, logs: Logs) -> str:
+        """Returns what the bar shows behind the step, as far as the terminal has room."""
+        parts = {**self._speed(done), **_in_words({name: logs[name] for name in TRAIN_FIGURES})}
+        bar = f"{self._in_words('epoch')} || step {done}/{self._bar.total}, "
+
+        def figures(left_out: Sequence[str]) -> str:
+            return ", ".join(text for name, text in parts.items() if name not in left_out)
+
+        return _fitted(figures, _columns(self._stream) - len(bar) - SHORTEST_BAR)
+
+    def _speed(self, done: int) -> dict[str, str]:
+        """Returns the time left and the images per second, once they are known."""
         if len(self._seconds_of_steps) < FEWEST:
-            return ""
+            return {}
         seconds = statistics.median(self._seconds_of_steps)
         tests = (self.params["epochs"] - self._epoch) * min(self._seconds_of_tests, default=0.0)
         left = tqdm.format_interval((self._bar.total - done) * seconds + tests)
         rate = self._images_per_step / seconds if seconds else 0.0
-        is_wide = _columns(self._stream) >= COLUMNS_WITH_RATE
-        return f"{left} left, " + f"{rate:,.0f} images/s, " * is_wide
+        return {"left": f"{left} left", **_in_words({"images_per_second": rate})}
 
 
-def _columns(stream: TextIO) -> int:
+def _in_words(logs: Mapping[str, float]) -> dict[str, str]:
+    """Returns figures with their names, as lines have them."""
+    formats = {
+        "loss": "loss {:.4f}",
+        "accuracy": "accuracy {:.2%}",
+        "val_loss": "loss {:.4f}",
+        "val_accuracy": "accuracy {:.2%}",
+        "images_per_second": "{:,.0f} images/s",
+    }
+    return {name: text.format(logs[name]) for name, text in formats.items() if name in logs}
+
+
+def _fitted(line: Callable[[Sequence[str]], str], columns: float) -> str:
+    """Returns a line, without the parts for which there is no room.
+
+    Args:
+        line: Takes the names of the parts that are left out.
+        columns: The number of columns.
+    """
+    for number in range(len(DISPENSABLE)):
+        text = line(DISPENSABLE[:number])
+        if len(text) <= columns:
+            return text
+    return line(DISPENSABLE)
+
+
+def _columns(stream: TextIO) -> float:
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        # Some terminals tell no size.
+        return os.get_terminal_size(stream.fileno()).columns or math.inf
     except (OSError, ValueError):  # no terminal
-        return 0
+        return math.inf

@@ -15,7 +15,7 @@ LOGS = {
     "val_accuracy": 0.25,
     "images_per_second": 1234.5,
 }
-LINE = "loss 1.5000, accuracy 50.00%, test loss 2.5000, test accuracy 25.00%, 1234 images/s\n"
+LINE = "loss 1.5000, accuracy 50.00%; test loss 2.5000, accuracy 25.00%; 1,234 images/s\n"
 
 
 class Terminal(io.StringIO):
@@ -69,7 +69,7 @@ def test_the_bar_has_epoch_step_loss_and_accuracy_and_is_gone_at_the_end():
     for part in ("epoch 1/4 |", "step 1/8", "test 1/4 |", "epoch 2/4 |", "step 4/8"):
         assert part in text
     assert ", loss 1.5000, accuracy 50.00%" in text
-    assert text.count("test accuracy") == 2
+    assert text.count("test loss") == 2
     assert re.search(r"\r *\r$", text)
 
 
@@ -79,16 +79,50 @@ def test_what_was_traced_first_and_second_does_not_count_in_the_time_left(clock)
     before, after = text.split("step 4/10")
     assert "left" not in before
     # Six steps of 2 seconds, and both tests, of unknown length before the first.
-    assert after.startswith(", 00:12 left, loss")
+    assert after.startswith(", 00:12 left, 25 images/s, loss")
     # Four steps of a second, whose median with the others is 2, and a test of 10 seconds.
-    assert ", 00:18 left, loss" in text.split("step 6/10")[1]
+    assert ", 00:18 left, 25 images/s, loss" in text.split("step 6/10")[1]
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(80, False), (120, True)])
-def test_a_wide_terminal_has_room_for_images_per_second(clock, monkeypatch, columns, shown):
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (120, f"epoch 100/100: {LINE[:-1]}"),
+        (92, "epoch 100/100: loss 1.5000, accuracy 50.00%; test loss 2.5000, accuracy 25.00%"),
+        (80, "epoch 100/100: loss 1.5000, accuracy 50.00%; test loss 2.5000, accuracy 25.00%"),
+        (60, "epoch 100/100: loss 1.5000; test accuracy 25.00%"),
+        (40, "epoch 100/100: test accuracy 25.00%"),
+        (20, "epoch 100/100: test accuracy 25.00%"),
+    ],
+)
+def test_the_line_of_an_epoch_fits_the_terminal(monkeypatch, columns, line):
     monkeypatch.setattr(module, "_columns", lambda stream: columns)
-    text = show(Terminal(), steps=5, clock=clock, seconds=[60, 30] + [0.01] * 8)
-    assert (" left, 5,000 images/s, loss" in text) == shown
+    progress = Progress(50, TrainingState(), stream := io.StringIO())
+    progress.set_params({"epochs": 100, "steps": 2})
+    progress.on_epoch_begin(99)
+    progress.on_epoch_end(99, LOGS)
+    assert stream.getvalue() == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "figures"),
+    [
+        (120, "00:18 left, 5,000 images/s, loss 1.5000, accuracy 50.00%"),
+        (80, "00:18 left, loss 1.5000, accuracy 50.00%"),
+        (60, "00:18 left, loss 1.5000"),
+        (50, "00:18 left"),
+        (40, ""),
+    ],
+)
+def test_the_bar_has_what_the_terminal_has_room_for(monkeypatch, columns, figures):
+    monkeypatch.setattr(module, "_columns", lambda stream: columns)
+    progress = Progress(50, TrainingState(), Terminal())
+    progress.set_params({"epochs": 1, "steps": 1805})
+    progress.on_epoch_begin(0)
+    progress._draw_bar(4)
+    progress._seconds_of_steps.extend([0.01] * 5)
+    assert progress._figures(5, LOGS) == figures
+    progress.close()
 
 
 def test_going_on_counts_what_is_done():
