@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from reszoo.gradients import backend
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.search import Search
 
@@ -35,8 +36,8 @@ def instrument(model: keras.Model, example_batch: Any = None) -> dict[str, Found
         names of the models and layers around in front of it.
 
     Raises:
-        ValueError: If `model` is not a Keras model, cannot be searched, or has no such addition.
-            DenseNet, which concatenates its paths, has none.
+        ValueError: If `model` is not a Keras model, cannot be searched, or has no such addition
+            (DenseNet, which concatenates its paths, has none); or if Keras has changed its backend.
 
     Example:
 
@@ -49,6 +50,7 @@ def instrument(model: keras.Model, example_batch: Any = None) -> dict[str, Found
     >>> import reszoo
     >>> recorder = reszoo.GradientRecorder("runs/mine", blocks=blocks)  # for model.fit
     """
+    backend.running()  # or an error, if Keras is another one now, whose models are not known here
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"instrument takes a Keras model, but got {model!r} of type {type(model).__name__}. "

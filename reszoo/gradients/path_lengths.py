@@ -75,6 +75,7 @@ def gradient_by_path_length(
     """
     import pandas as pd  # Here, since importing the layers must stay quick.
 
+    backend.running()  # or an error, if Keras is another one now
     if samples < 1:
         raise ValueError(
             f"gradient_by_path_length got samples={samples}, but it must be at least 1."

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import reszoo
-from reszoo.gradients import gradient_by_path_length
+from reszoo.gradients import check, gradient_by_path_length, instrument
 from tests.gradients.dense import BATCH, LABELS, LOSS, STEPS, X, dense_model, recorded, sgd
 
 REFUSED = r"log cannot be written to .*Give GradientRecorder a directory that can be made and writ"
@@ -134,6 +134,13 @@ def refuses_another_backend_than_it_was_made_under(directory):
             reszoo.GradientRecorder(directory / "log", 1)
         with refused:
             gradient_by_path_length(model, X, LABELS, LOSS)
+        for of_other_keras in (model, object()):
+            with refused:
+                gradient_by_path_length(of_other_keras, X, LABELS, LOSS)
+            with refused:
+                instrument(of_other_keras)
+            with refused:
+                check(of_other_keras, X)
     assert not (directory / "log").exists()
 
 
