@@ -67,6 +67,27 @@ def _recording(backend: str, network: str, options: str) -> Section:
     )
 
 
+def _inference(network: str, rounds: int) -> Section:
+    """Returns the section of a network as users predict with it."""
+    return Section(
+        f"Inference with {'ResNet-18' if network == 'resnet18' else 'ResNet-50'}",
+        "`model.predict`, an exported SavedModel and an ONNX file, images of 224 pixels, beside "
+        "other libraries.",
+        f"python benchmarks/inference.py --model={network} --rounds={rounds}",
+    )
+
+
+def _model(network: str, pixels: int, rounds: int, onednn: bool = True) -> Section:
+    """Returns the section of a network beside its peers."""
+    name = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}[network]
+    command = f"python benchmarks/models.py --model={network} --image_size={pixels}"
+    return Section(
+        f"{name} at {pixels} pixels{'' if onednn else ', oneDNN off'}",
+        "Forward pass and training step of a batch of 8 images, beside other libraries.",
+        f"TF_ENABLE_ONEDNN_OPTS={onednn:d} {command} --rounds={rounds}",
+    )
+
+
 SECTIONS = {
     **{
         f"recording_{backend}{suffix}": _recording(backend, network, options)
@@ -94,6 +115,29 @@ SECTIONS = {
         "Forward pass, training step and peak memory, beside other libraries.",
         "python benchmarks/models.py --model=resnet50 --memory",
     ),
+    "models_memory": Section(
+        "Memory of a training step",
+        "Peak memory of a process that trains one model, with `remat=True` and without, beside "
+        "other libraries.",
+        "python benchmarks/models.py --model=resnet50 --image_size=128 --rounds=3 --remat --memory",
+    ),
+    **{
+        f"models_{network}_{pixels}{'' if onednn else '_off'}": _model(
+            network, pixels, rounds, onednn
+        )
+        for network, pixels, rounds in (
+            ("resnet18", 64, 11),
+            ("resnet18", 128, 9),
+            ("resnet18", 224, 7),
+            ("resnet50", 64, 7),
+            ("resnet50", 128, 5),
+            ("resnet50", 224, 3),
+        )
+        for onednn in (True, False)
+        if not (onednn and pixels == 64)  # measured above, with the memory
+    },
+    "inference_resnet18": _inference("resnet18", 9),
+    "inference_resnet50": _inference("resnet50", 5),
     "data": Section(
         "Input pipeline",
         "Images per second of the pipeline and of the training step; above 1 the step never waits.",

@@ -11,7 +11,8 @@ once, in a new random order, on the same batch in float32. The output has the me
 and the median over the rounds of the ratio to reszoo in the same round (above 1: reszoo is faster),
 for CPU and for wall seconds; and the convolutions' arithmetic as a share of the machine's
 matrix-product rate, measured in the same run. Peak memory is that of a process that trains this
-model alone. `TF_ENABLE_ONEDNN_OPTS=0` or `1` in the environment chooses TensorFlow's kernels.
+model alone; `--remat` adds this project's model with `remat=True`. `TF_ENABLE_ONEDNN_OPTS=0` or `1`
+in the environment chooses TensorFlow's kernels.
 
 `--small` varies batch, width and XLA on small images, and times one convolution of each stage;
 `--grouped` compares `reszoo.layers.Convolution` with `keras.layers.Conv2D` at 32 groups.
@@ -51,10 +52,10 @@ APPLICATIONS = {"resnet50v1": "ResNet50", "resnet50v2_keras": "ResNet50V2"}
 TORCHVISION = ("resnet18", "resnet50")
 
 
-def new_reszoo(options):
+def new_reszoo(options, **of_model):
     """Returns this project's model."""
     shape = (options.image_size, options.image_size, 3)
-    return create_model(options.model, num_classes=CLASSES, input_shape=shape)
+    return create_model(options.model, num_classes=CLASSES, input_shape=shape, **of_model)
 
 
 def new_applications(options):
@@ -82,7 +83,7 @@ def new_hub(options):
         image_shape=(options.image_size, options.image_size, 3),
     )
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
-    return keras.Model(backbone.inputs, keras.layers.Dense(CLASSES)(x))
+    return keras.Model(backbone.input, keras.layers.Dense(CLASSES)(x))
 
 
 def keras_steps(new_model, options):
@@ -138,6 +139,7 @@ def torch_steps(memory_format, options):
 
 VARIANTS = {
     "reszoo": functools.partial(keras_steps, new_reszoo),
+    "reszoo_remat": functools.partial(keras_steps, functools.partial(new_reszoo, remat=True)),
     "applications": functools.partial(keras_steps, new_applications),
     "keras_hub": functools.partial(keras_steps, new_hub),
     "torchvision": functools.partial(torch_steps, "contiguous_format"),
@@ -150,6 +152,7 @@ def available(options):
     torchvision = options.model in TORCHVISION and importlib.util.find_spec("torchvision")
     has = {
         "reszoo": True,
+        "reszoo_remat": options.remat,
         "applications": options.model in APPLICATIONS,
         "keras_hub": options.model in HUB and importlib.util.find_spec("keras_hub"),
         "torchvision": torchvision,
@@ -302,6 +305,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--jit", action="store_true", help="compile the Keras steps with XLA")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too")
+    parser.add_argument("--remat", action="store_true", help="also with remat=True")
     parser.add_argument("--small", action="store_true", help="what helps on small images")
     parser.add_argument("--grouped", action="store_true", help="grouped convolutions")
     parser.add_argument("--smoke", action="store_true", help="everything, tiny, to see it run")
