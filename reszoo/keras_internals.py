@@ -292,6 +292,18 @@ def accumulated_gradient(
     return optimizer._accumulated_gradients[optimizer._get_variable_index(variable)]
 
 
+def position_of_weight(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Returns the position of a weight among those that a built optimizer updates.
+
+    Relies on `Optimizer._get_variable_index`.
+
+    Args:
+        optimizer: A built optimizer.
+        variable: A weight that it updates, also a replica's copy of it.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 def average_of_each_weight(
     optimizer: keras.optimizers.Optimizer,
 ) -> list[tuple[keras.Variable, keras.Variable | None]]:

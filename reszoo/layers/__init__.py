@@ -1,7 +1,7 @@
 """Layers that assemble into residual networks.
 
 They are written with `keras` and `keras.ops`, so that they run on every Keras backend; code for a
-single backend is in `fused_normalization`, `recomputation` and `tensorflow_kernels`. Every layer
+single backend is in `fused_normalization`, `recomputation` and `cpu_kernels`. Every layer
 takes `name`, `dtype` and `trainable` as any Keras layer does, and layers passed to it keep their
 own.
 
@@ -21,7 +21,7 @@ own.
 - `remat`: paths of a block that are run again in the backward pass
 - `recomputation`: gradients that recompute activations, for each backend
 - `fused_normalization`: batch normalization by a kernel of TensorFlow or PyTorch
-- `tensorflow_kernels`: a convolution that trains faster on TensorFlow's CPU
+- `cpu_kernels`: convolutions that are faster on a CPU
 """
 
 from reszoo.layers.batch_normalization import BatchNormalization as BatchNormalization

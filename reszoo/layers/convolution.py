@@ -8,6 +8,10 @@ import keras
 from keras import ops
 
 from reszoo.layers.configured import Configured
+from reszoo.layers.cpu_kernels import (
+    convolves_each_group,
+    cpu_convolution,
+)
 from reszoo.layers.normalization import Norm
 from reszoo.layers.shapes import (
     Shape,
@@ -22,10 +26,6 @@ from reszoo.layers.shapes import (
     size_of,
     strided_shape,
     unpadded_shape,
-)
-from reszoo.layers.tensorflow_kernels import (
-    convolves_each_group,
-    cpu_convolution,
 )
 
 

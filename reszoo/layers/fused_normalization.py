@@ -1,6 +1,6 @@
 """Batch normalization by a backend's own kernel.
 
-Code for a single backend is here, in `recomputation` and in `tensorflow_kernels`; the other files
+Code for a single backend is here, in `recomputation` and in `cpu_kernels`; the other files
 of `reszoo.layers` are written with `keras` and `keras.ops` alone. TensorFlow and PyTorch compute
 Keras's formula operation by operation, and read the images for each one; their kernels read them
 once or twice. Where XLA compiles, on TensorFlow or JAX, it fuses Keras's formula itself.

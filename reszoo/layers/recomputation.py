@@ -1,6 +1,6 @@
 """Gradients that recompute activations, for each backend of Keras.
 
-Code for a single backend is here, in `fused_normalization` and in `tensorflow_kernels`; the other
+Code for a single backend is here, in `fused_normalization` and in `cpu_kernels`; the other
 files of `reszoo.layers` are written with `keras` and `keras.ops` alone.
 """
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from reszoo.keras_internals import is_traced_for_xla
+from reszoo.keras_internals import is_traced_for_xla, position_of_weight
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
@@ -35,7 +35,7 @@ class SGD(keras.optimizers.SGD):
         if not self.momentum or isinstance(gradient, tf.IndexedSlices) or is_traced_for_xla():
             super().update_step(gradient, variable, learning_rate)
             return
-        moment: Any = self.momentums[self._get_variable_index(variable)]
+        moment: Any = self.momentums[position_of_weight(self, variable)]
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=moment.value.handle,

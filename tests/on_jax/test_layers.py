@@ -22,10 +22,13 @@ from tests.layers.windows import padded, taps
     ],
     ids=str,
 )
-def test_a_convolution_is_the_sum_over_its_taps(options, padding):
+@pytest.mark.parametrize("pixels", [(8, 9), (2, 2), (1, 3)])
+def test_a_convolution_is_the_sum_over_its_taps(options, padding, pixels):
+    if padding == "valid" and pixels != (8, 9):
+        pytest.skip("no kernel fits")
     layer = Convolution(8, padding=padding, **options)
     sizes = [per_axis("", "", getattr(layer, name), 2) for name in layer.sizes]
-    x = np.random.default_rng(0).normal(size=(2, 8, 9, 4)).astype("float32")
+    x = np.random.default_rng(0).normal(size=(2, *pixels, 4)).astype("float32")
     y = ops.convert_to_numpy(layer(x))
     kernel = ops.convert_to_numpy(layer.kernel)
     groups = zip(*(np.split(a, layer.groups, -1) for a in (x, kernel)), strict=True)
@@ -34,6 +37,26 @@ def test_a_convolution_is_the_sum_over_its_taps(options, padding):
         for group, part in groups
     ]
     np.testing.assert_allclose(y, np.concatenate(expected, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_gradients_on_images_smaller_than_the_kernel_are_those_of_jax(strides):
+    layer = Convolution(6, 3, strides)
+    x = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype("float32")
+    layer.build(x.shape)
+
+    def ours(x, kernel):
+        return jax.numpy.sum(jax.numpy.sin(layer.stateless_call([kernel], [], x)[0]))
+
+    def theirs(x, kernel):
+        options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        y = jax.lax.conv_general_dilated(x, kernel, (strides, strides), [(1, 1), (1, 1)], **options)
+        return jax.numpy.sum(jax.numpy.sin(y))
+
+    kernel = layer.kernel.value
+    expected = jax.grad(theirs, (0, 1))(x, kernel)
+    for value, true in zip(jax.jit(jax.grad(ours, (0, 1)))(x, kernel), expected, strict=True):
+        np.testing.assert_allclose(value, true, rtol=1e-4, atol=1e-5)
 
 
 def test_standardized_filters_are_differentiated():

@@ -1,4 +1,4 @@
-"""The convolutions for TensorFlow on CPU against its own: value, gradients, their gradients."""
+"""The convolutions for CPUs against TensorFlow's own: value, gradients, their gradients."""
 
 import functools
 
@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.layers import Convolution, tensorflow_kernels
-from reszoo.layers.tensorflow_kernels import (
+from reszoo.layers import Convolution, cpu_kernels
+from reszoo.layers.cpu_kernels import (
     cpu_convolution,
     im2col_convolution,
+    patch_convolution,
     pointwise_convolution,
     rotated_convolution,
 )
@@ -72,9 +73,9 @@ def test_a_product_of_patches_has_tensorflows_derivatives(
     shape, size, strides, padding, jit_compile
 ):
     options = {"strides": strides, "padding": padding}
-    ours = functools.partial(im2col_convolution, **options)
     theirs = functools.partial(plain, strides=strides, padding=padding.upper())
-    check(ours, theirs, shape, size, jit_compile)
+    for convolve in (im2col_convolution, patch_convolution):
+        check(functools.partial(convolve, **options), theirs, shape, size, jit_compile)
 
 
 @pytest.fixture
@@ -84,12 +85,12 @@ def on_cpu(monkeypatch):
 
 @pytest.fixture
 def no_onednn(monkeypatch, on_cpu):
-    monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: False)
+    monkeypatch.setattr(cpu_kernels, "has_onednn", lambda: False)
 
 
 @pytest.fixture
 def onednn(monkeypatch, on_cpu):
-    monkeypatch.setattr(tensorflow_kernels, "has_onednn", lambda: True)
+    monkeypatch.setattr(cpu_kernels, "has_onednn", lambda: True)
 
 
 def chosen(x, size=3, strides=1, padding="same", rate=1, channels=2, filters=4):
@@ -140,6 +141,46 @@ def test_images_of_unknown_size_are_convolved_plainly():
     assert chose == [None]
 
 
+@pytest.mark.usefixtures("onednn")
+def test_xla_multiplies_patches_of_images_that_are_smaller_than_the_kernel():
+    chose = []
+
+    @tf.function(jit_compile=True)
+    def trace(x):
+        chose.append(chosen(x))
+        chose.append(chosen(x, strides=2, padding="valid"))
+        chose.append(chosen(x, strides=2))
+        chose.append(chosen(x, size=1))
+        chose.append(chosen(x, rate=2))
+
+    trace(tf.ones((1, 6, 2, 2)))
+    assert chose == [patch_convolution, patch_convolution, None, None, None]
+    chose.clear()
+    trace(tf.ones((1, 5, 5, 2)))  # in its backward pass the kernel is moved over 2x2 pixels
+    assert chose == [None, patch_convolution, None, None, None]
+    chose.clear()
+    trace(tf.ones((1, 7, 7, 2)))
+    assert chose == [None] * 5
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"groups": 2}], ids=str)
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (2, 2, 1)])
+def test_a_layer_under_xla_has_the_same_numbers_on_small_images(shape, options):
+    x = tf.random.normal((3, *shape, 4), seed=1)
+    layer = Convolution(6, 5, **options)
+
+    def numbers():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.sin(y))
+        return [y, *tape.gradient(loss, [x, layer.kernel.value])]
+
+    expected = numbers()
+    for value, true in zip(tf.function(numbers, jit_compile=True)(), expected, strict=True):
+        np.testing.assert_allclose(value, true, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("state", ["onednn", "no_onednn"])
 def test_xla_and_gpus_convolve_plainly(state, request, monkeypatch):
     request.getfixturevalue(state)
@@ -153,7 +194,7 @@ def test_xla_and_gpus_convolve_plainly(state, request, monkeypatch):
 @pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_a_layer_on_few_pixels_has_the_same_numbers_as_without(dtype, monkeypatch):
-    monkeypatch.setattr(tensorflow_kernels, "_LARGE_TAP", 0)
+    monkeypatch.setattr(cpu_kernels, "_LARGE_TAP", 0)
     x = tf.random.normal((2, 2, 2, 8), seed=1)
     layer = Convolution(4, 3, dtype=dtype)
 
@@ -165,7 +206,7 @@ def test_a_layer_on_few_pixels_has_the_same_numbers_as_without(dtype, monkeypatc
         return [y, *tape.gradient(loss, [x, layer.kernel.value])]
 
     ours = numbers()
-    monkeypatch.setattr(tensorflow_kernels, "_FEW_PIXELS", 0)
+    monkeypatch.setattr(cpu_kernels, "_FEW_PLACES", 0)
     tolerance = 1e-5 if dtype == "float32" else 0.05
     for value, true in zip(ours, numbers(), strict=True):
         assert value.dtype == true.dtype

@@ -1,4 +1,4 @@
-"""Convolutions for TensorFlow on CPU.
+"""Convolutions that are faster on a CPU than the backend's own: of TensorFlow, and under XLA.
 
 Code for a single backend is here, in `fused_normalization` and in `recomputation`; the other files
 of `reszoo.layers` are written with `keras` and `keras.ops` alone. On other backends this file can
@@ -6,30 +6,33 @@ be imported, and `cpu_convolution` returns `None`.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import keras
+from keras import ops
 
 from reszoo.keras_internals import has_onednn, is_traced_for_xla
 from reszoo.layers.shapes import Tensor
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+if keras.backend.backend() == "jax":
+    import jax
 
-
-# Elements of one tap, from which on, and pixels of an image, up to which, laying a kernel out
-# takes longer than the products with it.
-_LARGE_TAP = 256 * 256
-_FEW_PIXELS = 4
+# Elements of one tap, from which on, and places of the kernel in an image, up to which, laying a
+# kernel out takes longer than the products with it.
+_LARGE_TAP, _FEW_PLACES = 256 * 256, 4
 
 
 def cpu_convolution(
     x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str, rates: Sequence[int]
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """Returns a way to convolve images that is faster than TensorFlow's plain one on CPU, if any.
+    """Returns a way to convolve images that is faster than the backend's plain one on CPU, if any.
 
-    It depends on whether TensorFlow uses oneDNN in this process. XLA has its own kernels.
+    It depends on whether XLA compiles, as on JAX, and else on whether TensorFlow uses oneDNN in
+    this process.
 
     Args:
         x: The layer's input.
@@ -41,29 +44,73 @@ def cpu_convolution(
     Returns:
         A function of the input and the kernel; `None` for the plain way.
     """
-    if keras.backend.backend() != "tensorflow" or len(x.shape) != 4:
+    if len(x.shape) != len(kernel.shape) or x.shape[-1] != kernel.shape[-2]:  # several groups
         return None
     # TensorFlow's gradient with respect to the kernel does not support dilation on CPU.
-    if max(rates) > 1 or any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu")):
+    if max(rates) > 1 or not _runs_on_cpu():
         return None
-    if is_traced_for_xla():
+    size = kernel.shape[:-2]
+    is_centred = padding == "same" and max(strides) == 1 and all(n % 2 for n in size)
+    options = {"strides": strides, "padding": padding}
+    places = _places(x, size, strides, padding) if is_centred or padding == "valid" else []
+    if keras.backend.backend() == "jax" or is_traced_for_xla():
+        # XLA adds one product after the other where an image is smaller than the kernel, which in
+        # the backward pass is the gradient at the output.
+        is_small = any(n < k for n, k in zip(places, size, strict=False))
+        return functools.partial(patch_convolution, **options) if is_small else None
+    if len(x.shape) != 4:
         return None
-    is_centred = padding == "same" and max(strides) == 1 and all(n % 2 for n in kernel.shape[:2])
     if not has_onednn():
         return rotated_convolution if is_centred else None
-    if tuple(kernel.shape[:2]) == (1, 1) and max(strides) == 1:
+    if max(size) == 1 and max(strides) == 1:
         return pointwise_convolution
-    if (is_centred or padding == "valid") and _has_few_pixels(x, kernel, strides):
-        return functools.partial(im2col_convolution, strides=strides, padding=padding)
+    is_large = math.prod(kernel.shape[-2:]) >= _LARGE_TAP
+    if is_large and places and math.prod(places) <= _FEW_PLACES:
+        return functools.partial(im2col_convolution, **options)
     return None
 
 
-def _has_few_pixels(x: Tensor, kernel: Tensor, strides: Sequence[int]) -> bool:
-    """Returns whether a kernel is large, and used at few places of an image."""
-    if None in x.shape[1:3] or math.prod(kernel.shape[2:]) < _LARGE_TAP:
+def _runs_on_cpu() -> bool:
+    """Returns whether this is a backend that is known here, without an accelerator."""
+    if keras.backend.backend() == "jax":
+        return jax.default_backend() == "cpu"
+    if keras.backend.backend() != "tensorflow":
         return False
-    places = zip(x.shape[1:3], strides, strict=True)
-    return math.prod(-(-pixels // stride) for pixels, stride in places) <= _FEW_PIXELS
+    return not any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
+
+
+def _places(x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> list[int]:
+    """Returns the number of places of a kernel along each axis; none if the image's is unknown."""
+    if not all(isinstance(n, int) for n in x.shape[1:-1]):
+        return []
+    free = [n if padding == "same" else n - k + 1 for n, k in zip(x.shape[1:-1], size, strict=True)]
+    return [-(-n // stride) for n, stride in zip(free, strides, strict=True)]
+
+
+def patch_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str) -> Tensor:
+    """Convolution as a matrix product with the patches of the images, im2col, on any backend.
+
+    Args:
+        x: A tensor `(batch, ..., channels)` with any number of spatial axes of known size.
+        kernel: Kernel `(..., channels, filters)`, of odd size if the padding is `"same"`.
+        strides: Stride along each axis, in pixels; 1 if the padding is `"same"`.
+        padding: `"same"` or `"valid"`.
+
+    Returns:
+        A tensor `(batch, ..., filters)`.
+
+    Reference:
+        Chellapilla, Puri and Simard 2006, "High performance convolutional neural networks for
+        document processing", section 3.
+
+    Example:
+
+    >>> x, kernel = keras.ops.ones((1, 2, 2, 8)), keras.ops.ones((3, 3, 8, 5))
+    >>> patch_convolution(x, kernel, (1, 1), "same").shape
+    TensorShape([1, 2, 2, 5])
+    """
+    patches = _patches(x, kernel.shape[:-2], strides, padding)
+    return ops.matmul(patches, ops.reshape(kernel, (-1, kernel.shape[-1])))
 
 
 def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
@@ -99,7 +146,7 @@ def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str) -> Tensor:
-    """Convolution as one matrix product with the patches of the images, for oneDNN on CPU.
+    """Convolution as `patch_convolution`, for TensorFlow's kernels of oneDNN on CPU.
 
     oneDNN lays a kernel out anew at each use. Where an image has few pixels and the kernel many
     channels, as in the last stage of a ResNet on small images, that takes longer than the products.
@@ -142,15 +189,13 @@ def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], paddin
 def _patches(x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> Tensor:
     """Returns what each place of the kernel sees, its taps beside each other in the last axis."""
     if padding == "same":
-        x = tf.pad(x, [(0, 0), *((n // 2, n // 2) for n in size), (0, 0)])
-    # The last place begins here; a slice ends one after it.
-    ends = [pixels - n for pixels, n in zip(x.shape[1:3], size, strict=True)]
-    taps = [
-        x[:, row : row + ends[0] + 1 : strides[0], column : column + ends[1] + 1 : strides[1]]
-        for row in range(size[0])
-        for column in range(size[1])
+        x = ops.pad(x, [(0, 0), *((n // 2, n // 2) for n in size), (0, 0)])
+    # Of each tap, the pixels that it sees at all places.
+    seen = [
+        [slice(tap, tap + pixels - n + 1, stride) for tap in range(n)]
+        for pixels, n, stride in zip(x.shape[1:-1], size, strides, strict=True)
     ]
-    return tf.concat(taps, -1)
+    return ops.concatenate([x[(slice(None), *taps)] for taps in itertools.product(*seen)], -1)
 
 
 def _to_input(
