@@ -88,6 +88,16 @@ def _model(network: str, pixels: int, rounds: int, onednn: bool = True) -> Secti
     )
 
 
+def _kernels(which: str, chosen: str, options: str) -> Section:
+    """Returns the section of what a choice of kernels gives."""
+    return Section(
+        f"Convolutions and normalization: {which}",
+        "A training step with the convolutions and the batch normalization that the layers choose, "
+        "beside the backend's plain ones.",
+        f"{chosen} python benchmarks/kernels.py {options}",
+    )
+
+
 SECTIONS = {
     **{
         f"recording_{backend}{suffix}": _recording(backend, network, options)
@@ -136,6 +146,10 @@ SECTIONS = {
         for onednn in (True, False)
         if not (onednn and pixels == 64)  # measured above, with the memory
     },
+    "kernels": _kernels("oneDNN", "TF_ENABLE_ONEDNN_OPTS=1", "--rounds=7"),
+    "kernels_off": _kernels("TensorFlow's own", "TF_ENABLE_ONEDNN_OPTS=0", "--rounds=5"),
+    "kernels_xla": _kernels("XLA", "KERAS_BACKEND=tensorflow", "--jit --cases 64 16 8 --rounds=3"),
+    "kernels_jax": _kernels("JAX", "KERAS_BACKEND=jax", "--cases 64 16 8 --rounds=3"),
     "inference_resnet18": _inference("resnet18", 9),
     "inference_resnet50": _inference("resnet50", 5),
     "data": Section(

@@ -7,7 +7,9 @@ Each is a way to get the logits of a batch as an array: `predict` of Keras, the 
 SavedModel loaded by TensorFlow, a session of ONNX Runtime, and torchvision's model within
 `torch.inference_mode`, with the channels second or last (`torch_last`) in memory. Every round runs
 each of them once, in a new random order, on the same batch in float32; ratios are to `predict` of
-reszoo (above 1: reszoo's `predict` is faster). What is not installed is left out by name.
+reszoo (above 1: reszoo's `predict` is faster). What is not installed is left out by name. "folded"
+is `predict` of the same network with biases in place of its normalizations: what it would take if
+they were folded into the convolutions.
 """
 
 import os
@@ -25,6 +27,8 @@ from models import CLASSES, HUB, batch, new_hub, new_reszoo
 from peers import import_torchvision
 from timing import interleaved, machine, print_table
 
+from reszoo.models import create_model
+
 PACKAGES = {"keras_hub": "keras_hub", "torchvision": "torchvision", "ONNX": "onnxruntime"}
 
 
@@ -32,11 +36,22 @@ def keras_ways(name, new_model, options):
     """Returns the ways to run a Keras model, functions of images, by name."""
     keras.utils.set_random_seed(0)
     model = new_model(options)
-    ways = {f"{name} predict": lambda x: model.predict(x, batch_size=len(x), verbose=0)}
+    ways = {f"{name} predict": predict(model)}
     ways[f"{name} SavedModel"] = saved_model(model)
     if is_installed("ONNX"):
         ways[f"{name} ONNX"] = onnx(model)
     return ways
+
+
+def predict(model):
+    """Returns `predict` of a Keras model, all images in one batch."""
+    return lambda x: model.predict(x, batch_size=len(x), verbose=0)
+
+
+def new_folded(options):
+    """Returns this project's model with biases in place of its normalizations."""
+    shape = (options.image_size, options.image_size, 3)
+    return create_model(options.model, num_classes=CLASSES, input_shape=shape, norm=None)
 
 
 def saved_model(model):
@@ -86,6 +101,7 @@ def is_installed(name):
 def all_ways(options):
     """Returns all ways to run the model, functions of images, by name."""
     ways = keras_ways("reszoo", new_reszoo, options)
+    ways["reszoo folded"] = predict(new_folded(options))
     if is_installed("keras_hub"):
         ways |= keras_ways("keras_hub", new_hub, options)
     if is_installed("torchvision"):
