@@ -49,7 +49,9 @@ class WandbLogger:
         # W&B keeps its files open, so they must be on a disk.
         directory = None if is_stored(workdir) else str(workdir)
         # Without a login `init` would ask for one in the terminal, and wait.
-        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+        # What W&B read of the environment once, it keeps.
+        mode = os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError(
                 "nobody is logged in; type `wandb login`, or set WANDB_API_KEY or "
                 "WANDB_MODE=offline"
@@ -61,6 +63,7 @@ class WandbLogger:
             id=run_id,
             resume="allow",
             name=workdir.name,
+            mode=mode,
             dir=directory,
             config=dict(config),
             settings=settings,

@@ -24,9 +24,9 @@ class SGD(keras.optimizers.SGD):
     Example:
 
     >>> weight = keras.Variable([1.0])
-    >>> SGD(0.5, momentum=0.9, nesterov=True).apply([keras.ops.ones(1)], [weight])
+    >>> SGD(0.5, momentum=0.5, nesterov=True).apply([keras.ops.ones(1)], [weight])
     >>> weight.numpy()
-    array([0.05], dtype=float32)
+    array([0.25], dtype=float32)
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -518,7 +518,7 @@ def test_a_lens_under_the_pointer_shows_single_blocks_in_the_columns_of_all_trac
     page.tab.keyboard.press("ArrowRight")
     assert seen() == "stage1_block22"
     page.tab.keyboard.press("Escape")
-    assert page.find(".gf-lens").is_hidden()
+    page.find(".gf-lens").wait_for(state="hidden")
 
 
 def test_networks_of_different_depth_are_matched_by_relative_depth(page, report, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 import sys
 import types
@@ -31,6 +32,15 @@ class Fake:
 
     def close(self):
         self.sent.append("closed")
+
+
+@pytest.fixture
+def tracked_at():
+    """Returns a function that sets where MLflow keeps runs, for this test alone."""
+    mlflow = pytest.importorskip("mlflow")
+    yield mlflow.set_tracking_uri
+    mlflow.set_tracking_uri(None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # which it also sets
 
 
 @pytest.fixture
@@ -95,10 +105,10 @@ def test_what_is_missing(tmp_path, monkeypatch):
 
 # SQLAlchemy 2.1 about what MLflow 3.17 asks of it.
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-def test_mlflow_has_every_epoch_once(model, tmp_path, monkeypatch):
+def test_mlflow_has_every_epoch_once(model, tmp_path, monkeypatch, tracked_at):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    tracked_at(f"sqlite:///{tmp_path}/mlflow.db")
     send(model, ["mlflow"], tmp_path, range(2))
     send(model, ["mlflow"], tmp_path, range(1, 3))
     client = mlflow.MlflowClient()
@@ -111,9 +121,11 @@ def test_mlflow_has_every_epoch_once(model, tmp_path, monkeypatch):
 
 
 def test_wandb_has_every_epoch_once(model, tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()
+    wandb.setup()  # as where the process has used W&B before, in another mode
+    monkeypatch.setenv("WANDB_MODE", "offline")
     send(model, ["wandb"], tmp_path, range(2))
     send(model, ["wandb"], tmp_path, range(1, 3))  # at once, as after a roll-back
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
@@ -139,11 +151,12 @@ def test_without_a_login_wandb_is_given_up_without_a_question(model, tmp_path, m
     assert failure.endswith("). The training goes on.")
 
 
-def test_mlflow_without_a_network_is_given_up_soon(model, tmp_path, monkeypatch, caplog):
-    mlflow = pytest.importorskip("mlflow")
+def test_mlflow_without_a_network_is_given_up_soon(
+    model, tmp_path, monkeypatch, caplog, tracked_at
+):
     monkeypatch.setattr(loggers, "MLFLOW_RETRIES", ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"))
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    tracked_at("http://127.0.0.1:9")
     send(model, ["mlflow"], tmp_path, range(2))
     (failure,) = (r.getMessage() for r in caplog.records if "logger" in r.getMessage())
     assert failure.startswith("The logger 'mlflow' failed (MlflowException: ")

@@ -106,7 +106,8 @@ class LogWriter:
         summary = Summary()
         header = to_json(self._header)
         self._add(summary, self._tag, values, PLUGIN_NAME, _TENSOR, header)
-        self._write_scalars(step, summary, scalars)
+        self._add_scalars(summary, scalars)
+        self._write_event(Event(step=step, summary=summary))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes numbers of a step that need not be recorded.
@@ -115,12 +116,14 @@ class LogWriter:
             step: The training step, counted from 0.
             scalars: Numbers about the training, by name.
         """
-        self._write_scalars(step, Summary(), scalars)
+        summary = Summary()
+        self._add_scalars(summary, scalars)
+        # On an object store they go with the next recorded step, which would else have to wait.
+        self._write_event(Event(step=step, summary=summary), uploads=False)
 
-    def _write_scalars(self, step: int, summary: Any, scalars: Mapping[str, float]) -> None:
+    def _add_scalars(self, summary: Any, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._add(summary, f"{TAG}/{name}", value, "scalars", _SCALAR, "")
-        self._write_event(Event(step=step, summary=summary))
 
     def write_table(self, step: int, tag: str, values: np.ndarray, header: Mapping) -> None:
         """Writes another table of a recorded step.
@@ -183,11 +186,11 @@ class LogWriter:
             value.metadata.plugin_data.content = content.encode()
             value.metadata.data_class = data_class
 
-    def _write_event(self, event: Any) -> None:
+    def _write_event(self, event: Any, uploads: bool = True) -> None:
         with naming_what_fails(self._log_dir):
             self._add_event(event)
-        due = self._flushed_at + SECONDS_BETWEEN_UPLOADS
-        if time.monotonic() >= due or not is_stored(self._log_dir):
+        is_due = uploads and time.monotonic() >= self._flushed_at + SECONDS_BETWEEN_UPLOADS
+        if is_due or not is_stored(self._log_dir):
             self.flush()
 
     def _check_that_it_is_there(self) -> None:
