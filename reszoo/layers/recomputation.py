@@ -166,12 +166,12 @@ def _tensorflow_recomputed(
 
         def gradient(*of_outputs: Tensor, variables: Sequence | None = None) -> Any:
             _check_of_keras(variables)
-            of_outputs = of_outputs[: len(outputs)]
+            upstream = list(of_outputs[: len(outputs)])
             with tf.GradientTape(watch_accessed_variables=False) as tape, _set("runs_again", False):
-                again = [tf.identity(after(x, of_outputs)) for x in tensors]
+                again = [tf.identity(after(x, upstream)) for x in tensors]
                 tape.watch([x for x in again if x.dtype.is_floating])
                 once_more, _ = function(*again)
-            return tape.gradient(once_more, again, of_outputs)
+            return tape.gradient(once_more, again, upstream)
 
         return (*outputs, *others), gradient
 

@@ -92,7 +92,7 @@ def gate_choice(gate: str | GateChoice | None, remat: bool = False) -> GateChoic
             f"There is no gate {gate!r}. It must be one of {', '.join(map(repr, GATES))}, None, "
             "or a function of (branch, shortcut, activation, name) that returns a ResidualBlock."
         )
-    make = gate if callable(gate) else GATES.get(gate, ResidualBlock)
+    make = gate if callable(gate) else GATES.get(gate or "", ResidualBlock)
 
     def make_block(branch: Branch, shortcut: Shortcut, **block: Any) -> ResidualBlock:
         made = make(branch, shortcut, **block)

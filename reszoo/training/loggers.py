@@ -50,7 +50,7 @@ class WandbLogger:
         directory = None if is_stored(workdir) else str(workdir)
         # Without a login `init` would ask for one in the terminal, and wait.
         # What W&B read of the environment once, it keeps.
-        mode = os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        mode: Any = os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
         if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError(
                 "nobody is logged in; type `wandb login`, or set WANDB_API_KEY or "
