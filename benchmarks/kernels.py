@@ -1,4 +1,4 @@
-"""What the choice of convolutions and of batch normalization gives, on each backend.
+"""Gain of the chosen convolutions and batch normalization over the plain ones, on each backend.
 
     python benchmarks/kernels.py --rounds=7
     KERAS_BACKEND=jax python benchmarks/kernels.py --cases 64 16 --rounds=3
