@@ -1,9 +1,9 @@
 """Sums over the values of tensors, computed on the device.
 
 A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
-float64's range, and sums of many of them are accurate. A CPU, where that takes fifty times as long,
-adds in float32 if the result shows that this is accurate, and in float64 if not. A GPU adds in
-float64, since it would have to wait for the result of a test.
+float64's range, and sums of many of them are accurate. On a CPU those of blocks are added in
+float32 if the result shows that this is accurate, and in float64 if not; those of weights in
+float64. A GPU adds in float64, since it would have to wait for the result of a test.
 
 JAX makes no float64 by itself; `in_double` is the context in which these functions are called.
 """
