@@ -136,7 +136,7 @@ def test_slider_heatmap_and_comparison_change_what_is_drawn(page, both_addresses
     page.find('.gf-chip[data-run="stop-gradient"]').click()
     page.find(".gf-strip").wait_for()
     assert page.find(".gf-panel").count() == 2
-    assert page.find(".gf-map").count() == 3
+    assert page.find(".gf-map").count() == 2
 
 
 def test_a_zero_is_a_dotted_line_and_a_stop_a_broken_one(page, address):
@@ -214,7 +214,7 @@ def test_a_heatmap_shows_the_chosen_statistic_on_the_chosen_scale(page, address)
 
 
 def test_runs_are_compared_on_one_scale_with_their_ratio(page, address, logs):
-    page.open(address, runs=["with-skip", "stop-gradient"], step=5)
+    page.open(address, runs=["with-skip", "stop-gradient"], step=5, maps="both")
     ratios = page.find(".gf-strip title").all_text_contents()
     assert ratios[: len(BLOCKS)] == [f"{name}: \u00d70 of with-skip" for name in BLOCKS]
     found = re.match(r"(\S+): \u00d7(\S+) of with-skip", ratios[len(BLOCKS)])
@@ -367,7 +367,7 @@ def test_everything_is_reached_by_keyboard(page, address):
 
 
 def test_names_never_become_markup(page, address):
-    page.open(address, runs=[SCRIPT_RUN, "with-skip"])
+    page.open(address, runs=[SCRIPT_RUN, "with-skip"], maps="both")
     assert page.find(".gf-panel h3").first.text_content().startswith(SCRIPT_RUN)
     page.find(".gf-block").first.hover()
     page.find(".gf-over").nth(2).hover()

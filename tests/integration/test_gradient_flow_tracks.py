@@ -109,6 +109,55 @@ def test_one_screen_holds_every_track_and_the_loss_is_the_time_control(open_page
     assert tiles[3] == "not known, limits kept"
 
 
+@pytest.fixture
+def three(tmp_path):
+    """Runs with skips, with stopped ones and without."""
+    kinds = {"whole": {}, "stopped": {"stops_gradient": True}, "plain": {"shortcut": "zero"}}
+    return [
+        write_run(
+            tmp_path / name, numbers(6, seed=seed, skips=not seed), described(**more),
+            losses=np.linspace(2.5, 0.5 + seed, STEPS), epochs={0: 0, 4: 1},
+        )
+        for seed, (name, more) in enumerate(kinds.items())
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number_of_runs", "height"), [(2, 736), (3, 800)])
+def test_one_screen_holds_every_track_of_several_runs(
+    open_page, report, three, number_of_runs, height
+):
+    page = open_page(1280, height)
+    page.open_file(report(*three[:number_of_runs]))
+
+    def bottom(selector):
+        return page.find(selector).last.evaluate("e => e.getBoundingClientRect().bottom")
+
+    # The tracks; of two runs their legend too.
+    assert bottom(".gf-legends" if number_of_runs == 2 else ".gf-map") <= height
+    assert page.find(".gf-track:visible").count() == 4
+    assert (
+        page.find(".gf-map h3").all_text_contents()
+        == ["whole", "stopped", "plain"][:number_of_runs]
+    )
+    said = page.find(".gf-sentence").all_text_contents()
+    assert [re.sub(r"[\d.]+(e-?\d+)?", "#", text) for text in said] == [
+        "#% skip, \u00d7# to the input", "#% branch, \u00d7# to the input",
+        "no skips, \u00d7# to the input",
+    ][:number_of_runs]  # fmt: skip
+    # Block stands under block, and its name below the last bus alone.
+    rows = [panel.locator(".gf-name").all_text_contents() for panel in page.find(".gf-panel").all()]
+    assert rows == [[""] * 6] * (number_of_runs - 1) + [["1", "2"] * 3]
+    heights = page.find(".gf-heatmap").evaluate_all("all => all.map(e => e.clientHeight)")
+    assert min(heights) >= 30
+    page.find("label:has-text('Maps') select").select_option("both")
+    page.find(".gf-map h3:has-text('\u00f7')").first.wait_for()
+    assert page.find(".gf-map").count() == 2 * number_of_runs - 1
+    page.tab.set_viewport_size({"width": 1280, "height": 1400})
+    page.tab.wait_for_function(
+        "least => document.querySelector('.gf-heatmap').clientHeight > least", arg=min(heights)
+    )
+
+
 @pytest.mark.parametrize("losses", [None, np.linspace(2.5, 0.5, STEPS)], ids=["no loss", "loss"])
 def test_epochs_are_ticked_on_the_time_control(page, report, tmp_path, losses):
     epochs = {0: 0, 3: 1, 6: 2}
@@ -494,7 +543,8 @@ def test_a_lens_under_the_pointer_shows_single_blocks_in_the_columns_of_all_trac
     np.testing.assert_allclose(np.diff(blocks[63:70]), 44, atol=0.2)
     assert np.diff(blocks[:160]).min() > 1
     np.testing.assert_allclose(centers(".gf-strips rect[y='0']"), blocks[:160], atol=0.7)
-    names = page.find(".gf-block .gf-name").all_text_contents()
+    # Names stand once, below the last of the runs that have them.
+    names = page.find(".gf-panel").last.locator(".gf-name").all_text_contents()
     assert names[63:70] == ["24", "25", "26", "27", "28", "29", "30"]
     # Inside, its blocks are read without a move of the lens; beyond, it follows.
     page.tab.mouse.move(x + 88, narrow["y"] + 9)
@@ -527,8 +577,10 @@ def test_networks_of_different_depth_are_matched_by_relative_depth(page, report,
         write_run(tmp_path / "shallow", shallow, described(6)),
         write_run(tmp_path / "deep", deep, described(12)),
     ]
-    page.open_file(report(*runs))
-    assert "12 against 6 blocks, matched by depth" in page.find(".gf-map h3").last.text_content()
+    page.open_file(report(*runs), maps="quotients")
+    words = "12 against 6 blocks, matched by depth"
+    assert page.find(".gf-matched").text_content() == words
+    assert page.find(".gf-time .gf-note").text_content() == words
     said = page.find(".gf-strip title").nth(3).text_content()
     # The fourth block of a stage of four stands where the second of two does.
     quotient = deep["skip_gradient_norm"][-1, 3] / shallow["skip_gradient_norm"][-1, 1]
@@ -542,12 +594,11 @@ def test_one_quotient_has_one_colour_on_the_whole_page(page, report, tmp_path):
     for seed, name in enumerate(["one", "two"]):
         runs.append(write_run(tmp_path / name, numbers(6, seed=seed), described()))
     page.open_file(report(*runs))
-    bars = page.find(
-        ".gf-bar:has(figcaption:has-text('\u00f7')), .gf-bar:has-text('over the median')"
-    )
-    ticks = bars.evaluate_all("all => all.map(e => e.querySelector('.gf-ticks').textContent)")
-    assert len(ticks) == 2
-    assert len(set(ticks)) == 1
+    bar = page.find(".gf-bar figcaption")
+    assert bar.all_text_contents() == ["\u00f7 one and over the median block of the step"]
+    page.find("label:has-text('Values') select").select_option("recorded")
+    page.find(".gf-bar figcaption:has-text('log scale')").wait_for()
+    assert bar.last.text_content() == "\u00f7 one"
 
 
 def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path):
@@ -712,7 +763,7 @@ def test_what_is_no_finite_number_is_not_drawn_as_no_gradient(page, report, tmp_
         values[name][:] = np.nan
     run = write_run(tmp_path / "all", values, described(), losses=[np.nan] * STEPS)
     page.open_file(report(run))
-    assert "not defined at any step" in page.find(".gf-tracks .gf-note").text_content()
+    assert "not defined at any step" in page.find(".gf-tracks .gf-note").first.text_content()
     assert page.find(".gf-loss-range").get_attribute("title") == "loss not finite at any step"
 
 

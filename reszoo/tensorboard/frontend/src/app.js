@@ -13,6 +13,7 @@ import {LinesView} from "./lines_view.js";
 import {PathLengthsView} from "./path_lengths_view.js";
 import {Picker} from "./picker.js";
 import {ProfileView} from "./profile_view.js";
+import {roomFor} from "./room.js";
 import {runColors, wholeNumber} from "./scales.js";
 import {SheetView, SHEET_FROM} from "./sheet_view.js";
 import {nearest} from "./source.js";
@@ -89,6 +90,7 @@ export class App {
       this.load();
     });
     new ResizeObserver(() => this.#resize()).observe(this.element);
+    window.addEventListener("resize", () => this.#resize());
     listenToKeys(this);
     await this.reload();
     if (!this.source.isLive) return;
@@ -355,6 +357,7 @@ export class App {
     this.element.classList.toggle("is-docked", isDocked);
     // The paddings of the page and of a section, which are those of the style sheet.
     const margins = whole < PHONE ? 16 + 18 : 56 + 26;
+    this.room = roomFor(this.data.length, window.innerHeight);
     this.width = Math.max(LEAST_WIDTH, whole - margins - (isDocked ? INSPECTOR_WIDTH : 0));
     const key = JSON.stringify([this.width, this.state.stage, this.allData.map(({blocks}) => blocks)]);
     if (key !== this.axesKey) {
@@ -503,8 +506,10 @@ export class App {
 
   #resize() {
     const width = this.element.clientWidth;
-    if (!width || width === this.seenWidth) return;
-    this.seenWidth = width;
+    // A phone's height changes while one scrolls.
+    const seen = `${width} ${width < PHONE ? "" : window.innerHeight}`;
+    if (!width || seen === this.seen) return;
+    this.seen = seen;
     this.draw();
   }
 

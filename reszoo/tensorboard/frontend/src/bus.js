@@ -8,10 +8,12 @@ import {html, set, svg} from "./dom.js";
 import {commonStart, fit, shortNames} from "./layout.js";
 import {colorOfLost, number} from "./scales.js";
 
-const TOP = 20;
-const [BELOW, BELOW_UNNAMED] = [46, 28];
+// Room above the arches and below the line, in pixels: with names of stages, of blocks alone, or of neither.
+const [TOP, LOW_TOP] = [20, 12];
+const [BELOW, BELOW_BLOCKS, BELOW_NOTHING] = [46, 28, 18];
 const SAMPLES = 22;
 const LOST_WIDTH = 7;
+const PLAIN_RISE = 14;
 
 /** The widest ribbon that leaves arches apart; where all blocks are a stream, that of the stream. */
 export function widest(axes) {
@@ -25,10 +27,8 @@ export class Bus {
   /**
    * @param blocks Descriptions of the run's blocks.
    * @param on {hover(index, element), leave(), choose(index), open(stage)}
-   * @param tallest How high an arch may rise, in pixels.
    */
-  constructor(blocks, on, tallest) {
-    this.tallest = tallest;
+  constructor(blocks, on) {
     this.blocks = blocks;
     this.shortNames = shortNames(blocks);
     this.on = on;
@@ -36,15 +36,23 @@ export class Bus {
     this.element = html("div", {class: "gf-bus"});
   }
 
-  /** Draws anew where the axis puts the blocks. */
-  resize(axis) {
-    if (axis === this.axis) return;
-    this.axis = axis;
+  /**
+   * Draws anew where the axis puts the blocks.
+   *
+   * @param look {tallest, isLow, isNamed}: how high an arch may rise, in pixels, whether room is
+   *   scarce, and whether the names of blocks and stages stand below.
+   */
+  resize(axis, look) {
+    const key = JSON.stringify(look);
+    if (axis === this.axis && key === this.lookKey) return;
+    Object.assign(this, {axis, lookKey: key, isLow: look.isLow, isNamed: look.isNamed, top: look.isLow ? LOW_TOP : TOP});
     this.layout = axis.layout;
     const unit = Math.max(...axis.stages.map((stage) => stage.unit), 0);
-    this.rise = Math.max(34, Math.min(this.tallest, unit * 0.75));
-    this.lineY = TOP + this.rise * this.layout.depth + 10;
-    this.below = this.layout.stages.some(({name}) => name) ? BELOW : BELOW_UNNAMED;
+    this.rise = Math.max(Math.min(34, look.tallest), Math.min(look.tallest, unit * 0.75));
+    // A line without arches.
+    if (this.layout.depth === 1 && unit >= NARROWEST_ARCH && this.blocks.every(isPlain)) this.rise = PLAIN_RISE;
+    this.lineY = this.top + this.rise * this.layout.depth + 10;
+    this.below = !this.isNamed ? BELOW_NOTHING : this.layout.stages.some(({name}) => name) ? BELOW : BELOW_BLOCKS;
     const height = this.lineY + this.below;
     this.drawing = svg("svg", {
       width: axis.width, height, viewBox: `0 0 ${axis.width} ${height}`, role: "group",
@@ -163,11 +171,11 @@ export class Bus {
       const isOpen = name !== null && name === this.axis.openStage;
       const opens = name && (isOpen || unit < NARROWEST_ARCH);
       const band = svg("rect", {
-        x: from, y: TOP - 14, width: to - from, height: this.lineY + this.below - TOP + 12, rx: 8,
+        x: from, y: this.top - LOW_TOP + 2, width: to - from, height: this.lineY + this.below - this.top + LOW_TOP - 4, rx: 8,
       });
       group.append(band);
       const words = name ? name.replaceAll("_", " ") + (strides > 1 ? ` \u00b7 strides ${strides}` : "") : "";
-      if (name && to - from > 30) {
+      if (name && this.isNamed && to - from > 30) {
         const cut = name.slice(0, common).replace(/\W*_*$/, "").replaceAll("_", " ");
         const fitted = [words, name].find((text) => fit(text, to - from) === text)
           ?? fit(name.slice(common), to - from);
@@ -220,7 +228,7 @@ export class Bus {
     const x = isFirst ? (fork + merge) / 2 + 2 : merge;
     return [
       svg("text", {class: "gf-path-name gf-branch-word", x: Math.max(x, this.axis.left + 8), y: roof - 11, "text-anchor": "middle"}, "branch"),
-      svg("text", {class: "gf-path-name gf-skip-word", x: fork - 3, y: this.#y(place.level) + 16, "text-anchor": "end"}, words),
+      svg("text", {class: "gf-path-name gf-skip-word", x: fork - 3, y: this.#y(place.level) + (this.isLow ? -12 : 16), "text-anchor": "end"}, words),
     ];
   }
 
@@ -275,7 +283,7 @@ export class Bus {
     const skip = ribbonPart("gf-skip");
     const branch = ribbonPart("gf-branch");
     const group = this.#target(block, index);
-    const box = place.isLeaf ? [fork, top - 12, merge - fork, y - top + 36] : [fork, y - 10, merge - fork, 20];
+    const box = place.isLeaf ? [fork, top - 12, merge - fork, y - top + 12 + Math.min(24, this.below)] : [fork, y - 10, merge - fork, 20];
     group.append(
       svg("rect", {class: "gf-target", x: box[0], y: box[1], width: box[2], height: box[3], rx: isStream ? 0 : 6}),
       branch.group, skip.group,
@@ -332,7 +340,7 @@ export class Bus {
     // Where two digits have no room, the first and every fifth or tenth number stand for all.
     const every = unit >= 15 ? 1 : unit >= 7 ? 5 : 10;
     const isNextToFirst = unit < 12 && this.axis.stages.some(({end}) => place.own + 1 === end);
-    const isLeftOut = isNumber && (unit < 2 || isNextToFirst || (name !== "1" && Number(name) % every !== 0));
+    const isLeftOut = !this.isNamed || isNumber && (unit < 2 || isNextToFirst || (name !== "1" && Number(name) % every !== 0));
     const text = isNumber ? name : fit(name, unit * 0.96);
     return svg("text", {class: "gf-name", x: this.axis.center(place), y: this.lineY + 19}, isLeftOut ? "" : text);
   }

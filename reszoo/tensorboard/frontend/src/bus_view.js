@@ -3,7 +3,7 @@
 import {matchBlocks} from "./axis.js";
 import {Bus, isPlain, markIcon, spoken, widest} from "./bus.js";
 import {grouped} from "./explain.js";
-import {colorBar, pathKey, quotientBar, widthLegend} from "./legend.js";
+import {colorBar, pathKey, widthLegend} from "./legend.js";
 import {html} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
@@ -13,7 +13,7 @@ import {
 } from "./scales.js";
 import {nearest} from "./source.js";
 import {Strip} from "./strip.js";
-import {sentence} from "./summary.js";
+import {brief, sentence} from "./summary.js";
 import {accuracyTile, TileRow, tilesOf} from "./tiles.js";
 import {blockTip} from "./tooltip.js";
 import {onAt} from "./watch.js";
@@ -101,10 +101,17 @@ export class BusView {
     }
     this.panels.forEach((panel, i) => {
       panel.data = this.app.data[i];
+      const look = {...this.app.room.bus, isNamed: !this.#hasSameNames(panel.data, this.app.data[i + 1])};
       panel.dot.style.background = this.app.colorOf(panel.data);
-      panel.bus.resize(this.app.axisOf(panel.data));
-      panel.strip?.resize(this.app.axisOf(panel.data));
+      panel.bus.resize(this.app.axisOf(panel.data), look);
+      panel.strip?.resize(this.app.axisOf(panel.data), this.app.room.ratioRow);
     });
+  }
+
+  /** Whether the names of a run's blocks stand in the same columns below the next run's bus. */
+  #hasSameNames(data, next) {
+    const names = ({blocks}) => JSON.stringify(blocks.map(({name, parent}) => [name, parent]));
+    return Boolean(next) && names(data) === names(next);
   }
 
   #panel({run, blocks}, order) {
@@ -122,10 +129,10 @@ export class BusView {
         this.app.closeLens();
         this.app.choose({stage: this.app.state.stage === stage ? null : stage});
       },
-    }, this.app.data.length > 1 ? 40 : 56);
+    });
     if (order > 0) panel.strip = new Strip(blocks);
     panel.element = html("div", {class: "gf-panel", "data-run": run},
-      html("div", {class: "gf-panel-head"}, this.app.data.length > 1 ? panel.dot : null, panel.name, panel.tiles.element, panel.sentence),
+      html("div", {class: "gf-panel-head"}, this.app.data.length > 1 ? panel.dot : null, panel.name, panel.tiles.element, panel.sentence, panel.strip?.said),
       panel.bus.element, panel.strip?.element);
     return panel;
   }
@@ -192,8 +199,10 @@ export class BusView {
     const colors = this.#color() ? at(this.#color()) ?? [] : null;
     panel.bus.draw(panel.values, this.widths, colors && ((block) => this.colors.of(colors[block] ?? NaN)));
     const shown = data.steps[index];
-    panel.sentence.replaceChildren(...sentence(data.blocks, at),
+    const inWords = (this.panels.length > 1 ? brief : sentence)(data.blocks, at);
+    panel.sentence.replaceChildren(...inWords,
       ...(shown === step ? [] : [html("span", {class: "gf-note"}, ` (step ${wholeNumber(shown)})`)]));
+    if (this.panels.length > 1) panel.sentence.title = panel.sentence.textContent;
     const accuracy = accuracyTile(data.accuracy);
     const tiles = tilesOf(data.blocks, at, data.watch, onAt(data.alarms, shown));
     panel.tiles.show(Number.isNaN(accuracy.value) ? tiles : [...tiles, accuracy]);
@@ -220,24 +229,25 @@ export class BusView {
     panel.strip.draw(ratios, this.ratios, shortRun(first.data.run), words);
   }
 
-  #drawLegend() {
-    const {app} = this;
-    const blocks = app.data.flatMap((data) => data.blocks);
+  /** The shortcuts of the runs that are drawn, and what no gradient looks like. */
+  icons() {
+    const blocks = this.app.data.flatMap((data) => data.blocks);
     const others = [...new Set(blocks.filter((block) => {
       return !block.stops_gradient && block.shortcut && block.shortcut !== "identity" && !isPlain(block);
     }).map((block) => block.shortcut))];
-    const icons = others.map((kind) => [kind, `${kind} shortcut`]);
+    const icons = others.map((kind) => [kind, kind]);
     if (blocks.some((block) => block.stops_gradient)) icons.push(["stop", "stop-gradient"]);
     const isRecorded = Boolean(this.range) && this.range.positive < Infinity;
     icons.push(["nothing", isRecorded ? "no gradient" : "no gradient recorded"]);
+    return icons.map(([kind, words]) => html("span", {}, markIcon(kind), words));
+  }
+
+  #drawLegend() {
+    const {app} = this;
     this.widthKey = html("div", {});
     this.legend.replaceChildren(
       this.widthKey,
       this.colors ? colorBar(this.colors, app.describe(this.#color()), "colour") : pathKey(),
-      ...(app.data.length > 1 ? [quotientBar(this.ratios, `\u00f7 ${shortRun(app.data[0].run)}`)] : []),
-      html("div", {class: "gf-icons"}, ...icons.map(([kind, words]) => {
-        return html("span", {}, markIcon(kind), words);
-      })),
     );
     this.#drawWidths();
   }

@@ -42,7 +42,7 @@ export class Profile {
       const place = labels.find((each) => each.i === i);
       const name = this.lines[i].name;
       set(label, {y: place ? place.y + 3.5 : -20});
-      label.textContent = place ? [name && fit(name, this.left - 66), times(place.value)].filter(Boolean).join(" ") : "";
+      label.textContent = place ? [name && fit(name, 0.85 * (this.left - 16 - 7 * times(place.value).length)), times(place.value)].filter(Boolean).join(" ") : "";
     });
     set(this.drawing, {"aria-label": this.lines.map(({name}, i) => {
       return `${name || "Gradient"} at the first block: ${times(ends[i].value)} of that at the last`;

@@ -43,7 +43,7 @@ export class ProfileView {
         : "not recorded: it takes the gradients at the ends of each block";
     this.profile.element.hidden = !hasAny;
     this.profile.draw(this.lines, joinExtents(this.lines.map((line) => line.range)), app.width,
-      runs.length > 2 ? 150 : 96);
+      app.room.profile);
   }
 
   /** What holds for all steps, which is worked out once for the same numbers. */

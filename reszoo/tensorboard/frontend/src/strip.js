@@ -3,36 +3,39 @@
 import {html, set, svg} from "./dom.js";
 import {times} from "./scales.js";
 
-const ROW = 15;
-const WORDS_FIT = 42;
+const [WORDS_FIT, WORDS_HIGH] = [42, 12];
 
 export class Strip {
   constructor(blocks) {
     this.blocks = blocks;
     this.element = html("div", {class: "gf-strip"});
+    this.said = html("span", {class: "gf-note gf-matched"});
   }
 
-  resize(axis) {
-    if (axis === this.axis) return;
-    this.axis = axis;
-    const height = 2 * ROW + 2;
+  /** @param row How high a row is, in pixels; without room for numbers they are in its titles. */
+  resize(axis, row) {
+    if (axis === this.axis && row === this.row) return;
+    Object.assign(this, {axis, row});
+    const height = 2 * row + 2;
     const drawing = svg("svg", {width: axis.width, height, viewBox: `0 0 ${axis.width} ${height}`, role: "img"});
     this.drawing = drawing;
-    this.cells = ["skip", "branch"].map((path, row) => {
-      drawing.append(svg("text", {class: "gf-strip-label", x: axis.left - 8, y: row * ROW + 11}, path));
+    const names = row < WORDS_HIGH ? ["skip, branch"] : ["skip", "branch"];
+    drawing.append(...names.map((name, order) => {
+      return svg("text", {class: "gf-strip-label", x: axis.left - 8, y: ((order + 0.5) * height) / names.length + 3}, name);
+    }));
+    this.cells = ["skip", "branch"].map((path, order) => {
       return axis.places.filter((place) => place.isLeaf).map((place) => {
         const [left, right] = axis.span(place);
         const gap = Math.min(3, (right - left) * 0.2);
-        const cell = svg("rect", {x: left + gap / 2, y: row * ROW, height: ROW - 2, rx: right - left > 12 ? 3 : 0,
+        const cell = svg("rect", {x: left + gap / 2, y: order * row, height: row - 2, rx: right - left > 12 ? 3 : 0,
           width: Math.max(0.6, right - left - gap)});
-        const text = svg("text", {x: axis.center(place), y: row * ROW + 10.5});
+        const text = svg("text", {x: axis.center(place), y: (order + 0.5) * row + 2.5});
         const title = svg("title");
         drawing.append(svg("g", {}, cell, text, title));
-        return {index: place.index, cell, text, title, hasRoom: right - left > WORDS_FIT};
+        return {index: place.index, cell, text, title, hasRoom: right - left > WORDS_FIT && row >= WORDS_HIGH};
       });
     });
-    this.said = html("p", {class: "gf-note gf-matched"});
-    this.element.replaceChildren(drawing, this.said);
+    this.element.replaceChildren(drawing);
   }
 
   draw(ratios, scale, reference, words) {

@@ -1,7 +1,7 @@
 // Four numbers of every block at the step, a row of cells each, under the blocks of the bus.
 
 import {html, set, svg} from "./dom.js";
-import {fit, shortRun} from "./layout.js";
+import {shortRun} from "./layout.js";
 import {colorScale, inWords, updateScale, withUnit} from "./scales.js";
 import {nearest} from "./source.js";
 import {tipOf} from "./tooltip.js";
@@ -30,8 +30,7 @@ export class StripsView {
     const {app} = this;
     const known = new Set(app.statistics().map((each) => each.name));
     this.shown = STRIPS.filter(({name}) => known.has(name));
-    const row = app.data.length > 1 ? 12 : 16;
-    const gap = app.data.length > 1 ? 5 : 2;
+    const {row, gap} = app.room.strips;
     const height = this.shown.length * (row * app.data.length + gap);
     const drawing = svg("svg", {width: app.width, height, viewBox: `0 0 ${app.width} ${height}`, role: "img",
       "aria-label": `${this.shown.map(({words}) => words).join(", ")} of each block at the step`});
@@ -50,18 +49,20 @@ export class StripsView {
     const {data, help} = this.app;
     const {left} = this.app.axisOf(data[0]);
     const open = (event) => help.open(name, event.currentTarget, this.app.describe(name).formula);
+    const isSeveral = data.length > 1;
     const label = svg("text", {
-      class: "gf-strip-label gf-opens", x: left - 8, y: top + row - 4, tabindex: "0", role: "button",
+      class: "gf-strip-label gf-opens", x: left - (isSeveral ? 14 : 8), y: top + (row * data.length) / 2 + 3.5, tabindex: "0", role: "button",
       onclick: (event) => {
         open(event);
         event.stopPropagation();
       },
       onkeydown: (event) => event.key === "Enter" && open(event),
     }, words);
-    const runs = data.slice(1).map(({run}, i) => {
-      return svg("text", {class: "gf-strip-run", x: left - 8, y: top + (i + 2) * row - 3}, fit(shortRun(run), left - 10));
-    });
-    return [label, ...runs];
+    // Beside each row the colour of its run.
+    const runs = data.map((each, i) => svg("path", {
+      d: `M${left - 9} ${top + i * row}h5v${row - 1.5}h-5z`, fill: this.app.colorOf(each),
+    }, svg("title", {}, shortRun(each.run))));
+    return [label, ...(isSeveral ? runs : [])];
   }
 
   /** The ends of a strip's colours, at its right. */
@@ -109,7 +110,8 @@ export class StripsView {
     const index = nearest(data.steps, app.shownStep);
     const value = data.series.get(name)?.[place.index][index] ?? NaN;
     app.column(axis, place);
-    app.tooltip.show(tipOf(data.blocks[place.index].name, data.steps[index], inWords(name),
+    const run = app.data.length > 1 ? `, ${shortRun(data.run)}` : "";
+    app.tooltip.show(tipOf(data.blocks[place.index].name + run, data.steps[index], inWords(name),
       withUnit(value, app.describe(name))), event.clientX, event.clientX, event.clientY);
   }
 

@@ -31,15 +31,45 @@ export function sentence(blocks, at) {
   return parts;
 }
 
+/** The same in few words, for one run of several. */
+export function brief(blocks, at) {
+  const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
+  const lost = lostOf(outer, at);
+  const shares = pick(at("skip_share"), outer);
+  const parts = [];
+  if (outer.length && outer.every((i) => blocks[i].shortcut === "zero")) parts.push("no skips");
+  else if (lost.length) parts.push(`in ${whereInWords(lost, outer)} not finite or not recorded`);
+  else if (shares.length) parts.push(...briefShare(median(shares)));
+  const [input, output] = [at("input_gradient_norm"), at("output_gradient_norm")];
+  const change = input && output && outer.length ? input[outer[0]] / output[outer.at(-1)] : NaN;
+  if (Number.isFinite(change) && parts.length) parts.push(", ");
+  if (change === 0) parts.push("no gradient at the first block");
+  else if (Number.isFinite(change)) parts.push(html("strong", {}, `\u00d7${number(change)}`), " to the input");
+  return parts;
+}
+
+function briefShare(share) {
+  if (Math.abs(share - 0.5) < 0.02) return ["skip and branch alike"];
+  const path = share > 0.5 ? "skip" : "branch";
+  const strong = html("strong", {class: `gf-${path}-word`}, `${Math.round(100 * Math.max(share, 1 - share))}% ${path}`);
+  return [strong];
+}
+
 const NORMS = ["skip", "branch", "input", "output"].map((place) => `${place}_gradient_norm`);
 
-/** In how many blocks a recorded gradient is no finite number. */
-function lostInWords(outer, at) {
+/** The blocks with a recorded gradient that is no finite number. */
+function lostOf(outer, at) {
   const recorded = NORMS.map(at).filter(Boolean);
-  const lost = outer.filter((i) => recorded.some((values) => !Number.isFinite(values[i])));
-  if (!lost.length) return [];
-  const where = lost.length === outer.length ? "all blocks" : `${lost.length} of ${outer.length} blocks`;
-  return [`In ${where} the gradient is not a finite number at this step, or not recorded.`];
+  return outer.filter((i) => recorded.some((values) => !Number.isFinite(values[i])));
+}
+
+const whereInWords = (lost, outer) => {
+  return lost.length === outer.length ? "all blocks" : `${lost.length} of ${outer.length} blocks`;
+};
+
+function lostInWords(outer, at) {
+  const lost = lostOf(outer, at);
+  return lost.length ? [`In ${whereInWords(lost, outer)} the gradient is not a finite number at this step, or not recorded.`] : [];
 }
 
 function shareInWords(share) {

@@ -7,6 +7,8 @@ import {scaleLinear} from "d3-scale";
 
 const TOP = 5;
 const BOTTOM = 6;
+// How far apart two labels are at least.
+const LABEL = 12;
 
 export class TimeMap {
   /** @param on {hover(block, stepIndex, x, y), leave(), choose(block, step), zoom(from, to)} */
@@ -119,12 +121,16 @@ export class TimeMap {
     context.textAlign = "right";
     context.textBaseline = "middle";
     context.fillStyle = this.theme.muted;
+    let free = -Infinity;
     for (const tick of this.y.ticks(Math.max(2, Math.floor(this.height / 34)))) {
       if (!Number.isInteger(tick)) continue;
       const y = this.y(tick);
       context.fillRect(this.content.axis.left - 4, y - 0.5, 4, 1);
       // The first and the last label stay inside the picture.
-      context.fillText(wholeNumber(tick), this.content.axis.left - 11, Math.max(6, Math.min(this.height - 6, y)));
+      const middle = Math.max(6, Math.min(this.height - 6, y));
+      if (middle < free) continue;
+      context.fillText(wholeNumber(tick), this.content.axis.left - 11, middle);
+      free = middle + LABEL;
     }
     for (const alarm of this.content.alarms) this.#alarm(context, alarm);
   }

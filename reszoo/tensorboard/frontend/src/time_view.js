@@ -5,7 +5,7 @@ import {matchBlocks} from "./axis.js";
 import {grouped} from "./explain.js";
 import {colorBar, infiniteKey, quotientBar, undefinedKey} from "./legend.js";
 import {html} from "./dom.js";
-import {shortRun} from "./layout.js";
+import {fit, shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {isSize, relate, RELATIONS} from "./relative.js";
 import {
@@ -16,18 +16,21 @@ import {TimeMap} from "./time_map.js";
 import {tipOf} from "./tooltip.js";
 
 const MOST_DECADES = 1e12;
-// Heights in pixels: what a single map may have, and the margins below it.
-const [LEAST, MOST, BELOW] = [112, 360, 24];
+// Heights in pixels: what a single map may have, the margins below it, what a map of several may have,
+// what it has where all of them are shown unasked, and the gap between two.
+const [LEAST, MOST, BELOW] = [112, 360, 20];
+const [LEAST_OF_SEVERAL, MOST_OF_SEVERAL, UNASKED, GAP] = [30, 200, 72, 6];
 
 export class TimeView {
   constructor(app) {
     this.app = app;
     this.controls = html("div", {class: "gf-controls"});
     this.list = html("div", {class: "gf-maps"});
+    this.note = html("span", {class: "gf-note"});
     this.legend = html("div", {class: "gf-legend-part"});
     this.maps = [];
     this.element = html("div", {class: "gf-track gf-time", role: "group", "aria-label": "Over time"},
-      html("div", {class: "gf-track-head"}, html("h2", {}, "Over time"), app.help.button("time"), this.controls),
+      html("div", {class: "gf-track-head"}, html("h2", {}, "Over time"), app.help.button("time"), this.note, this.controls),
       this.list);
   }
 
@@ -52,35 +55,63 @@ export class TimeView {
     this.#makeScales();
     this.#drawControls();
     this.#drawLegend();
-    const contents = [...this.app.data.map((data) => this.#ofRun(data)), ...this.#comparisons()];
+    const maps = this.#chosenMaps();
+    const contents = [...(maps === "quotients" ? [] : this.app.data.map((data) => this.#ofRun(data))),
+      ...(maps === "runs" ? [] : this.#comparisons())];
+    this.note.textContent = [...new Set(contents.map(({matched}) => matched).filter(Boolean))].join(" \u00b7 ");
+    this.list.classList.toggle("is-several", this.app.data.length > 1);
     while (this.maps.length < contents.length) this.maps.push(this.#map());
     this.shown = this.maps.slice(0, contents.length);
     this.shown.forEach((map, i) => {
       map.content = contents[i];
       map.title.replaceChildren(...contents[i].title);
-      map.title.hidden = contents.length === 1;
+      map.title.hidden = this.app.data.length === 1;
       map.timeMap.draw(contents[i], this.#height(contents.length), this.app.theme());
     });
     this.list.replaceChildren(...this.shown.map((each) => each.element));
   }
 
   #drawLegend() {
-    const [first] = this.app.data;
-    const hasAnyInfinite = this.app.tracks[0].hasInfinite || this.app.data.some((data) => hasInfinite(this.#rows(data)));
-    this.legend.replaceChildren(
-      this.colors.isQuotient && this.#relation() !== "recorded"
-        ? quotientBar(this.colors, `${inWords(this.statistic())} ${RELATIONS.find(([each]) => each === this.#relation())[1]}`)
-        : colorBar(this.colors, this.app.describe(this.statistic()), ""),
-      // Quotients have the bar that the buses have.
-      ...(this.ratios && !this.ratios.isQuotient ? [quotientBar(this.ratios, `minus ${shortRun(first.run)}`)] : []),
-      undefinedKey(), ...(hasAnyInfinite ? [infiniteKey()] : []));
+    const [bus] = this.app.tracks;
+    const hasAnyInfinite = bus.hasInfinite || this.app.data.some((data) => hasInfinite(this.#rows(data)));
+    this.legend.replaceChildren(...this.#bars(), html("div", {class: "gf-icons"},
+      ...bus.icons(), undefinedKey(), ...(hasAnyInfinite ? [infiniteKey()] : [])));
   }
 
-  /** One map gets what is left of the screen, and several get less each. */
-  #height(count) {
-    if (count > 1) return count > 3 ? 96 : 120;
+  /** The bars of colours: one for all quotients, whatever of. */
+  #bars() {
+    const first = fit(shortRun(this.app.data[0].run), 160);
+    const isSeveral = this.app.data.length > 1;
+    const isRelative = this.#relation() !== "recorded";
+    const relation = RELATIONS.find(([each]) => each === this.#relation())[1];
+    const quotients = [...(isSeveral ? [`\u00f7 ${first}`] : []),
+      ...(isRelative ? [isSeveral ? relation : `${inWords(this.statistic())} ${relation}`] : [])];
+    return [
+      ...(isRelative ? [] : [colorBar(this.colors, this.app.describe(this.statistic()), "")]),
+      ...(quotients.length ? [quotientBar(quotientScale({dark: this.app.isDark}), quotients.join(" and "))] : []),
+      ...(this.ratios && !this.ratios.isQuotient ? [quotientBar(this.ratios, `minus ${first}`)] : []),
+    ];
+  }
+
+  /** What the other tracks leave of the screen. */
+  #left() {
     const top = this.list.getBoundingClientRect().top + window.scrollY;
-    return Math.round(Math.max(LEAST, Math.min(MOST, window.innerHeight - top - this.app.legends.offsetHeight - BELOW)));
+    return window.innerHeight - top - this.app.legends.offsetHeight - BELOW;
+  }
+
+  /** The maps share what is left of the screen. */
+  #height(count) {
+    const [least, most] = this.app.data.length > 1 ? [LEAST_OF_SEVERAL, MOST_OF_SEVERAL] : [LEAST, MOST];
+    return Math.round(Math.max(least, Math.min(most, (this.#left() - (count - 1) * GAP) / count)));
+  }
+
+  /** "runs", "quotients" or "both"; unasked those of the runs, and both where there is room. */
+  #chosenMaps() {
+    const {data, state} = this.app;
+    if (data.length === 1) return "runs";
+    if (["runs", "quotients", "both"].includes(state.maps)) return state.maps;
+    const count = 2 * data.length - 1;
+    return this.#left() >= count * UNASKED + (count - 1) * GAP ? "both" : "runs";
   }
 
   showStep(step) {
@@ -114,7 +145,10 @@ export class TimeView {
   #drawControls() {
     const {app} = this;
     const scales = [["log", "logarithmic"], ["linear", "linear"]];
+    const by = bounds(app.describe(this.statistic())) ? "minus" : "\u00f7";
+    const maps = [["runs", "each run"], ["quotients", `${by} ${fit(shortRun(app.data[0].run), 130)}`], ["both", "both"]];
     this.controls.replaceChildren(
+      ...(app.data.length > 1 ? [menu("Maps", maps, this.#chosenMaps(), (chosen) => app.choose({maps: chosen}))] : []),
       menu("Statistic", grouped(app.statistics(), inWords), this.statistic(),
         (map) => app.choose({map, scale: null})),
       ...(isSize(app.describe(this.statistic()))
@@ -160,8 +194,8 @@ export class TimeView {
       const reference = {steps: first.steps, rows: indices.map((index) => this.#rows(first)[index])};
       const rows = compare(reference, {steps: data.steps, rows: this.#rows(data)}, isDifference);
       return {
-        title: [shortRun(data.run), html("span", {}, isDifference ? " minus " : " \u00f7 "), shortRun(first.run),
-          words ? html("span", {class: "gf-matched"}, ` (${words})`) : ""],
+        title: [shortRun(data.run), html("span", {}, isDifference ? " minus " : " \u00f7 "), shortRun(first.run)],
+        matched: words,
         data, axis: app.axisOf(data), steps: data.steps, rows, colors: this.ratios, domain: app.domain, alarms: [],
         label: `${data.run} against ${first.run} over depth and time`,
         say: (row, index) => (isDifference ? number(rows[row][index]) : times(rows[row][index])),
