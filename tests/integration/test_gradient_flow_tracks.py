@@ -493,6 +493,70 @@ def test_a_skip_that_is_cut_is_an_estimate_from_the_recorded_gains(page, report,
     np.testing.assert_allclose(factors, [kept] * 5 + [1], rtol=0.05)
 
 
+@pytest.fixture
+def cut_runs(tmp_path):
+    """Runs of the same blocks by what is cut in them, under names that say nothing of it."""
+    blocks = described(trainable_weights=9)
+    wide = described(trainable_weights=99)
+
+    def with_cut(described, names, **more):
+        return [{**each, **more} if each["name"] in names else each for each in described]
+
+    names, fifth = [each["name"] for each in blocks], [blocks[4]["name"]]
+    kinds = {
+        "a": (blocks, STEPS),
+        "b": (with_cut(wide, fifth, stops_gradient=True), STEPS),  # another width
+        "c": (with_cut(blocks, names[3:5], stops_gradient=True), STEPS),  # one more
+        "d": (with_cut(blocks, names, stops_gradient=True), STEPS - 3),
+        "e": (with_cut(blocks, fifth, stops_gradient=True), STEPS - 2),
+        "f": (with_cut(blocks, names, shortcut="zero"), STEPS),
+    }
+    values = {run: numbers(6, steps, seed) for seed, (run, (_, steps)) in enumerate(kinds.items())}
+    logs = {run: write_run(tmp_path / run, values[run], kinds[run][0]) for run in kinds}
+    return logs, values
+
+
+@pytest.mark.parametrize(
+    ("others", "real", "words"),
+    [
+        ("bcdef", "e", "thin, real: e, this skip stopped, at step 5, the nearest recorded"),
+        ("bcdf", "d", "thin, real: d, all skips stopped, at step 4, the nearest recorded"),
+        ("bcf", "f", "thin, real: f, without all skips, at step 7"),
+        ("bc", None, "real: no run here has the same blocks with this skip stopped, or with all"),
+    ],
+)
+def test_a_skip_that_is_cut_stands_beside_the_run_in_which_it_was(
+    page, report, cut_runs, others, real, words
+):
+    logs, values = cut_runs
+    path = report(*[logs[run] for run in "a" + others])
+    page.open_file(path, runs=["a"], cut=["stage3_block1"])
+    page.find(f".gf-note:has-text('{words}')").wait_for()
+    drawn = page.find(".gf-real").get_attribute("d")
+    label = page.find(".gf-real-name").text_content()
+    if real is None:
+        assert (drawn, label) == ("", "")
+        return
+    step = len(values[real]["skip_share"]) - 1
+    profile = {
+        run: values[run]["input_gradient_norm"][at] / values[run]["output_gradient_norm"][at, -1]
+        for run, at in (("a", STEPS - 1), (real, step))
+    }
+    lines = [
+        np.array([float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)])
+        for path in (page.find(".gf-profile .gf-now").get_attribute("d"), drawn)
+    ]
+    slope, at_one = np.polyfit(np.log(profile["a"]), lines[0], 1)
+    np.testing.assert_allclose(lines[1], slope * np.log(profile[real]) + at_one, atol=0.3)
+    assert label.startswith(f"real: {real} ")
+    assert factor(label) == pytest.approx(profile[real][0], rel=0.01)
+    page.open_file(path, runs=["a", real], cut=["stage3_block1"])
+    page.find(f".gf-note:has-text('real of a: the line of {real}, ')").wait_for()
+    assert set(page.find(".gf-real").evaluate_all("all => all.map(e => e.getAttribute('d'))")) == {
+        ""
+    }
+
+
 def test_many_blocks_are_a_stream_whose_stages_open(page, report, tmp_path):
     values = numbers(120, steps=3)
     run = write_run(tmp_path / "deep", values, described(120, stages=4))

@@ -3,6 +3,7 @@
 import {AlarmsView, raisedBy} from "./alarms_view.js";
 import {axesOf, lensAt, NARROWEST_ARCH} from "./axis.js";
 import {BusView} from "./bus_view.js";
+import {realRun} from "./cuts.js";
 import {html, svg} from "./dom.js";
 import {savePng, saveSvg} from "./export.js";
 import {Help} from "./help.js";
@@ -12,7 +13,7 @@ import {shortRun} from "./layout.js";
 import {LinesView} from "./lines_view.js";
 import {PathLengthsView} from "./path_lengths_view.js";
 import {Picker} from "./picker.js";
-import {ProfileView} from "./profile_view.js";
+import {PROFILE, ProfileView} from "./profile_view.js";
 import {roomFor} from "./room.js";
 import {runColors, wholeNumber} from "./scales.js";
 import {SheetView, SHEET_FROM} from "./sheet_view.js";
@@ -148,9 +149,24 @@ export class App {
     if (!answers) return null;
     const [series, whole] = answers;
     const {blocks} = run;
-    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, epochs, pathLengths, accuracy, watch};
+    const real = await this.#realOf(run);
+    const data = {...series, run: name, blocks, descriptions: run.statistics, loss, epochs, pathLengths, accuracy, watch, real};
     const ofAll = {...whole, blocks};
     return {...data, alarms: [...withSpans(alarms, watch, ofAll), ...judged(watch, ofAll)]};
+  }
+
+  /** The run in which the skips that are cut of a run really are, with its numbers; null if there is none. */
+  async #realOf({run, blocks}) {
+    const {cut} = this.state;
+    if (!cut) return null;
+    const chosen = this.chosenRuns();
+    const others = this.store.runs.filter((each) => each.run !== run && !this.store.error(each.run));
+    // A run that is drawn anyway needs no line of its own.
+    others.sort((a, b) => chosen.includes(b.run) - chosen.includes(a.run));
+    const found = realRun(blocks, cut, others);
+    if (!found) return null;
+    const series = await this.#orNothing(found.run, this.store.need(found.run, PROFILE, this.range()));
+    return series ? {...series, ...found, blocks} : this.#realOf({run, blocks});
   }
 
   /** The statistics in the range that is shown, and those that tell of alarms over all steps. */

@@ -1,7 +1,7 @@
 // The gradient by depth: at each block over that at the last, a line a run.
 
 import {html, set, svg} from "./dom.js";
-import {fit} from "./layout.js";
+import {fit, shortRun} from "./layout.js";
 import {number, times} from "./scales.js";
 import {scaleLog} from "d3-scale";
 
@@ -16,7 +16,7 @@ export class Profile {
   }
 
   /**
-   * @param lines [{name, color, axis, places, band: [low, high], first}] One a run: places in order,
+   * @param lines [{name, color, axis, places, band: [low, high], first, real}] One a run: places in order,
    *   with one number a place in every array; @param range {positive, high} of all their numbers.
    */
   draw(lines, range, width, height) {
@@ -31,22 +31,40 @@ export class Profile {
     this.element.replaceChildren(this.drawing);
   }
 
-  /** @param values One array a line, in the order of its places. @param estimates The same, or null. */
-  show(values, estimates) {
-    const ends = values.map((line, i) => ({i, value: line[0] ?? NaN, y: this.#height(line[0])}));
-    const labels = spread(ends.filter(({y}) => y !== null), TOP + 4, this.height - BOTTOM);
-    this.parts.forEach(({now, zeros, label, estimate}, i) => {
-      set(zeros, {d: this.#zeros(this.lines[i], values[i])});
-      set(now, {d: this.#path(this.lines[i], values[i])});
-      set(estimate, {d: estimates?.[i] ? this.#path(this.lines[i], estimates[i]) : ""});
-      const place = labels.find((each) => each.i === i);
-      const name = this.lines[i].name;
-      set(label, {y: place ? place.y + 3.5 : -20});
-      label.textContent = place ? [name && fit(name, 0.85 * (this.left - 16 - 7 * times(place.value).length)), times(place.value)].filter(Boolean).join(" ") : "";
+  /**
+   * @param values One array a line, in the order of its places. @param estimates The same, or null a line.
+   * @param reals The same again.
+   */
+  show(values, estimates, reals) {
+    this.parts.forEach(({now, zeros, estimate, real}, i) => {
+      const path = (of) => (of ? this.#path(this.lines[i], of) : "");
+      set(zeros, {d: [values[i], estimates[i] ?? [], reals[i] ?? []].map((each) => this.#zeros(this.lines[i], each)).join("")});
+      set(now, {d: path(values[i])});
+      set(estimate, {d: path(estimates[i])});
+      set(real, {d: path(reals[i])});
     });
+    const at = (of) => of?.[0] ?? NaN;
+    this.#label(this.parts.flatMap(({label, estimateLabel, realLabel}, i) => [
+      {label, name: this.lines[i].name, value: at(values[i])},
+      {label: estimateLabel, name: "estimate", value: at(estimates[i])},
+      {label: realLabel, name: `real: ${shortRun(this.lines[i].real?.run ?? "")}`, short: "real", value: at(reals[i])},
+    ]));
     set(this.drawing, {"aria-label": this.lines.map(({name}, i) => {
-      return `${name || "Gradient"} at the first block: ${times(ends[i].value)} of that at the last`;
+      const more = [["estimated", estimates[i]], ["really", reals[i]]].filter(([, of]) => of).map(([words, of]) => `, ${words} ${times(at(of))}`);
+      return `${name || "Gradient"} at the first block: ${times(at(values[i]))} of that at the last${more.join("")}`;
     }).join("; ")});
+  }
+
+  /** Names beside the lines' ends. @param ends [{label, name, short, value}]; what is not defined has no label. */
+  #label(ends) {
+    const heights = ends.map(({value}, i) => ({i, y: this.#height(value)}));
+    const places = new Map(spread(heights.filter(({y}) => y !== null), TOP + 4, this.height - BOTTOM).map(({i, y}) => [i, y]));
+    ends.forEach(({label, name, short, value}, i) => {
+      const room = 0.85 * (this.left - 16 - 7 * times(value).length);
+      const fitting = name && (short && fit(name, room) !== name ? short : fit(name, room));
+      set(label, {y: places.has(i) ? places.get(i) + 3.5 : -20});
+      label.textContent = places.has(i) ? [fitting, times(value)].filter(Boolean).join(" ") : "";
+    });
   }
 
   #zones(low, high) {
@@ -78,14 +96,17 @@ export class Profile {
     const now = svg("path", {class: "gf-now", ...style});
     const estimate = svg("path", {class: "gf-estimate", ...style});
     const zeros = svg("path", {class: "gf-zero", ...style});
-    const label = svg("text", {class: "gf-line-name", x: this.left - 8, "text-anchor": "end", fill: line.color});
+    const real = svg("path", {class: "gf-real", ...style});
+    const [label, estimateLabel, realLabel] = ["gf-line-name", "gf-estimate-name", "gf-real-name"].map((kind) => {
+      return svg("text", {class: kind, x: this.left - 8, "text-anchor": "end", fill: line.color});
+    });
     const [lower, upper] = line.band;
     const group = svg("g", {},
       svg("path", {class: "gf-band", fill: line.color, d: this.#band(line, lower, upper)}),
       svg("path", {class: "gf-first-step", ...style, d: this.#path(line, line.first)}),
-      estimate, now, zeros, label);
+      estimate, real, now, zeros, label, estimateLabel, realLabel);
     if (line.title) group.append(svg("title", {}, line.title));
-    return {group, now, zeros, label, estimate};
+    return {group, now, zeros, label, estimate, real, estimateLabel, realLabel};
   }
 
   #points({axis, places}, values) {

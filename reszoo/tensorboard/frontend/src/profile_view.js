@@ -1,11 +1,16 @@
 // The track of the profile: what is drawn of each run, and which blocks stand for it.
 
+import {openSkips} from "./cuts.js";
 import {html} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {Profile} from "./profile.js";
 import {quantile} from "./relative.js";
 import {joinExtents, times, wholeNumber} from "./scales.js";
 import {nearest} from "./source.js";
+import {sameSteps} from "./store.js";
+
+/** The statistics that the profile is made of. */
+export const PROFILE = ["input_gradient_norm", "output_gradient_norm"];
 
 export class ProfileView {
   constructor(app) {
@@ -21,48 +26,54 @@ export class ProfileView {
   }
 
   needs() {
-    return ["input_gradient_norm", "output_gradient_norm"];
+    return PROFILE;
   }
 
   draw() {
     const {app} = this;
     const runs = app.data;
+    const isDrawn = (name) => runs.some(({run}) => run === name);
     this.lines = runs.map((data) => ({
-      ...this.#ofRun(data), axis: app.axisOf(data), color: app.colorOf(data),
+      ...this.#ofRun(data, app.axisOf(data)), axis: app.axisOf(data), color: app.colorOf(data),
       name: runs.length > 1 ? shortRun(data.run) : "", title: runs.length > 1 ? data.run : "",
+      cut: this.#cutOf(data), real: data.real && !isDrawn(data.real.run) ? data.real : null,
     }));
     const hasAny = this.lines.some((line) => line.range);
     const first = runs[0].steps[0];
-    const cut = app.state.cut ?? [];
-    const estimate = cut.length
-      ? ` \u00b7 dashed: an estimate to first order without the skip${cut.length > 1 ? "s" : ""} of ${cut.join(", ")}` : "";
     const isRecorded = runs.some(({series}) => series.has("input_gradient_norm") && series.has("output_gradient_norm"));
-    this.note.textContent = hasAny
-      ? `at each block over that at the last \u00b7 bold: this step \u00b7 band: 10 to 90% of all steps \u00b7 dotted: step ${first}${estimate}`
+    this.said = hasAny
+      ? `at each block over that at the last \u00b7 bold: this step \u00b7 band: 10 to 90% of all steps \u00b7 dotted: step ${first}`
       : isRecorded ? "not defined at any step: no gradient that reaches the last block is a positive number"
         : "not recorded: it takes the gradients at the ends of each block";
     this.profile.element.hidden = !hasAny;
-    this.profile.draw(this.lines, joinExtents(this.lines.map((line) => line.range)), app.width,
+    this.note.textContent = this.said;
+    this.profile.draw(this.lines, joinExtents(this.lines.flatMap((line, i) => this.#ranges(line, runs[i]))), app.width,
       app.room.profile);
   }
 
   /** What holds for all steps, which is worked out once for the same numbers. */
-  #ofRun(data) {
+  #ofRun(data, axis) {
     const rows = data.series.get("input_gradient_norm");
     if (rows && this.held.has(rows)) return this.held.get(rows);
-    const places = this.app.axisOf(data).places.filter((place) => place.level === 0);
+    const places = axis.places.filter((place) => place.level === 0);
     const at = (index) => this.#at(data, places, index);
     const all = Array.from(data.steps, (_, index) => at(index));
     const sorted = places.map((_, i) => all.map((values) => values[i]).filter(Number.isFinite).sort((a, b) => a - b));
-    const flat = sorted.flatMap((values) => (values.length ? [values.find((each) => each > 0) ?? NaN, values.at(-1)] : []));
-    const positive = flat.filter((value) => value > 0);
     const found = {
       places, first: all[0] ?? [],
       band: [0.1, 0.9].map((part) => sorted.map((values) => quantile(values, part))),
-      range: positive.length ? {low: Math.min(...positive), high: Math.max(...positive), positive: Math.min(...positive)} : null,
+      range: rangeOf(sorted.flatMap((values) => (values.length ? [values.find((each) => each > 0) ?? NaN, values.at(-1)] : []))),
     };
     if (rows) this.held.set(rows, found);
     return found;
+  }
+
+  /** All that is drawn of a run: it, what it is estimated to be, and what it really was. */
+  #ranges({range, axis, places, cut, real}, data) {
+    const estimated = cut.length ? Array.from(data.steps, (_, index) => {
+      return rangeOf(this.#estimate(data, places, cut, this.#at(data, places, index), index) ?? []);
+    }) : [];
+    return [range, ...estimated, real && this.#ofRun(real, axis).range];
   }
 
   #at(data, places, index) {
@@ -79,16 +90,24 @@ export class ProfileView {
     const found = this.lines.map((line, i) => {
       const place = line.axis.placeAt(x);
       const value = place ? this.shown[i][line.places.findIndex(({index}) => index === place.index)] : undefined;
-      return {line, place, value};
+      return {line, i, place, value};
     }).filter(({value}) => value !== undefined);
     if (!found.length) return this.#leave();
     const [{line, place}] = found;
     app.column(line.axis, place);
     app.tooltip.show([
       html("div", {class: "gf-tip-title"}, line.axis.blocks[place.index].name, html("span", {}, `step ${wholeNumber(app.shownStep)}`)),
-      ...found.map(({line: {name}, value}) => html("div", {class: "gf-tip-value"},
-        name ? `${name}: ` : "gradient over that at the last block: ", html("strong", {}, times(value)))),
+      ...found.flatMap((each) => this.#valuesAt(each)).map(([name, value]) => {
+        return html("div", {class: "gf-tip-value"}, `${name}: `, html("strong", {}, times(value)));
+      }),
     ], event.clientX, event.clientX, event.clientY);
+  }
+
+  /** [name, value] of what is drawn of a run at a block. */
+  #valuesAt({line: {name, places}, i, place: {index}, value}) {
+    const at = places.findIndex((each) => each.index === index);
+    const more = [["estimate", this.estimates[i]?.[at]], ["real", this.reals[i]?.[at]]].filter(([, each]) => each !== undefined);
+    return [[name || "gradient over that at the last block", value], ...more.map(([words, each]) => [[name, words].filter(Boolean).join(", "), each])];
   }
 
   #leave() {
@@ -102,26 +121,65 @@ export class ProfileView {
       return this.#at(data, this.lines[i].places, nearest(data.steps, step));
     });
     this.shown = values;
-    this.profile.show(values, this.#estimates(values, step));
+    this.estimates = this.app.data.map((data, i) => {
+      const {places, cut} = this.lines[i];
+      return cut.length ? this.#estimate(data, places, cut, values[i], nearest(data.steps, step)) : null;
+    });
+    this.reals = this.lines.map(({real, places}) => real && this.#at(real, places, nearest(real.steps, step)));
+    this.profile.show(values, this.estimates, this.reals);
+    this.#say(step);
+  }
+
+  /** The skips that are cut of a run. */
+  #cutOf({blocks}) {
+    const open = openSkips(blocks);
+    return (this.app.state.cut ?? []).filter((name) => open.includes(name));
   }
 
   /** What the profile would be without the skips that are cut, by the recorded gains. */
-  #estimates(values, step) {
-    const cut = new Set(this.app.state.cut ?? []);
-    if (!cut.size) return null;
-    return this.app.data.map((data, i) => {
-      const index = nearest(data.steps, step);
-      const [branch, input] = ["branch_gradient_norm", "input_gradient_norm"].map((name) => data.series.get(name));
-      const {places} = this.lines[i];
-      if (!branch || !input || !places.some((place) => cut.has(data.blocks[place.index].name))) return null;
-      let factor = 1;
-      const estimate = new Array(places.length);
-      for (let order = places.length - 1; order >= 0; order -= 1) {
-        const row = places[order].index;
-        if (cut.has(data.blocks[row].name)) factor *= branch[row][index] / input[row][index];
-        estimate[order] = values[i][order] * factor;
-      }
-      return estimate;
-    });
+  #estimate(data, places, cut, values, index) {
+    const [branch, input] = ["branch_gradient_norm", "input_gradient_norm"].map((name) => data.series.get(name));
+    if (!branch || !input || index < 0) return null;
+    let factor = 1;
+    const estimate = new Array(places.length);
+    for (let order = places.length - 1; order >= 0; order -= 1) {
+      const row = places[order].index;
+      if (cut.includes(data.blocks[row].name)) factor *= branch[row][index] / input[row][index];
+      estimate[order] = values[order] * factor;
+    }
+    return estimate;
   }
+
+  /** What is drawn of the skips that are cut. */
+  #say(step) {
+    const cut = [...new Set(this.lines.flatMap((line) => line.cut))];
+    if (!cut.length) return;
+    const estimate = `dashed: an estimate to first order without the skip${cut.length > 1 ? "s" : ""} of ${cut.join(", ")}`;
+    const reals = this.app.data.flatMap((data, i) => {
+      if (!this.lines[i].cut.length) return [];
+      const of = this.lines.length > 1 ? ` of ${shortRun(data.run)}` : "";
+      return [realInWords(data, this.lines[i], of, step)];
+    });
+    this.note.textContent = [this.said, estimate, ...reals].join(" \u00b7 ");
+  }
+}
+
+function realInWords({real: found, steps}, {real, cut}, of, step) {
+  if (!found) return `real${of}: no run here has the same blocks with ${cut.length > 1 ? "these skips" : "this skip"} stopped, or with all`;
+  const run = `${shortRun(found.run)}, ${found.words}`;
+  if (!real) return `real${of}: the line of ${run}`;
+  if (!PROFILE.every((name) => real.series.has(name))) return `real${of}: ${run}, where the gradients at the ends of blocks are not recorded`;
+  const index = nearest(real.steps, step);
+  const isRecordedWith = sameSteps(real.steps, steps);
+  if (index < 0) return `real${of}: ${run}, which has no recorded step in this part`;
+  // Said at every step, so that the page keeps its height while steps play.
+  const near = isRecordedWith ? "" : ", the nearest recorded";
+  return `thin, real${of}: ${run}, at step ${wholeNumber(real.steps[index])}${near}`;
+}
+
+function rangeOf(values) {
+  const positive = values.filter((value) => value > 0 && Number.isFinite(value));
+  if (!positive.length) return null;
+  const [low, high] = [Math.min(...positive), Math.max(...positive)];
+  return {low, high, positive: low};
 }

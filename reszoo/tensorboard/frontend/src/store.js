@@ -131,7 +131,7 @@ export class Store {
 
 const lastTime = (run) => run.last_wall_time ?? 0;
 
-function sameSteps(a, b) {
+export function sameSteps(a, b) {
   return a.length === b.length && a.every((step, i) => step === b[i]);
 }
 

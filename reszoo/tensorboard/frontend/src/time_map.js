@@ -66,7 +66,8 @@ export class TimeMap {
   #markStep(context, at) {
     const y = Math.round(at);
     const right = this.#right();
-    for (const [color, width] of [[this.theme.panel, 6], [this.theme.text, 2]]) {
+    const rim = this.height < 60 ? 4 : 6;
+    for (const [color, width] of [[this.theme.panel, rim], [this.theme.text, 2]]) {
       context.fillStyle = color;
       context.fillRect(this.content.axis.left - 2, y - width / 2, right - this.content.axis.left + 4, width);
     }
