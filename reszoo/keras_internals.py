@@ -58,6 +58,15 @@ _ACTIVATIONS = frozenset(
     )
 )
 # Names of the classes of operations whose result has no gradient by any of their tensors.
+# Of operations of TensorFlow, the attributes that name the functions they call.
+_CALLED_BY = {
+    "PartitionedCall": ("f",),
+    "StatefulPartitionedCall": ("f",),
+    "If": ("then_branch", "else_branch"),
+    "StatelessIf": ("then_branch", "else_branch"),
+    "While": ("body",),
+    "StatelessWhile": ("body",),
+}
 _WITHOUT_GRADIENT = frozenset(
     (
         "StopGradient",
@@ -185,6 +194,50 @@ def is_concatenation(operation: keras.Operation) -> bool:
         operation: An operation of a functional model.
     """
     return type(operation).__name__ == "Concatenate"
+
+
+def is_product(operation: keras.Operation) -> bool:
+    """Returns whether an operation is `keras.layers.Multiply`, `keras.ops.multiply` or `*`.
+
+    Relies on the class name `Multiply` of the operation behind the last two.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    return type(operation).__name__ == "Multiply"
+
+
+def is_stack(operation: keras.Operation) -> bool:
+    """Returns whether an operation is `keras.ops.stack`.
+
+    Relies on the class name `Stack` of the operation.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    return type(operation).__name__ == "Stack"
+
+
+def adds_what_it_is_given(operation: keras.Operation) -> bool:
+    """Returns whether an operation adds up tensors, or parts of one, in another way than `Add`.
+
+    Relies on the class names of the operations behind `keras.ops.sum`, `mean` and `average`.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    return type(operation).__name__ in ("Average", "Mean", "Sum")
+
+
+def multiplies_tensors(operation: keras.Operation) -> bool:
+    """Returns whether an operation is a product that may add up parts of a tensor.
+
+    Relies on the class names of the operations behind `keras.ops.einsum` and the like.
+
+    Args:
+        operation: An operation of a functional model.
+    """
+    return type(operation).__name__ in ("Dot", "Einsum", "Matmul", "Tensordot")
 
 
 @contextlib.contextmanager
@@ -538,16 +591,17 @@ def has_gradient(operation: Any) -> bool:
         return False
 
 
-def kinds_in_called_function(operation: Any) -> set[str]:
-    """Returns the kinds of operations in the function that an operation calls.
+def kinds_in_called_functions(operation: Any) -> set[str]:
+    """Returns the kinds of operations in the functions that an operation calls; none if it is none.
 
     Relies on `_get_function` of a graph, and on the function's `definition`.
 
     Args:
-        operation: A `tf.Operation` with an attribute `f`, the function.
+        operation: A `tf.Operation`.
     """
-    function = operation.graph._get_function(operation.get_attr("f").name)
-    return {node.op for node in function.definition.node_def} if function else set()
+    names = [operation.get_attr(name).name for name in _CALLED_BY.get(operation.type, ())]
+    functions = [operation.graph._get_function(name) for name in names]
+    return {node.op for f in functions if f for node in f.definition.node_def}
 
 
 def records_gradients() -> bool:

@@ -114,6 +114,18 @@ def test_additions_and_concatenations_have_these_class_names():
     for subtract in (keras.layers.Subtract(), lambda xs: xs[0] - xs[1]):
         (node,) = keras_internals.nodes_in_order(keras.Model(x, subtract([x, x])))
         check(keras_internals.is_subtraction(node.operation), "operation Subtract")
+    for multiply in (keras.layers.Multiply(), lambda xs: xs[0] * xs[1]):
+        (node,) = keras_internals.nodes_in_order(keras.Model(x, multiply([x, x])))
+        check(keras_internals.is_product(node.operation), "operation Multiply")
+    for add in (keras.ops.sum, keras.ops.mean, keras.ops.average):
+        stack, node = keras_internals.nodes_in_order(
+            keras.Model(x, add(keras.ops.stack([x, x]), 0))
+        )
+        check(keras_internals.is_stack(stack.operation), "operation Stack")
+        check(keras_internals.adds_what_it_is_given(node.operation), "operations Sum, Mean")
+    for multiply in (keras.ops.matmul, keras.ops.dot, lambda x, y: keras.ops.tensordot(x, y, 1)):
+        (node,) = keras_internals.nodes_in_order(keras.Model(x, multiply(x, np.eye(4))))
+        check(keras_internals.multiplies_tensors(node.operation), "operations Dot, Matmul")
     for activate in (keras.ops.relu, keras.layers.Softmax(), keras.layers.Dense(2, "tanh")):
         (node,) = keras_internals.nodes_in_order(keras.Model(x, activate(x)))
         check(keras_internals.is_activation(node.operation), "an activation function")
@@ -161,7 +173,7 @@ def test_operations_that_call_a_function_tell_what_is_in_it():
     inner = tf.function(lambda x: tf.tanh(x))
     traced = tf.function(lambda x: inner(x)).get_concrete_function(tf.TensorSpec([1]))
     (calling,) = [op for op in traced.graph.get_operations() if "Call" in op.type]
-    check("Tanh" in keras_internals.kinds_in_called_function(calling), "_get_function of a graph")
+    check("Tanh" in keras_internals.kinds_in_called_functions(calling), "_get_function of a graph")
 
 
 def test_tapes_tell_whether_they_are_stopped():

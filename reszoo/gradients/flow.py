@@ -82,6 +82,7 @@ class Tensor:
         shape: Its shape; `None` for an unknown size.
         is_nonlinear: Whether an activation function returns it.
         has_weights: Whether weights of the model are in it, beside those in its sources.
+        kernels: Number of matrices and filters among these weights.
         is_input: Whether it depends on the model's inputs, and not on its weights alone.
         readers: The numbers of the tensors computed from it.
         origins: A bit for each tensor that it depends on, itself included.
@@ -91,6 +92,7 @@ class Tensor:
     shape: tuple[int | None, ...]
     is_nonlinear: bool = False
     has_weights: bool = False
+    kernels: int = 0
     is_input: bool = True
     readers: list[int] = field(default_factory=list)
     origins: int = 0
@@ -103,12 +105,14 @@ class Flow:
         tensors: The tensors, by number.
         additions: The additions, in the order in which they are computed.
         concatenations: The number of the result of each concatenation, and its operands.
+        products: The numbers of the results of products, element by element.
     """
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.additions: list[Addition] = []
         self.concatenations: dict[int, tuple[int, ...]] = {}
+        self.products: set[int] = set()
         self._inputs = 0  # a bit for each tensor that depends on the model's inputs
 
     def add(self, tensor: Tensor) -> int:
@@ -174,8 +178,8 @@ class Flow:
 def residual_sums(flow: Flow) -> list[ResidualSum]:
     """Returns the residual sums of a flow, in the order of their additions.
 
-    A sum of three terms and more is one: its shortcut is the term that is the fork, or else the
-    shortest, and the sum of the others is its branch.
+    A sum of three terms and more is one: its shortcut is the term that is the fork, or else that
+    with the fewest kernels on its path, or else the shortest; the sum of the others is its branch.
 
     Args:
         flow: The flow.
@@ -193,7 +197,43 @@ def residual_sums(flow: Flow) -> list[ResidualSum]:
         for part in inner:
             if part.fork == candidate.fork:
                 found.pop(part.addition.result, None)
-    return [s for s in found.values() if not _is_part_of_a_cell(flow, s)]
+    return [
+        residual_sum
+        for residual_sum in found.values()
+        if not (_is_part_of_a_cell(flow, residual_sum) or _is_one_of_many(flow, residual_sum))
+    ]
+
+
+def gated_sums(flow: Flow) -> list[tuple[Addition, int]]:
+    """Returns the additions `f(x) + x g(x)` that are no residual sums, each with the number of `x`.
+
+    The gate `g(x)` has weights and is part of `f(x)` too, as in a highway network, so that there
+    are two tensors at which the paths part.
+
+    Args:
+        flow: The flow.
+    """
+    found = []
+    for addition in flow.additions:
+        terms = [x for x in addition.operands if x is not None]
+        if len(terms) == 2 and flow.common_origin(terms) is None:
+            forks = (_gated_tensor(flow, *pair) for pair in (terms, terms[::-1]))
+            found += [(addition, fork) for fork in forks if fork is not None][:1]
+    return found
+
+
+def _gated_tensor(flow: Flow, gated: int, other: int) -> int | None:
+    """Returns the tensor that is multiplied by a gate of itself, and is read by the other term."""
+    sources = flow.tensors[gated].sources if gated in flow.products else ()
+    for x in sources:
+        gates = [gate for gate in sources if gate != x and flow.depends(gate, x)]
+        if flow.tensors[x].shape != flow.tensors[gated].shape or not flow.depends(other, x):
+            continue
+        of_gates = {number for gate in gates for number in flow.between(x, gate)}
+        of_other = set(flow.between(x, other)) - of_gates
+        if all(any(flow.tensors[n].kernels for n in path) for path in (of_gates, of_other)):
+            return x
+    return None
 
 
 def _terms(addition: Addition) -> list[Term]:
@@ -233,22 +273,54 @@ def _sum_at(flow: Flow, addition: Addition, terms: Sequence[Term]) -> ResidualSu
         fork = flow.common_origin(tensors)
         if fork is None:
             return None
-        skip = min(terms, key=lambda term: len(flow.between(fork, term.tensor)))
-        if _is_branch(flow, fork, skip.tensor, any(term.sign < 0 for term in terms)):
-            return None
-    if skip.sign < 0:
-        return None
-    return ResidualSum(addition, fork, skip, tuple(term for term in terms if term is not skip))
+        skip = min(terms, key=functools.partial(_depth, flow, fork))
+    found = ResidualSum(addition, fork, skip, tuple(term for term in terms if term is not skip))
+    return found if skip.sign > 0 and _has_shortcut(flow, found) else None
 
 
-def _is_branch(flow: Flow, fork: int, end: int, is_difference: bool) -> bool:
-    """Returns whether a path has weights and an activation function, so that it is no shortcut.
+def _depth(flow: Flow, fork: int, term: Term) -> tuple[int, int]:
+    """Returns the number of kernels on the path to a term, and that of its tensors."""
+    path = flow.between(fork, term.tensor)
+    return sum(flow.tensors[number].kernels for number in path), len(path)
 
-    In a difference weights suffice: it compares two functions.
+
+def _has_shortcut(flow: Flow, found: ResidualSum) -> bool:
+    """Returns whether the shorter path of a sum is a shortcut, and not a branch among others.
+
+    In a difference it has no weights: otherwise that compares two functions.
     """
-    path = [flow.tensors[number] for number in flow.between(fork, end)]
-    is_nonlinear = is_difference or any(x.is_nonlinear for x in path)
-    return is_nonlinear and any(x.has_weights for x in path)
+    path = [flow.tensors[number] for number in flow.between(found.fork, found.skip.tensor)]
+    if found.has_identity or not any(x.has_weights for x in path):
+        return True
+    if any(term.sign < 0 for term in found.terms):
+        return False
+    return not any(x.is_nonlinear for x in path) or _has_nonlinear_projection(flow, found)
+
+
+def _has_nonlinear_projection(flow: Flow, found: ResidualSum) -> bool:
+    """Returns whether a shortcut is one projection with an activation, and its branch is deeper."""
+    branch, *more = found.branch
+    if more or _depth(flow, found.fork, found.skip)[0] != 1:
+        return False
+    path = flow.between(found.fork, branch.tensor)
+    is_deeper = _depth(flow, found.fork, branch)[0] > 1
+    return is_deeper and any(flow.tensors[number].is_nonlinear for number in path)
+
+
+def _is_one_of_many(flow: Flow, found: ResidualSum) -> bool:
+    """Returns whether a sum is one of several that add up parallel paths with activations."""
+    path = [flow.tensors[number] for number in flow.between(found.fork, found.skip.tensor)]
+    if not (any(x.is_nonlinear for x in path) and any(x.has_weights for x in path)):
+        return False
+    result, ends = found.addition.result, {term.tensor for term in found.branch}
+    for addition in flow.additions:
+        operands = [x for x in addition.operands if x is not None]
+        is_parallel = not all(flow.depends(x, result) for x in operands)
+        if result in operands and is_parallel:
+            return True
+        if addition.result in ends and flow.common_origin(operands) == found.fork:
+            return True
+    return False
 
 
 def _is_part_of_a_cell(flow: Flow, found: ResidualSum) -> bool:

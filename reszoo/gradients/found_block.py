@@ -186,3 +186,15 @@ def is_nonlinear(operation: keras.Operation) -> bool:
         operation: An operation, or any layer.
     """
     return any(is_activation(part) for part in (operation, *sublayers(operation)))
+
+
+def number_of_kernels(operation: keras.Operation) -> int:
+    """Returns the number of matrices and filters among the weights of an operation.
+
+    Args:
+        operation: An operation, or any layer.
+    """
+    parts = (operation, *sublayers(operation))
+    slopes = {id(w) for p in parts if isinstance(p, keras.layers.PReLU) for w in p.weights}
+    weights = getattr(operation, "weights", ())
+    return sum(len(w.shape) > 1 and id(w) not in slopes for w in weights)

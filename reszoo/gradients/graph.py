@@ -11,13 +11,25 @@ from typing import Any
 
 import keras
 
-from reszoo.gradients.flow import Addition, Flow, ResidualSum, Tensor, residual_sums
-from reszoo.gradients.found_block import FoundBlock, compatible, is_nonlinear
+from reszoo.gradients.flow import (
+    Addition,
+    Flow,
+    ResidualSum,
+    Tensor,
+    Term,
+    gated_sums,
+    residual_sums,
+)
+from reszoo.gradients.found_block import FoundBlock, compatible, is_nonlinear, number_of_kernels
 from reszoo.keras_internals import (
     RUN_THROUGH_GRAPH,
+    adds_what_it_is_given,
     is_addition,
     is_concatenation,
+    is_product,
+    is_stack,
     is_subtraction,
+    multiplies_tensors,
     nodes_in_order,
     passes_gradients,
     run_through_graph,
@@ -34,6 +46,10 @@ _ACTIVATIONS = (
     keras.layers.PReLU,
     keras.layers.ReLU,
 )
+
+
+# The scope of additions that are seen in the graph, but not in a recorded run.
+_UNSEEN = "unseen"
 
 
 class GraphBlock(FoundBlock):
@@ -107,6 +123,8 @@ class Graph:
         blocks: The residual blocks, in the order in which the model reaches their merges.
         left_out: The names of the merges whose paths cross those of another block with the same
             fork.
+        unseen: The names of what adds the paths of a block in a way that cannot be recorded.
+        gated: The names of the additions of a branch and a gated shortcut that share the gate.
         concatenation: The name of the first concatenation whose inputs have a common origin, or
             `None`.
     """
@@ -119,11 +137,15 @@ class Graph:
         self.tensors = [*function.inputs, *outputs]
         self._number = {id(x): i for i, x in enumerate(self.tensors)}
         self._readers = {}
+        self._given_by = {id(y): node for node in self.nodes for y in node.outputs}
         self.flow = self._flow()
         self.concatenation = self._first_concatenation()
-        self.blocks, self.left_out = compatible(
-            GraphBlock(self, found) for found in residual_sums(self.flow)
-        )
+        seen, unseen = [], []
+        for found in residual_sums(self.flow):
+            (unseen if any(map(_is_unseen, found.terms)) else seen).append(found)
+        self.unseen = [_name(found.addition) for found in unseen if self._is_plain(found)]
+        self.gated = [_name(addition) for addition, _ in gated_sums(self.flow)]
+        self.blocks, self.left_out = compatible(GraphBlock(self, found) for found in seen)
 
     def nodes_between(self, start: int, ends: Iterable[int]) -> list:
         """Returns the nodes on the paths from one tensor to others, in the model's order.
@@ -179,7 +201,8 @@ class Graph:
             weights = bool(getattr(node.operation, "weights", ()))
             for y in node.outputs:
                 sources = tuple(dict.fromkeys(self._sources(node, y)))
-                flow.add(Tensor(sources, y.shape, is_nonlinear(node.operation), weights))
+                kernels = number_of_kernels(node.operation)
+                flow.add(Tensor(sources, y.shape, is_nonlinear(node.operation), weights, kernels))
             self._add_sum(flow, node)
         return flow
 
@@ -192,14 +215,33 @@ class Graph:
                 yield self._number[id(x)]
 
     def _add_sum(self, flow: Flow, node: Node) -> None:
-        """Adds a node to the flow's additions or concatenations, if it is one."""
+        """Adds a node to the flow's additions, concatenations or products, if it is one."""
         operands = tuple(self._number[id(x)] for x in node.input_tensors)
         if is_concatenation(node.operation):
             flow.concatenations[self._number[id(node.outputs[0])]] = operands
+        if is_product(node.operation):
+            flow.products.add(self._number[id(node.outputs[0])])
         subtracts = is_subtraction(node.operation)
         if (subtracts or is_addition(node.operation)) and len(operands) > 1:
             result = self._number[id(node.outputs[0])]
             flow.additions.append(Addition(node, operands, result, subtracts))
+        elif len(operands := self._added_otherwise(node)) > 1:
+            result = self._number[id(node.outputs[0])]
+            flow.additions.append(Addition(node, operands, result, scope=_UNSEEN))
+
+    def _added_otherwise(self, node: Node) -> tuple[int, ...]:
+        """Returns the tensors that a node adds without an addition of two; none if it does not."""
+        stacks = [self._given_by.get(id(x)) for x in node.input_tensors]
+        stack = next((other for other in stacks if other and is_stack(other.operation)), None)
+        adds = adds_what_it_is_given(node.operation)
+        if stack is not None and (adds or multiplies_tensors(node.operation)):
+            return tuple(self._number[id(x)] for x in stack.input_tensors)
+        return tuple(self._number[id(x)] for x in node.input_tensors) if adds else ()
+
+    def _is_plain(self, found: ResidualSum) -> bool:
+        """Returns whether a shortcut has no weights, so that a mean of two models is no block."""
+        path = self.flow.between(found.fork, found.skip.tensor)
+        return found.has_identity or not any(self.flow.tensors[n].has_weights for n in path)
 
     def _first_concatenation(self) -> str | None:
         for node in self.nodes:
@@ -277,6 +319,14 @@ class _Run:
         if id(x) in self._forks and id(x) not in self._versions:
             self._versions[id(x)] = _forked(self._forks[id(x)], value)
         return self._versions.get(id(x), {}).get(id(node), value)
+
+
+def _is_unseen(term: Term) -> bool:
+    return term.addition.scope == _UNSEEN
+
+
+def _name(addition: Addition) -> str:
+    return addition.place.operation.name
 
 
 def _forked(blocks: Iterable[GraphBlock], value: Any) -> dict:

@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 
 import keras
 
-from reszoo.gradients.flow import ResidualSum, residual_sums
+from reszoo.gradients.flow import ResidualSum, gated_sums, residual_sums
 from reszoo.gradients.traced_calls import Trace, TracedCall, innermost_around
-from reszoo.keras_internals import is_addition, is_subtraction, sublayers
+from reszoo.keras_internals import is_addition, is_layer_of_keras, is_subtraction, sublayers
 from reszoo.layers import ResidualBlock
 
 SKIP, BRANCH = "skip", "branch"
+HAS_SHARED_GATE = (
+    "the two paths of a block share a gate, as in a highway network; "
+    "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
+)
 
 
 class Site(NamedTuple):
@@ -80,40 +84,64 @@ class Located:
         return id(self.layer), self.path_to_sum, self.sum.addition.place[1]
 
 
+class Unseen(NamedTuple):
+    """Something that is added inside of a layer and cannot be recorded.
+
+    Attributes:
+        layer: The layer.
+        reason: Why not.
+        is_whole: Whether nothing of this layer can be recorded, because a call of it is not seen.
+    """
+
+    layer: keras.layers.Layer
+    reason: str
+    is_whole: bool = False
+
+
 class NotSeenError(Exception):
     """A residual sum that a run of the model's code cannot find.
 
     Args:
         layer: The layer that it is in.
         reason: Why not.
+        is_whole: Whether nothing of this layer can be recorded.
     """
 
-    def __init__(self, layer: keras.layers.Layer, reason: str):
+    def __init__(self, layer: keras.layers.Layer, reason: str, is_whole: bool = False):
         super().__init__(reason)
-        self.layer = layer
-        self.reason = reason
+        self.unseen = Unseen(layer, reason, is_whole)
 
 
-def located_in(
-    trace: Trace, graph_owners: Iterable[Any]
-) -> tuple[list[Located], list[tuple[keras.layers.Layer, str]]]:
-    """Returns the residual sums inside of layers, and the layers that have others, with the reason.
+def located_in(trace: Trace, graph_owners: Iterable[Any]) -> tuple[list[Located], list[Unseen]]:
+    """Returns the residual sums inside of layers, and others that cannot be recorded.
 
     Args:
         trace: The trace of a model.
         graph_owners: The functional models whose own additions are found in their graphs.
     """
     owners = {id(owner) for owner in graph_owners}
-    found, unseen = [], list(trace.unseen)
+    found, unseen = [], [Unseen(*of_layer) for of_layer in trace.unseen]
     for residual_sum in residual_sums(trace.flow):
         try:
             located = _located(trace, residual_sum, owners)
         except NotSeenError as error:
-            unseen.append((error.layer, error.reason))
+            unseen.append(error.unseen)
             continue
         if located is not None:
             found.append(located)
-    return found, unseen
+    return found, [*unseen, *_gated(trace, owners)]
+
+
+def _gated(trace: Trace, owners: set[int]) -> Iterator[Unseen]:
+    """Yields the layers that add a branch and a gated shortcut which share the gate."""
+    for addition, fork in gated_sums(trace.flow):
+        adding, flow = addition.place[0], trace.flow
+        calls = [trace.call_of[n] for n in flow.between(fork, addition.result)]
+        call = innermost_around([adding, *calls])
+        if call is None or (id(call.layer) in owners and _is_of_graph(call, adding)):
+            continue
+        if not (isinstance(call.layer, ResidualBlock) or is_layer_of_keras(call.layer)):
+            yield Unseen(call.layer, HAS_SHARED_GATE)
 
 
 def _located(trace: Trace, found: ResidualSum, owners: set[int]) -> Located | None:
@@ -128,9 +156,11 @@ def _located(trace: Trace, found: ResidualSum, owners: set[int]) -> Located | No
     if call is None or (id(call.layer) in owners and _is_of_graph(call, adding)):
         return None
     layers = {path: _layers_called(trace, call, adding, of_path[path]) for path in of_path}
-    if not layers[BRANCH] or isinstance(call.layer, ResidualBlock):
+    if isinstance(call.layer, ResidualBlock) or not _only_adds(call, adding, calls):
         return None
-    if not _only_adds(call, adding, calls) or not _is_shortcut(trace, found, of_path):
+    if not (layers[BRANCH] or _has_own_kernel(trace, call, of_path[BRANCH])):
+        return None
+    if not _is_shortcut(trace, found, of_path):
         return None
     _check_seen(trace, found, [adding, call, *calls])
     located = Located(
@@ -171,7 +201,14 @@ def _is_shortcut(trace: Trace, found: ResidualSum, of_path: dict[str, set[int]])
     def some(path: str, attribute: str) -> bool:
         return any(getattr(trace.flow.tensors[n], attribute) for n in of_path[path])
 
-    return found.has_identity or not some(SKIP, "has_weights") or some(BRANCH, "is_nonlinear")
+    return found.has_identity or not some(SKIP, "kernels") or some(BRANCH, "is_nonlinear")
+
+
+def _has_own_kernel(trace: Trace, call: TracedCall, numbers: set[int]) -> bool:
+    """Returns whether a user's own code multiplies by a matrix of weights itself."""
+    return not is_layer_of_keras(call.layer) and any(
+        trace.flow.tensors[n].kernels for n in numbers if trace.call_of[n] is call
+    )
 
 
 def _check_seen(trace: Trace, found: ResidualSum, calls: Sequence[TracedCall]) -> None:
@@ -179,9 +216,10 @@ def _check_seen(trace: Trace, found: ResidualSum, calls: Sequence[TracedCall]) -
     call = calls[1]
     reasons = [c.unseen for inner in calls for c in inner.lineage() if c.unseen]
     if trace.reason or reasons:
-        raise NotSeenError(call.layer, trace.reason or reasons[0])
+        raise NotSeenError(call.layer, trace.reason or reasons[0], is_whole=True)
     if any(term.addition.place[1] is None for term in found.terms):
-        raise NotSeenError(call.layer, "it adds by a function of which no call is seen")
+        reason = "it adds by a function of which no call is seen; + or add is"
+        raise NotSeenError(call.layer, reason)
 
 
 def _layers_called(

@@ -15,7 +15,7 @@ from reszoo.gradients.calls import Calls
 from reszoo.gradients.first_batch import has_all_weights
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.graph import Graph
-from reszoo.gradients.located import Located, located_in
+from reszoo.gradients.located import HAS_SHARED_GATE, Located, Unseen, located_in
 from reszoo.gradients.traced_calls import Trace
 from reszoo.keras_internals import is_layer_of_keras, sublayers, symbolic_inputs
 from reszoo.layers import ResidualBlock
@@ -44,7 +44,7 @@ class Search:
         self.found: list[tuple[str, str, FoundBlock]] = []
         self._graphs: list[Graph] = []
         self._calls: list[Calls] = []
-        self._unseen: dict[int, tuple[keras.layers.Layer, str]] = {}
+        self._unseen: dict[tuple[int, str], Unseen] = {}
         self._inputs = _symbolic(example_batch)
         self._has_graph = any(isinstance(x, keras.Function) for x in (model, *sublayers(model)))
         if self._inputs is None and not self._has_graph:
@@ -85,16 +85,15 @@ class Search:
                 f"The paths of {', '.join(crossing)} cross those of another addition from the same "
                 "tensor, so they are not recorded."
             )
-        if self._unseen:
-            of_reasons: dict[str, list[str]] = {}
-            for layer, reason in self._unseen.values():
-                of_reasons.setdefault(reason, []).append(repr(layer.name))
-            number = len(self._unseen)
-            some = "; ".join(f"{_some(names)} ({why})" for why, names in of_reasons.items())
+        if others := [repr(name) for graph in self._graphs for name in graph.unseen]:
             yield (
-                f"What is added inside of {number} layer{'s' if number > 1 else ''} cannot be "
-                f"recorded: {some}."
+                f"What {_some(others)} adds is not recorded: only additions are, by +, "
+                "keras.ops.add or keras.layers.Add."
             )
+        if gated := [repr(name) for graph in self._graphs for name in graph.gated]:
+            yield f"What {_some(gated)} adds is not recorded: {HAS_SHARED_GATE}."
+        if self._unseen:
+            yield _unseen_in_words(list(self._unseen.values()))
 
     def _search(self, layer: Any, path: tuple[str, ...]) -> None:
         """Searches a layer, or the functional models in one that cannot be searched itself."""
@@ -148,12 +147,13 @@ class Search:
         of_keys: dict[Any, Located] = {}
         for trace in traces:
             found, unseen = located_in(trace, [graph.function for graph in self._graphs])
-            for layer, reason in unseen:
-                self._not_seen(layer, reason)
+            for one in unseen:
+                self._unseen.setdefault((id(one.layer), one.reason), one)
             for located in found:
                 of_keys.setdefault(located.key, located)
         # What is seen of a layer in one call only, as of the cell of an RNN, is not enough.
-        return [x for x in of_keys.values() if id(x.layer) not in self._unseen]
+        whole = {id(unseen.layer) for unseen in self._unseen.values() if unseen.is_whole}
+        return [x for x in of_keys.values() if id(x.layer) not in whole]
 
     def _traces(self, layer: Any) -> list[Trace]:
         """Returns the traces of a layer; none if there is nothing to see inside of layers."""
@@ -169,7 +169,7 @@ class Search:
         return []
 
     def _not_seen(self, layer: keras.layers.Layer, reason: str) -> None:
-        self._unseen.setdefault(id(layer), (layer, reason))
+        self._unseen.setdefault((id(layer), reason), Unseen(layer, reason, is_whole=True))
 
 
 def _opaque(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
@@ -179,6 +179,17 @@ def _opaque(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
         return
     for child in sublayers(layer, recursive=False):
         yield from _opaque(child)
+
+
+def _unseen_in_words(unseen: list[Unseen]) -> str:
+    of_reasons: dict[str, list[str]] = {}
+    for one in unseen:
+        of_reasons.setdefault(one.reason, []).append(repr(one.layer.name))
+    number = len({id(one.layer) for one in unseen})
+    some = "; ".join(f"{_some(names)} ({why})" for why, names in of_reasons.items())
+    what = "What is" if all(one.is_whole for one in unseen) else "Some of what is"
+    layers = "1 layer" if number == 1 else f"{number} layers"
+    return f"{what} added inside of {layers} cannot be recorded: {some}."
 
 
 def _some(names: list[str]) -> str:

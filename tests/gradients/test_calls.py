@@ -162,6 +162,7 @@ class OfOneSum(layers.Layer):
     def __init__(self, way, **options):
         super().__init__(**options)
         self.f, self.g = layers.Dense(SIZE, "tanh"), layers.Dense(SIZE, "relu")
+        self.linear, self.rnn = layers.Dense(SIZE), layers.SimpleRNN(SIZE)
         self.norm = layers.LayerNormalization()
         self.add = layers.Add()
         self.way = way
@@ -169,6 +170,7 @@ class OfOneSum(layers.Layer):
     def build(self, shape):
         self.scale = self.add_weight(shape=(), initializer="ones")
         self.scale.assign(0.5)
+        self.kernel = self.add_weight(shape=(SIZE, SIZE))
 
     def call(self, x):
         return self.way(self, x, x)
@@ -191,8 +193,18 @@ WAYS = {
     "layers_made_in_the_call": lambda m, x, z: layers.Add()([x, layers.ReLU()(m.f(z))]),
     "a_norm_by_hand": lambda m, x, z: x + m.f(z * tf.math.rsqrt(tf.reduce_mean(z * z, -1, True))),
     "a_position_added": lambda m, x, z: x + m.f(z + tf.range(float(SIZE))),
+    "a_projection_with_an_activation": lambda m, x, z: m.linear(m.f(z)) + m.g(x),
+    "a_long_shortcut_of_one_projection": lambda m, x, z: m.linear(m.f(z)) + tf.tanh(m.norm(m.g(x))),
+    "norm_beside_linear": lambda m, x, z: m.linear(z) + m.norm(x),
+    "weights_of_its_own": lambda m, x, z: x + tf.nn.relu(z @ m.kernel) @ m.kernel,
+    "a_recurrent_branch": lambda m, x, z: x + m.rnn(z[:, None]),
+    "complex_numbers": lambda m, x, z: x + tf.math.real(tf.signal.ifft(_spectrum(m.f(z)))),
     "stopped": lambda m, x, z: tf.stop_gradient(m.g(x)) + x + m.f(z),
 }
+
+
+def _spectrum(x):
+    return tf.signal.fft(tf.cast(x, tf.complex64)) * tf.cast(tf.range(SIZE), tf.complex64)
 
 
 def _in_place(layer, x, z):
@@ -420,6 +432,10 @@ def test_a_fork_without_its_sum_is_told_and_nothing_of_it_is_recorded(x, tmp_pat
     assert found["other"]["skip_gradient_norm"] > 0
 
 
+def highway(x, gate, branch):
+    return gate * branch + (1 - gate) * x
+
+
 def named(function, name="layer"):
     return Called(function, name=name)
 
@@ -432,6 +448,8 @@ UNSEEN = {
     "remat": lambda: named(lambda m, x: keras.remat(lambda z: z + m.f(z))(x)),
     "no call is seen": lambda: named(lambda m, x: tf.raw_ops.AddV2(x=x, y=m.f(x))),
     "by a function of which": lambda: named(lambda m, x: tf.reduce_sum(tf.stack([x, m.f(x)]), 0)),
+    "no call is seen; . or add": lambda: named(lambda m, x: keras.ops.mean([x, m.f(x)], 0)),
+    "a gate, as in a highway": lambda: named(lambda m, x: highway(x, m.f(x), m.g(x))),
     "for both paths": lambda: named(lambda m, x: 0.7 * x + m.f(x * tf.reduce_mean(x))),
 }
 
@@ -442,6 +460,15 @@ def test_what_cannot_be_seen_is_named_with_its_layer(what):
     model = model_of(UNSEEN[what](), other)
     with pytest.warns(UserWarning, match=rf"inside of 1 layer .*: 'layer' .*{what}"):
         assert list(instrument(model)) == ["other"]
+
+
+def test_a_block_beside_another_that_cannot_be_seen_is_found():
+    def call(m, x):
+        x = x + m.f(x)
+        return highway(x, m.g(x), m.f(x))
+
+    with pytest.warns(UserWarning, match="Some of what is added inside of 1 layer .* a gate"):
+        assert list(instrument(model_of(named(call)))) == ["layer"]
 
 
 def test_the_cell_of_an_rnn_is_named():
@@ -466,9 +493,10 @@ def test_sums_inside_of_layers_that_are_no_blocks_are_not_found(x):
         rotated = x * tf.cos(x) + tf.roll(x, 1, -1) * tf.sin(x)
         centered = x - tf.reduce_mean(x, -1, True)
         scores = m.query(x) + m.key(x)
+        many = m.g(x) + m.f(m.query(x)) + m.key(m.g(m.key(x)))
         of_the_shape = x + m.f(tf.zeros_like(x))
         of_no_gradient = x + m.f(tf.stop_gradient(x))
-        return m.f(rotated) * tf.tanh(scores) * centered * of_the_shape - m.g(of_no_gradient)
+        return m.f(rotated) * tf.tanh(scores) * centered * many * of_the_shape - m.g(of_no_gradient)
 
     layer = named(call)
     layer.query, layer.key = layers.Dense(SIZE), layers.Dense(SIZE)

@@ -90,6 +90,10 @@ SUMS = {
         lambda x, f, g: 0.7 * x + g(f(x)),
         lambda skip, branch, f, g: 0.7 * skip + g(f(branch)),
     ),
+    "a projection with an activation": (
+        lambda x, f, g: dense_of(g, x) + layers.Activation("tanh")(f(x)),
+        lambda skip, branch, f, g: dense_of(g, branch) + tf.tanh(f(skip)),
+    ),
 }
 
 
@@ -111,7 +115,9 @@ def test_a_sum_of_any_form_is_one_block_and_seen_exactly(kind, data, tmp_path):
         y = by_hand(skip, branch, f, g)
         loss = mean_squares(data[1], y)
     expected = norms(tape, loss, skip=skip, branch=branch, output=y)
-    skip_output = 0.7 * skip if kind == "a scaled skip" else skip
+    of_skip = {"a scaled skip": lambda: 0.7 * skip}
+    of_skip["a projection with an activation"] = lambda: tf.tanh(f(skip))
+    skip_output = of_skip.get(kind, lambda: skip)()
     sizes = [np.sqrt(np.mean(np.square(z))) for z in (skip_output, y - skip_output, y)]
     (found,) = recorded(model, *data, tmp_path, statistics=["paths", "forward"]).values()
     assert_path_norms(found, **expected)
@@ -130,6 +136,50 @@ def test_sums_that_are_no_blocks_are_not_found():
     outputs = [error, two_branches, no_gradient, of_the_shape]
     x = layers.Add(name="residual")([x, dense()(x)])
     assert list(instrument(keras.Model(inputs, [*outputs, x]))) == ["residual"]
+
+
+OTHER_SUMS = {
+    "an average": (lambda x, f, g: layers.Average(name="sum")([x, f(x)]), "only additions"),
+    "a sum of a stack": (
+        lambda x, f, g: keras.ops.sum(keras.ops.stack([f(x), x]), 0),
+        "only additions",
+    ),
+    "a mean of a stack": (
+        lambda x, f, g: keras.ops.mean(keras.ops.stack([x, f(x)]), 0),
+        "only additions",
+    ),
+    "a product with a stack": (
+        lambda x, f, g: keras.ops.einsum("kbc,k->bc", keras.ops.stack([x, f(x)]), np.ones(2)),
+        "only additions",
+    ),
+    "a highway": (lambda x, f, g: (gate := f(x)) * g(x) + (1 - gate) * x, "share a gate"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_SUMS)
+def test_a_block_that_is_not_recorded_is_named(kind):
+    inputs = keras.Input((SIZE,))
+    x = layers.Add(name="residual")([inputs, dense()(inputs)])
+    of_model, reason = OTHER_SUMS[kind]
+    x = of_model(x, dense(activation="sigmoid"), dense(activation="relu"))
+    with pytest.warns(UserWarning, match=f"is not recorded: .*{reason}"):
+        assert list(instrument(keras.Model(inputs, x))) == ["residual"]
+
+
+def test_neither_gates_nor_cells_nor_means_of_models_are_named():
+    def conv(x, size=1):
+        return layers.Conv2D(SIZE, size, padding="same", activation="relu")(x)
+
+    x = inputs = keras.Input((4, 4, SIZE))
+    x = x * keras.ops.sigmoid(conv(keras.ops.mean(x, (1, 2), keepdims=True)))  # of SENet
+    x = layers.Add()([conv(x), conv(conv(x), 3), conv(conv(conv(x), 3), 3)])  # of Inception
+    x = conv(x) + conv(conv(x), 3) + conv(conv(conv(x), 3), 3)
+    x = conv(conv(x), 3) + conv(conv(x, 3)) + conv(x)
+    x = conv(x) * keras.ops.sigmoid(conv(x)) + conv(x) * keras.ops.sigmoid(conv(x))
+    x = layers.Average()([conv(x), conv(conv(x))])
+    x = keras.ops.max(keras.ops.stack([x, conv(x)]), 0)
+    x = layers.Add(name="residual")([x, conv(x)])
+    assert list(instrument(keras.Model(inputs, x))) == ["residual"]
 
 
 def test_a_skip_around_a_block_that_it_is_added_to_is_another_block():

@@ -15,18 +15,26 @@ from reszoo.gradients.traced_calls import Trace, TracedCall
 from reszoo.keras_internals import (
     RUN_THROUGH_GRAPH,
     has_gradient,
-    kinds_in_called_function,
+    kinds_in_called_functions,
     nodes_in_order,
     records_gradients,
     run_through_graph,
     sublayers,
 )
 
+_SUMS_OF_A_STACK = ("Sum", "Mean", "Einsum")
 _ADDITIONS = ("Add", "AddV2", "AddN", "Sub")
 _NONLINEAR = frozenset(
     (
         *("Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softplus", "Softsign"),
         *("Sigmoid", "Tanh", "Erf", "Erfc", "Softmax", "LogSoftmax"),
+    )
+)
+# Products of a tensor with a matrix or a filter.
+_PRODUCTS = frozenset(
+    (
+        *("MatMul", "BatchMatMulV2", "Einsum", "DepthwiseConv2dNative"),
+        *("Conv2D", "Conv3D", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
     )
 )
 _CALLS_A_FUNCTION = ("PartitionedCall", "StatefulPartitionedCall")
@@ -250,7 +258,7 @@ class _Builder:
                 self._data.add(y.name)
             elif weights or operation.type == "ReadVariableOp":
                 self._weights.add(y.name)
-            if y.dtype.is_floating and (y.name in self._data or y.name in self._weights):
+            if _carries_gradients(y) and (y.name in self._data or y.name in self._weights):
                 self._add_tensor(operation, call, y, names, weights)
 
     def _add_tensor(
@@ -261,11 +269,15 @@ class _Builder:
             sources = {}
         shape = tuple(y.shape) if y.shape.rank is not None else (None,)
         is_nonlinear = operation.type in _NONLINEAR
+        kernels = int(_has_kernel(operation, weights))
+        weights |= bool(kernels)
         self._numbers[y.name] = self.trace.flow.add(
-            Tensor(tuple(sources), shape, is_nonlinear, weights, y.name in self._data)
+            Tensor(tuple(sources), shape, is_nonlinear, weights, kernels, y.name in self._data)
         )
         self.trace.call_of.append(call)
         self.trace.kinds.append(operation.type)
+        if operation.type == "Mul":
+            self.trace.flow.products.add(self._numbers[y.name])
         if operation.type == "ConcatV2":
             self.trace.flow.concatenations[self._numbers[y.name]] = tuple(sources)
 
@@ -319,16 +331,34 @@ def _call_of_each(operations: Sequence[Any], calls: Iterable[_Call], root: _Call
     return call_of
 
 
+def _carries_gradients(y: tf.Tensor) -> bool:
+    """Returns whether gradients flow through a tensor; a variant is a list, as of a loop."""
+    return y.dtype.is_floating or y.dtype.is_complex or y.dtype == tf.variant
+
+
 def _operands(operation: Any) -> Sequence[tf.Tensor]:
     """Returns the tensors that an operation adds or subtracts; none if it does not."""
     if operation.type in _ADDITIONS:
         return operation.inputs
-    if operation.type == "Sum" and operation.inputs[0].op.type == "Pack":
+    if operation.type in _SUMS_OF_A_STACK and operation.inputs[0].op.type == "Pack":
         return operation.inputs[0].op.inputs
     return ()
 
 
+def _has_kernel(operation: Any, has_weights: bool) -> bool:
+    """Returns whether an operation, or a function that it calls, multiplies by weights.
+
+    Args:
+        operation: The operation.
+        has_weights: Whether it reads weights. To a function a variable is handed instead.
+    """
+    if operation.type in _PRODUCTS:
+        return has_weights
+    has_variables = any(x.dtype == tf.resource for x in operation.inputs)
+    return has_variables and bool(kinds_in_called_functions(operation) & _PRODUCTS)
+
+
 def _adds_and_multiplies(operation: Any) -> bool:
     """Returns whether the function that an operation calls has an addition and a product."""
-    kinds = kinds_in_called_function(operation)
-    return "AddV2" in kinds and bool(kinds & {"MatMul", "BatchMatMulV2", "Einsum", "Conv2D"})
+    kinds = kinds_in_called_functions(operation)
+    return "AddV2" in kinds and bool(kinds & _PRODUCTS)
