@@ -8,8 +8,7 @@ SavedModel loaded by TensorFlow, a session of ONNX Runtime, and torchvision's mo
 `torch.inference_mode`, with the channels second or last (`torch_last`) in memory. Every round runs
 each of them once, in a new random order, on the same batch in float32; ratios are to `predict` of
 reszoo (above 1: reszoo's `predict` is faster). What is not installed is left out by name. "folded"
-is `predict` of the same network with biases in place of its normalizations: what it would take if
-they were folded into the convolutions.
+is `predict` of the same network with its batch normalizations folded into the convolutions.
 """
 
 import os
@@ -27,7 +26,7 @@ from models import CLASSES, HUB, batch, new_hub, new_reszoo
 from peers import import_torchvision
 from timing import interleaved, machine, print_table
 
-from reszoo.models import create_model
+from reszoo.models import fold_normalization
 
 PACKAGES = {"keras_hub": "keras_hub", "torchvision": "torchvision", "ONNX": "onnxruntime"}
 
@@ -46,12 +45,6 @@ def keras_ways(name, new_model, options):
 def predict(model):
     """Returns `predict` of a Keras model, all images in one batch."""
     return lambda x: model.predict(x, batch_size=len(x), verbose=0)
-
-
-def new_folded(options):
-    """Returns this project's model with biases in place of its normalizations."""
-    shape = (options.image_size, options.image_size, 3)
-    return create_model(options.model, num_classes=CLASSES, input_shape=shape, norm=None)
 
 
 def saved_model(model):
@@ -101,7 +94,7 @@ def is_installed(name):
 def all_ways(options):
     """Returns all ways to run the model, functions of images, by name."""
     ways = keras_ways("reszoo", new_reszoo, options)
-    ways["reszoo folded"] = predict(new_folded(options))
+    ways["reszoo folded"] = predict(fold_normalization(new_reszoo(options)))
     if is_installed("keras_hub"):
         ways |= keras_ways("keras_hub", new_hub, options)
     if is_installed("torchvision"):

@@ -134,6 +134,32 @@ def run_through_graph(
     return keras.Function._run_through_graph(function, inputs, operation_fn, call_fn)
 
 
+def runs_its_graph(layer: Any) -> bool:
+    """Returns whether a layer is a functional model whose call runs its graph, and nothing else.
+
+    Relies on `Functional` of `keras.src.models.functional`.
+
+    Args:
+        layer: Any layer or model.
+    """
+    from keras.src.models.functional import Functional
+
+    return isinstance(layer, Functional) and type(layer).call is Functional.call
+
+
+def runs_in_turn(layer: Any) -> bool:
+    """Returns whether a layer is a sequential model whose call runs its layers, and nothing else.
+
+    Relies on `Sequential._functional`, which is `None` while the shapes are not known.
+
+    Args:
+        layer: Any layer or model.
+    """
+    sequential = keras.Sequential
+    is_plain = isinstance(layer, sequential) and type(layer).call is sequential.call
+    return is_plain and layer._functional is not None
+
+
 def is_addition(operation: keras.Operation) -> bool:
     """Returns whether an operation adds tensors: `keras.layers.Add`, `keras.ops.add` or `+`.
 
@@ -623,6 +649,18 @@ def symbolic_inputs(function: keras.Function) -> Any:
         function: A functional model.
     """
     return function._inputs_struct
+
+
+def input_like(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns a new symbolic input with the name and the properties of another one.
+
+    Relies on `KerasTensor._keras_history`.
+
+    Args:
+        x: The symbolic output of a `keras.layers.InputLayer`.
+    """
+    layer: Any = x._keras_history.operation  # pyright: ignore[reportAttributeAccessIssue]
+    return type(layer).from_config(layer.get_config()).output
 
 
 def is_layer_of_keras(layer: keras.layers.Layer) -> bool:

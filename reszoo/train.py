@@ -20,6 +20,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, local or 
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "predict"], "What to do.")
 _IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
 _FORMAT = flags.DEFINE_list("format", ["savedmodel"], "What to export: savedmodel,onnx,tflite.")
+_FOLD = flags.DEFINE_bool("fold", False, "Whether to export batch normalizations folded.")
 
 _FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", flags=re.DOTALL)
 
@@ -95,7 +96,7 @@ def _in_mode(mode: str, config: Any, held: Any) -> None:
     elif mode == "eval":
         training.evaluate_run(config, workdir)
     elif mode == "export":
-        training.export_run(config, workdir, _FORMAT.value)
+        training.export_run(config, workdir, _FORMAT.value, _FOLD.value)
     else:
         training.predict_run(config, workdir, _IMAGES.value)
 

@@ -188,6 +188,28 @@ def test_a_functional_model_has_its_symbolic_inputs_in_their_structure():
     check(list(keras_internals.symbolic_inputs(model)) == ["x", "y"], "_inputs_struct")
 
 
+def test_models_that_run_their_layers_alone_are_told_from_others(model):
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    inputs = keras.Input((4,))
+    chain = keras.Sequential([keras.layers.Dense(4)])
+    told = keras_internals.runs_its_graph, keras_internals.runs_in_turn
+    check([is_so(model) for is_so in told] == [True, False], "Functional.call")
+    check(not any(is_so(Own(inputs, inputs)) for is_so in told), "Functional.call")
+    check(not any(is_so(chain) for is_so in told), "Sequential._functional")
+    chain.build((None, 4))
+    check([is_so(chain) for is_so in told] == [False, True], "Sequential._functional")
+
+
+def test_an_input_can_be_made_like_another_one():
+    old = keras.Input((None, 4), batch_size=3, dtype="int32", name="tokens", optional=True)
+    new = keras_internals.input_like(old)
+    same = [(x.shape, x.dtype, x.name) for x in (old, new)]
+    check(new is not old and same[0] == same[1], "KerasTensor._keras_history")
+
+
 def test_layers_of_keras_are_told_from_others():
     class Mine(keras.layers.Layer):
         pass

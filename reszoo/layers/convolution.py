@@ -131,7 +131,7 @@ class Convolution(Configured):
     def call(self, x: Tensor) -> Tensor:
         # JAX takes a variable's value in some operations, and not the variable.
         kernel = ops.convert_to_tensor(self.kernel)
-        kernel = _standardized(kernel) if self.weight_standardization else kernel
+        kernel = standardized_kernel(kernel) if self.weight_standardization else kernel
         x, kernel, padding = self._padded(x, kernel)
         y = self._convolve(x, kernel, padding)
         return ops.add(y, self.bias) if self.use_bias else y
@@ -243,7 +243,12 @@ def convolution_before(norm: Norm) -> Callable[..., Convolution]:
     return lambda *sizes, **options: standardized(make(*sizes, **options))
 
 
-def _standardized(kernel: Tensor) -> Tensor:
+def standardized_kernel(kernel: Tensor) -> Tensor:
+    """Returns a kernel, its filters of mean 0 and variance 1, as a `standardized` convolution has.
+
+    Args:
+        kernel: The kernel, output channels last.
+    """
     axes = tuple(range(len(kernel.shape) - 1))
     moments: Any = ops.moments(kernel, axes, keepdims=True)
     mean, variance = moments

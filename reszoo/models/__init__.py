@@ -8,6 +8,8 @@
 - `stages`: the stems, and the filters, stride and dilation of each block
 - `branches`, `shortcuts`, `gates`: the two paths of each block and their gates, by name
 - `catalog`: models by name
+- `folding`: batch normalizations folded into the convolutions before them
+- `places`, `copying`: which layer follows which, and copies of a network without some of them
 - `weights`: loading, saving, freezing
 - `weight_files`: weights from files, hubs and other libraries' models
 - `weight_names`: names of weights in other libraries
@@ -17,6 +19,7 @@
 
 from reszoo.models.catalog import create_model as create_model
 from reszoo.models.catalog import list_models as list_models
+from reszoo.models.folding import fold_normalization as fold_normalization
 from reszoo.models.mlp import ResidualMLP as ResidualMLP
 from reszoo.models.resnet import ResNet as ResNet
 from reszoo.models.revnet import RevNet as RevNet

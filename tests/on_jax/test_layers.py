@@ -9,6 +9,7 @@ from keras import ops
 from reszoo import ResidualBlock
 from reszoo.layers import BasicBranch, Convolution, DropPath, ProjectionShortcut, standardized
 from reszoo.layers.shapes import per_axis
+from reszoo.models import fold_normalization
 from tests.layers.windows import padded, taps
 
 
@@ -96,3 +97,19 @@ def two_steps(remat):
 def test_recomputed_activations_give_the_numbers_of_stored_ones():
     for ours, stored in zip(two_steps(True), two_steps(False), strict=True):
         np.testing.assert_allclose(ours, stored, rtol=1e-4, atol=1e-4)
+
+
+def test_folded_normalizations_give_the_outputs_of_the_network():
+    inputs = keras.Input((3, 8, 8))
+    first = {"data_format": "channels_first", "use_bias": False}
+    x = keras.layers.BatchNormalization(axis=1)(keras.layers.Conv2D(4, 3, **first)(inputs))
+    block = ResidualBlock(BasicBranch(6, 2), ProjectionShortcut(6, 2), "relu")
+    model = keras.Model(inputs, block(keras.layers.Permute((2, 3, 1))(x)))
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(generator.uniform(0.2, 3.0, weight.shape))
+    folded = fold_normalization(model)
+    assert not [w.path for w in folded.weights if w.name == "moving_mean"]
+    x = generator.normal(size=(2, 3, 8, 8)).astype("float32")
+    y, expected = (ops.convert_to_numpy(m(x)) for m in (folded, model))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.max(expected))

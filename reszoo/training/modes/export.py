@@ -19,6 +19,8 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from reszoo.files import is_stored
+from reszoo.keras_internals import sublayers
+from reszoo.models import fold_normalization
 from reszoo.training.config import checked
 from reszoo.training.data_description import describe_data
 from reszoo.training.modes.trained_model import check_fits, load_model
@@ -49,7 +51,10 @@ class Format:
 
 
 def export_run(
-    config: ConfigDict, workdir: str | os.PathLike, formats: Sequence[str] = ("savedmodel",)
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    formats: Sequence[str] = ("savedmodel",),
+    fold: bool = False,
 ) -> dict[str, Path]:
     """Exports the model of a run, and checks that the exported model gives the same logits.
 
@@ -67,13 +72,15 @@ def export_run(
         config: The configuration of the run.
         workdir: Its work directory.
         formats: Names of formats, from the table.
+        fold: Whether batch normalizations are folded into the convolutions before them, by
+            `reszoo.models.fold_normalization`. The logits of the folded model are compared too.
 
     Returns:
         The path of the exported model, for each format.
 
     Raises:
-        ValueError: If there is no model, a format is unknown, a package is missing, or an exported
-            model gives other logits.
+        ValueError: If there is no model, a format is unknown, a package is missing, or a folded or
+            exported model gives other logits.
     """
     config = checked(config)
     _check(formats)
@@ -84,12 +91,13 @@ def export_run(
     model = load_model(workdir)
     pipeline = create_pipeline(config)
     check_fits(model, describe_data(pipeline), workdir)
-    images, *_ = next(iter(pipeline.test_batches()))
+    images = next(iter(pipeline.test_batches()))[0].numpy()
+    model = _folded(model, images) if fold else model
     directory = Path(workdir) / EXPORT_DIRECTORY
     directory.mkdir(exist_ok=True)
     paths = {}
     for name in formats:
-        paths[name], difference = _export(model, name, images.numpy(), directory)
+        paths[name], difference = _export(model, name, images, directory)
         print(f"{name}: {paths[name]}, logits differ by {difference:.1g} at most")
     return paths
 
@@ -127,13 +135,28 @@ def _export(
     return path, difference
 
 
+def _folded(model: keras.Model, images: np.ndarray) -> keras.Model:
+    """Returns the model with folded normalizations, after comparing it with the model."""
+    folded = fold_normalization(model)
+    answers = [np.float32(_in_float32(one)(images, training=False)) for one in (model, folded)]
+    difference = _difference("folded", *answers)
+    print(
+        f"folded: {_normalizations(model) - _normalizations(folded)} batch normalizations, ", end=""
+    )
+    print(f"logits differ by {difference:.1g} at most")
+    return folded
+
+
+def _normalizations(model: keras.Model) -> int:
+    return sum(isinstance(part, keras.layers.BatchNormalization) for part in sublayers(model))
+
+
 def _difference(name: str, expected: Any, found: Any) -> float:
     difference = float(np.max(np.abs(expected - found)))
     # A comparison that a NaN fails.
     if not difference <= TOLERANCE * max(1, np.max(np.abs(expected))):
         raise ValueError(
-            f"The logits of the model exported to {name!r} differ by up to {difference}, so it was "
-            "not written."
+            f"The logits of the {name} model differ by up to {difference}, so it was not written."
         )
     return difference
 

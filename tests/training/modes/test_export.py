@@ -63,6 +63,33 @@ def test_a_resnet_of_mixed_precision_is_exported_in_every_format(config, tmp_pat
     assert export_run(config, tmp_path, ["savedmodel"])["savedmodel"] == paths["savedmodel"]
 
 
+@pytest.fixture
+def resnet(tmp_path):
+    """A residual network in the work directory, its normalizations as after a training."""
+    network = ResNet("tiny", "one block", (1,), stem="cifar", width=4)
+    model = network(num_classes=10, input_shape=(8, 8, 1))
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(0).uniform(0.2, 1.0, weight.shape))
+    model.save(tmp_path / "model.keras")
+    return model
+
+
+def test_a_folded_model_answers_the_same(config, tmp_path, resnet, capsys):
+    exported = tf.saved_model.load(export_run(config, tmp_path, fold=True)["savedmodel"])
+    np.testing.assert_allclose(exported.serve(digits(7)), resnet(digits(7)), rtol=1e-4)
+    assert len(exported.variables) == len(resnet.weights) - 3 * 4 + 3
+    assert "folded: 3 batch normalizations, logits differ by" in capsys.readouterr().out
+
+
+def test_a_folded_model_that_answers_differently_is_not_written(
+    config, tmp_path, resnet, monkeypatch
+):
+    monkeypatch.setattr(export, "fold_normalization", keras.models.clone_model)
+    with pytest.raises(ValueError, match="logits of the folded model differ by up to"):
+        export_run(config, tmp_path, fold=True)
+    assert not (tmp_path / "export").exists()
+
+
 def test_a_model_that_answers_differently_is_not_written(config, workdir, monkeypatch):
     off = export.FORMATS["savedmodel"].answers
     wrong = export.Format("savedmodel", "tf_saved_model", lambda *given: off(*given) + 0.01)
