@@ -89,7 +89,7 @@ def fold_normalization(model: keras.Model) -> keras.Model:
     >>> model = ResNet18(width=8, input_shape=(32, 32, 3))
     >>> folded = fold_normalization(model)
     >>> model.count_params() - folded.count_params()
-    3600
+    1800
     """
     _check(model)
     folds, notes = _folds(model)
