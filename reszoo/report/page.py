@@ -56,7 +56,8 @@ class Page:
     def _repr_html_(self) -> str:
         # The frame keeps the page's styles, address and scripts apart from the notebook's.
         return (
-            f'<iframe srcdoc="{html.escape(self.content)}" sandbox="allow-scripts allow-downloads" '
+            f'<iframe srcdoc="{html.escape(self.content)}" '
+            'sandbox="allow-scripts allow-downloads allow-modals" '
             'style="width: 100%; height: 860px; border: 0"></iframe>'
         )
 

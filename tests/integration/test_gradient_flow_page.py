@@ -265,6 +265,7 @@ def test_the_drawn_numbers_can_be_saved(page, address, logs, tmp_path):
         expected = recorded(logs, "with-skip", "skip_share", BLOCKS[1], int(row["step"]))
         assert float(row["value"]) == pytest.approx(expected, rel=1e-6)
     with page.tab.expect_download() as saved:
+        page.find("[aria-label=Lines] .gf-take summary").click()
         page.find("[aria-label=Lines] button:has-text('PNG')").click()
     saved.value.save_as(tmp_path / "lines.png")
     assert (tmp_path / "lines.png").read_bytes().startswith(b"\x89PNG")
@@ -402,7 +403,7 @@ def test_a_notebook_shows_the_page(page, logs, tmp_path):
     page.find(".gf-block.is-chosen").wait_for()
     assert page.step() < STEPS - 1
     assert page.tab.url == (tmp_path / "notebook.html").as_uri()
-    assert page.find(".gf-save").all_text_contents() == ["SVG", "PNG"]  # the frame has no address
+    assert page.find(".gf-save").all_text_contents() == ["SVG", "PNG", "PDF"]  # no address
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])

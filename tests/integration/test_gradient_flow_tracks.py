@@ -756,12 +756,87 @@ def test_the_tracks_are_taken_along_as_svg_and_png(page, report, one, tmp_path):
         assert len(picture.convert("RGB").getcolors(2**24)) > 100
 
 
-def test_path_lengths_are_a_ridge_for_each_measurement(page, report, one, tmp_path):
+def write_path_lengths(log_dir):
     rows = ["step,length,sample,gradient_norm,number_of_paths"]
     for step in (0, 4):
         for length, paths in enumerate([1, 3, 3, 1]):
             rows += [f"{step},{length},{sample},{1 + step * length},{paths}" for sample in (0, 1)]
-    (tmp_path / "one" / "path_lengths.csv").write_text("\n".join(rows) + "\n4,3,")
+    (Path(log_dir) / "path_lengths.csv").write_text("\n".join(rows) + "\n4,3,")
+
+
+# What only this view has, beside its name, the runs and the step.
+VIEWS = {
+    "Where the gradient goes": ("bus", {"branch", "skip", "not defined"}),
+    "Gradient by depth": ("by_depth", {"\u00d71"}),
+    "At this step": ("strips", {"share", "cosine", "gain", "update / weight"}),
+    "Over time": ("over_time", {"\u00d71", "0", "not defined"}),
+    "Path lengths": ("path_lengths", {"4"}),
+    "Chosen blocks over steps": (
+        "lines",
+        {"0.5", "stage3_block2 \u00b7 skip branch cosine \u00b7 two"},
+    ),
+}
+
+
+def test_every_view_is_taken_along_with_its_runs_step_and_legend(page, report, one, tmp_path):
+    other = write_run(tmp_path / "two", numbers(6, seed=1), described())
+    write_path_lengths(one[0])
+    page.open_file(report(one[0], other), step=3, lines=["skip_branch_cosine"])
+    taken = page.find(".gf-take:visible summary")
+    labels = taken.evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
+    assert labels == [f"Take {view} along" for view in VIEWS]
+    for order, (view, (name, expected)) in enumerate(VIEWS.items()):
+        for kind in ("svg", "png"):
+            taken.nth(order).click()
+            with page.tab.expect_download() as saved:
+                page.find(f".gf-take[open] button:has-text('{kind.upper()}')").click()
+            assert saved.value.suggested_filename == f"gradient_flow_{name}.{kind}"
+            saved.value.save_as(tmp_path / f"{name}.{kind}")
+        root = xml.etree.ElementTree.parse(tmp_path / f"{name}.svg").getroot()
+        texts = {text for text in root.itertext() if text.strip()}
+        assert f"{view} \u00b7 one, two \u00b7 step 3" in texts
+        assert expected <= texts
+        size = [int(root.get(side)) for side in ("width", "height")]
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size == (2 * size[0], 2 * size[1])
+            # The page's colours on the panel's, and nothing of another view's height.
+            assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+            assert len(picture.convert("RGB").getcolors(2**24)) > 20
+    # Lines are lines, no image of them.
+    lines = xml.etree.ElementTree.parse(tmp_path / "lines.svg").getroot()
+    assert not list(lines.iter("{http://www.w3.org/2000/svg}image"))
+
+
+def test_a_pdf_is_printed_by_the_browser_on_a_page_of_the_size_of_the_view(open_page, report, one):
+    page = open_page()
+    page.tab.add_init_script("window.print = () => window.dispatchEvent(new Event('beforeprint'))")
+    page.open_file(report(one[0]), step=3)
+    title = page.tab.title()
+    page.find("[aria-label='Gradient by depth'] .gf-take summary").click()
+    page.find(".gf-take[open] button:has-text('PDF')").click()
+    assert page.tab.title() == "gradient_flow_by_depth"  # the name that the dialog proposes
+    printed = page.find(".gf-print > svg")
+    size = [float(printed.get_attribute(side)) for side in ("width", "height")]
+    pdf = page.tab.pdf(prefer_css_page_size=True)
+    boxes = re.findall(rb"/MediaBox ?\[([\d. ]+)\]", pdf)
+    assert len(boxes) == len(re.findall(rb"/Type ?/Page\b", pdf)) == 1
+    np.testing.assert_allclose(
+        [float(x) for x in boxes[0].split()[2:]], np.multiply(size, 0.75), atol=2
+    )
+    assert b"/Font" in pdf  # its texts are texts
+    assert b"/Subtype /Image" not in pdf  # and its lines are lines
+    page.tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert printed.count() == 0
+    assert page.tab.title() == title
+    # A frame that may not print does nothing, and the page says so.
+    page.tab.evaluate("window.print = () => {}")
+    page.find(".gf-save:has-text('PDF')").click()
+    page.find(".gf-help:has-text('Take the SVG')").wait_for()
+    assert printed.count() == 0
+
+
+def test_path_lengths_are_a_ridge_for_each_measurement(page, report, one):
+    write_path_lengths(one[0])
     page.open_file(report(one[0]), step=3)
     ridges = page.find(".gf-ridge")
     titles = ridges.locator("title").all_text_contents()

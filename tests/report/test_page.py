@@ -186,7 +186,8 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own(tmp_path):
     shown = report.show(str(tmp_path))
     ((attributes, _),) = Elements(shown._repr_html_()).all("iframe")
     assert attributes["srcdoc"] == shown.content
-    assert "allow-same-origin" not in attributes["sandbox"]
+    # Its downloads, and the print dialog for a PDF.
+    assert attributes["sandbox"] == "allow-scripts allow-downloads allow-modals"
 
 
 def test_a_log_that_is_not_there_is_refused(tmp_path):

@@ -4,8 +4,7 @@ import {AlarmsView, raisedBy} from "./alarms_view.js";
 import {axesOf, lensAt, NARROWEST_ARCH} from "./axis.js";
 import {BusView} from "./bus_view.js";
 import {realRun} from "./cuts.js";
-import {html, svg} from "./dom.js";
-import {savePng, saveSvg} from "./export.js";
+import {html, svg, visible} from "./dom.js";
 import {Help} from "./help.js";
 import {Inspector} from "./inspector.js";
 import {listenToKeys} from "./keys.js";
@@ -15,6 +14,7 @@ import {PathLengthsView} from "./path_lengths_view.js";
 import {Picker} from "./picker.js";
 import {PROFILE, ProfileView} from "./profile_view.js";
 import {roomFor} from "./room.js";
+import {KINDS, saveMenu} from "./save.js";
 import {runColors, wholeNumber} from "./scales.js";
 import {SheetView, SHEET_FROM} from "./sheet_view.js";
 import {nearest} from "./source.js";
@@ -490,13 +490,13 @@ export class App {
       type: "button", class: "gf-button gf-save", title: "Copy the address of this view",
       onclick: () => this.#copyLink(link),
     }, "Link");
-    parts.push(...(addressOf() ? [link] : []), ...[["SVG", saveSvg], ["PNG", savePng]].map(([words, save]) => html("button", {
-      type: "button", class: "gf-button gf-save", title: `Download the tracks as ${words}`,
-      onclick: () => {
-        this.closeLens();
-        save(this.flow, this.#title(), this.patterns);
-      },
-    }, words)));
+    parts.push(...(addressOf() ? [link] : []), ...KINDS.map(([words, how]) => {
+      const button = html("button", {
+        type: "button", class: "gf-button gf-save", title: `Take the tracks along as ${words}`,
+        onclick: () => this.#save(how, button, "Gradient flow", "gradient_flow", () => [...this.tracks.map((view) => visible(view.element)), visible(this.legends)]),
+      }, words);
+      return button;
+    }));
     const keys = html("button", {type: "button", class: "gf-question", "aria-label": "Keys", title: "Keys",
       onclick: () => this.help.openKeys(keys)}, "?");
     this.rangeElement.replaceChildren(...parts, keys);
@@ -515,9 +515,19 @@ export class App {
     }
   }
 
-  /** The line above a downloaded picture. */
-  #title() {
-    return `Gradient flow \u00b7 ${this.data.map(({run}) => shortRun(run)).join(", ")} \u00b7 step ${wholeNumber(this.shownStep)}`;
+  /** A menu that takes a view along. @param parts What it is made of, as toSvg takes it, when it is asked. */
+  saveMenu(words, name, parts) {
+    return saveMenu(words, (how, menu) => this.#save(how, menu, words, `gradient_flow_${name}`, parts));
+  }
+
+  /** Takes a view along, with the runs and the step above it. */
+  #save(how, from, words, name, parts) {
+    this.closeLens();
+    const runs = (words === "All runs" ? this.allData : this.data).map(({run}) => shortRun(run));
+    const title = `${words} \u00b7 ${runs.join(", ")} \u00b7 step ${wholeNumber(this.shownStep)}`;
+    how({parts: parts().filter((elements) => elements.length), title, name, patterns: this.patterns}, () => {
+      this.help.openText(from, "This frame may not print", "Take the SVG, or open the page in a window of its own.");
+    });
   }
 
   #resize() {

@@ -4,7 +4,7 @@ import {matchBlocks} from "./axis.js";
 import {Bus, isPlain, markIcon, spoken, widest} from "./bus.js";
 import {grouped} from "./explain.js";
 import {colorBar, pathKey, widthLegend} from "./legend.js";
-import {html} from "./dom.js";
+import {html, visible} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {quotient} from "./relative.js";
@@ -30,7 +30,8 @@ export class BusView {
     this.list = html("div", {class: "gf-buses"});
     this.element = html("div", {class: "gf-track", role: "group", "aria-label": "The bus"},
       html("div", {class: "gf-track-head"},
-        html("h2", {}, "Where the gradient goes"), app.help.button("bus"), this.controls),
+        html("h2", {}, "Where the gradient goes"), app.help.button("bus"),
+        app.saveMenu("Where the gradient goes", "bus", () => [visible(this.element), [...visible(this.legend), ...app.time.keys()]]), this.controls),
       this.list);
   }
 

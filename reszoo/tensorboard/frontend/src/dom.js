@@ -39,6 +39,13 @@ export function sizeCanvas(canvas, width, height) {
   return context;
 }
 
+/** The children that are seen of elements, some of which have no box of their own. */
+export function visible(...elements) {
+  return elements.flatMap((element) => [...element.children])
+    .flatMap((child) => (getComputedStyle(child).display === "contents" ? visible(child) : [child]))
+    .filter((child) => child.getClientRects().length);
+}
+
 /** Hands a file to the person. */
 export function download(name, blob) {
   const url = URL.createObjectURL(blob);
@@ -46,5 +53,5 @@ export function download(name, blob) {
   document.body.append(link);
   link.click();
   link.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

@@ -38,6 +38,7 @@ export class Lines {
       Array.from(each.steps), shown[i].map((value) => (isShown(value, look.log) ? value : null)),
     ]));
     this.plot = new uPlot(this.#options(), data.length ? data : [[]], this.chart);
+    this.plot.ctx.canvas.picture = () => this.picture();
     this.legend.replaceChildren(...this.series.map((each, i) => this.#legendItem(each, i)));
     this.mark(this.step);
   }
@@ -193,33 +194,48 @@ export class Lines {
     download("gradient_flow.csv", new Blob([`${lines.join("\n")}\n`], {type: "text/csv"}));
   }
 
-  /** The chart as it stands, with its legend. */
-  savePng() {
+  /** The chart as SVG, whose lines stay lines. */
+  picture() {
+    const {plot} = this;
+    const {theme, alarms, domain, unit} = this.look;
     const ratio = window.devicePixelRatio || 1;
-    const source = this.plot.ctx.canvas;
-    const line = 18 * ratio;
-    const canvas = html("canvas");
-    canvas.width = source.width;
-    const shown = this.series.filter(({key}) => !this.hidden.has(key));
-    canvas.height = source.height + line * (shown.length + 1);
-    const context = canvas.getContext("2d");
-    context.fillStyle = this.look.theme.panel;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(source, 0, 0);
-    context.font = `${12 * ratio}px sans-serif`;
-    context.lineWidth = 2 * ratio;
-    shown.forEach(({color, dash, run, block, statistic}, i) => {
-      const y = source.height + line * (i + 1);
-      context.strokeStyle = color;
-      context.setLineDash(dash.map((each) => each * ratio));
-      context.beginPath();
-      context.moveTo(line, y - 4 * ratio);
-      context.lineTo(3 * line, y - 4 * ratio);
-      context.stroke();
-      context.fillStyle = this.look.theme.text;
-      context.fillText(`${shortRun(run)} \u00b7 ${block} \u00b7 ${inWords(statistic)}`, 3.5 * line, y);
-    });
-    canvas.toBlob((blob) => download("gradient_flow.png", blob), "image/png");
+    const [left, top, width, height] = ["left", "top", "width", "height"].map((name) => plot.bbox[name] / ratio);
+    const at = {x: (value) => left + plot.valToPos(value, "x"), y: (value) => top + plot.valToPos(value, "y")};
+    const vertical = (step, look) => svg("path", {d: `M${at.x(step)} ${top}V${top + height}`, ...look});
+    const isInside = (step) => step >= domain[0] && step <= domain[1];
+    const clip = `gf-clip-${Math.random().toString(36).slice(2)}`;
+    return svg("g", {"font-size": 11, fill: theme.muted},
+      svg("clipPath", {id: clip}, svg("rect", {x: left, y: top, width, height})),
+      ...this.#ticks(at, {left, top, width, height}),
+      unit ? svg("text", {transform: `translate(12 ${top + height / 2}) rotate(-90)`, "text-anchor": "middle"}, unit) : null,
+      svg("g", {"clip-path": `url(#${clip})`}, ...this.series.map((each, i) => this.#lineAsSvg(each, i, at)),
+        ...alarms.filter(({step}) => isInside(step)).map(({step}) => vertical(step, {stroke: theme.alarm, "stroke-width": 1.5, "stroke-dasharray": "3 4"})),
+        isInside(this.step) ? vertical(this.step, {stroke: theme.text, "stroke-width": 1.5}) : null));
+  }
+
+  /** The ticks that the chart itself has. */
+  #ticks(at, {left, top, width, height}) {
+    const {grid} = this.look.theme;
+    const ticksOf = (order) => {
+      const {_splits: splits, _values: values} = this.plot.axes[order];
+      return (splits ?? []).map((split, i) => [split, values[i]]).filter(([split, words]) => split !== null && words);
+    };
+    return [
+      ...ticksOf(0).flatMap(([step, words]) => [svg("path", {d: `M${at.x(step)} ${top}v${height + 8}`, stroke: grid}),
+        svg("text", {x: at.x(step), y: top + height + 22, "text-anchor": "middle"}, words)]),
+      ...ticksOf(1).flatMap(([value, words]) => [svg("path", {d: `M${left - 8} ${at.y(value)}h${width + 8}`, stroke: grid}),
+        svg("text", {x: left - 12, y: at.y(value) + 3.5, "text-anchor": "end"}, words)]),
+    ];
+  }
+
+  #lineAsSvg({color, dash}, i, at) {
+    if (!this.plot.series[i + 1].show) return null;
+    const [steps, values] = [this.plot.data[0], this.plot.data[i + 1]];
+    const points = [...steps].map((step, k) => [step, values[k]]).filter(([, value]) => value !== null && value !== undefined)
+      .map(([step, value]) => [at.x(step).toFixed(1), at.y(value).toFixed(1)]);
+    const dots = steps.length < 3 ? points.map(([x, y]) => svg("circle", {cx: x, cy: y, r: 2.5, fill: color})) : [];
+    return svg("g", {}, svg("path", {d: points.length ? `M${points.map((point) => point.join(" ")).join("L")}` : "", fill: "none", stroke: color,
+      "stroke-width": 1.6, "stroke-dasharray": dash.length ? dash.join(" ") : null}), ...dots);
   }
 }
 

@@ -1,6 +1,6 @@
 // The section of the lines: chosen blocks and statistics over steps.
 
-import {html} from "./dom.js";
+import {html, visible} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {Lines} from "./lines.js";
 import {Picker} from "./picker.js";
@@ -22,10 +22,11 @@ export class LinesView {
     this.statisticPicker = new Picker("Statistics", (lines) => app.choose({lines: lines.length ? lines : null}));
     this.note = html("p", {class: "gf-note"});
     this.element = html("section", {class: "gf-section", "aria-label": "Lines"},
-      html("div", {class: "gf-section-head"}, html("h2", {}, "Chosen blocks over steps"),
+      html("div", {class: "gf-section-head"}, html("h2", {}, "Chosen blocks over steps"), app.help.button("lines"),
+        app.saveMenu("Chosen blocks over steps", "lines", () => [visible(this.lines.element)]),
         html("div", {class: "gf-controls"},
           this.blockPicker.element, this.statisticPicker.element, this.#smoothing(),
-          this.#button("CSV", () => this.lines.saveCsv()), this.#button("PNG", () => this.lines.savePng()))),
+          this.#button("CSV", () => this.lines.saveCsv()))),
       this.lines.element, this.note);
   }
 

@@ -1,6 +1,6 @@
 // How many branches the gradient crosses on its way: a ridge a measurement, the earliest on top.
 
-import {html, set, svg} from "./dom.js";
+import {html, set, svg, visible} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {wholeNumber} from "./scales.js";
 
@@ -14,6 +14,7 @@ export class PathLengthsView {
     this.list = html("div", {class: "gf-ridges"});
     this.element = html("section", {class: "gf-section", "aria-label": "Path lengths", hidden: true},
       html("div", {class: "gf-track-head"}, html("h2", {}, "Path lengths"), app.help.button("pathLengths"),
+        app.saveMenu("Path lengths", "path_lengths", () => [visible(this.element)]),
         html("span", {class: "gf-note"}, "share of the gradient by the number of branches that it crosses")),
       this.list);
   }

@@ -1,7 +1,7 @@
 // The track of the profile: what is drawn of each run, and which blocks stand for it.
 
 import {openSkips} from "./cuts.js";
-import {html} from "./dom.js";
+import {html, visible} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {Profile} from "./profile.js";
 import {quantile} from "./relative.js";
@@ -21,7 +21,8 @@ export class ProfileView {
     this.profile.element.addEventListener("pointermove", (event) => this.#point(event));
     this.profile.element.addEventListener("pointerleave", () => this.#leave());
     this.element = html("div", {class: "gf-track", role: "group", "aria-label": "Gradient by depth"},
-      html("div", {class: "gf-track-head"}, html("h2", {}, "Gradient by depth"), app.help.button("profile"), this.note),
+      html("div", {class: "gf-track-head"}, html("h2", {}, "Gradient by depth"), app.help.button("profile"),
+        app.saveMenu("Gradient by depth", "by_depth", () => [visible(this.element)]), this.note),
       this.profile.element);
   }
 

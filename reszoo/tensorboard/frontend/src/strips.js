@@ -1,6 +1,6 @@
 // Four numbers of every block at the step, a row of cells each, under the blocks of the bus.
 
-import {html, set, svg} from "./dom.js";
+import {html, set, svg, visible} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {colorScale, inWords, updateScale, withUnit} from "./scales.js";
 import {nearest} from "./source.js";
@@ -19,7 +19,8 @@ export class StripsView {
     this.list = html("div", {
       class: "gf-strips", onpointermove: (event) => this.#point(event), onpointerleave: () => this.#leave(),
     });
-    this.element = html("div", {class: "gf-track", role: "group", "aria-label": "At this step"}, this.list);
+    this.element = html("div", {class: "gf-track", role: "group", "aria-label": "At this step"},
+      html("div", {class: "gf-strips-head"}, app.help.button("strips"), app.saveMenu("At this step", "strips", () => [visible(this.element)])), this.list);
   }
 
   needs() {

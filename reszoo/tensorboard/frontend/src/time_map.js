@@ -1,7 +1,8 @@
 // A statistic over depth and time: blocks stand under those of the bus, and time runs down.
 
-import {html, set, sizeCanvas} from "./dom.js";
-import {cssToRgb, wholeNumber} from "./scales.js";
+import {html, set, sizeCanvas, svg} from "./dom.js";
+import {canvasPen, svgPen} from "./pens.js";
+import {cssToRgb, HATCH, wholeNumber} from "./scales.js";
 import {indexAt, nearest} from "./source.js";
 import {scaleLinear} from "d3-scale";
 
@@ -16,6 +17,8 @@ export class TimeMap {
     this.on = on;
     this.cells = html("canvas", {class: "gf-cells"});
     this.over = html("canvas", {class: "gf-over", tabindex: "0", role: "application"});
+    this.cells.picture = () => this.picture();
+    this.over.picture = () => "";
     this.nothing = html("p", {class: "gf-nothing-said", hidden: true});
     this.element = html("div", {class: "gf-heatmap"}, this.cells, this.over, this.nothing);
     this.over.addEventListener("pointermove", (event) => this.#move(event));
@@ -38,7 +41,7 @@ export class TimeMap {
     this.nothing.textContent = content.nothing ?? "";
     this.nothing.hidden = !content.nothing;
     this.#paint(context);
-    this.#axis(context);
+    this.#axis(canvasPen(context, theme));
     this.mark(this.step, this.chosen);
   }
 
@@ -48,13 +51,7 @@ export class TimeMap {
     if (!this.content) return;
     const context = this.over.getContext("2d");
     context.clearRect(0, 0, this.width, this.height);
-    context.fillStyle = this.theme.accent;
-    for (const place of this.content.axis.places) {
-      const [left, right] = this.content.axis.span(place);
-      const {name} = this.content.axis.blocks[place.index];
-      if (chosen?.has(name)) context.fillRect(left, 0, right - left, 3);
-    }
-    if (step !== null && step !== undefined) this.#markStep(context, this.y(step));
+    this.#markings(canvasPen(context, this.theme));
     if (this.cell) this.#markCell(context);
     if (this.dragFrom !== undefined && this.dragTo !== undefined) {
       context.fillStyle = this.theme.veil;
@@ -62,17 +59,41 @@ export class TimeMap {
     }
   }
 
+  /** The chosen blocks and the step. */
+  #markings(pen) {
+    for (const place of this.content.axis.places) {
+      const [left, right] = this.content.axis.span(place);
+      const {name} = this.content.axis.blocks[place.index];
+      if (this.chosen?.has(name)) pen.rect(this.theme.accent, left, 0, right - left, 3);
+    }
+    if (this.step !== null && this.step !== undefined) this.#markStep(pen, this.y(this.step));
+  }
+
+  /** The map as SVG, with its cells as an image inside. */
+  picture() {
+    const {left} = this.content.axis;
+    const [width, height] = [this.#right() - left, this.height - TOP - BOTTOM];
+    const ratio = this.cells.width / this.width;
+    const cells = html("canvas", {width: Math.round(width * ratio), height: Math.round(height * ratio)});
+    cells.getContext("2d").drawImage(this.cells, -left * ratio, -TOP * ratio);
+    const box = {x: left, y: TOP, width, height};
+    const group = svg("g", {}, svg("rect", {...box, fill: HATCH}),
+      svg("image", {...box, preserveAspectRatio: "none", style: "image-rendering: pixelated", href: cells.toDataURL()}));
+    const pen = svgPen(group);
+    this.#axis(pen);
+    this.#markings(pen);
+    return group;
+  }
+
   /** A line with a rim of the other brightness, seen on every colour, and its ends beside the cells. */
-  #markStep(context, at) {
+  #markStep(pen, at) {
     const y = Math.round(at);
     const right = this.#right();
     const rim = this.height < 60 ? 4 : 6;
     for (const [color, width] of [[this.theme.panel, rim], [this.theme.text, 2]]) {
-      context.fillStyle = color;
-      context.fillRect(this.content.axis.left - 2, y - width / 2, right - this.content.axis.left + 4, width);
+      pen.rect(color, this.content.axis.left - 2, y - width / 2, right - this.content.axis.left + 4, width);
     }
-    context.fillStyle = this.theme.text;
-    for (const [x, to] of [[this.content.axis.left - 2, -7], [right + 2, 7]]) triangle(context, [x, y], [x + to, y - 4.5], [x + to, y + 4.5]);
+    for (const [x, to] of [[this.content.axis.left - 2, -7], [right + 2, 7]]) pen.triangle(this.theme.text, [x, y], [x + to, y - 4.5], [x + to, y + 4.5]);
   }
 
   #markCell(context) {
@@ -117,37 +138,31 @@ export class TimeMap {
     for (const stage of axis.stages.slice(1)) context.fillRect(Math.round(stage.left) - 1, TOP, 2, lines);
   }
 
-  #axis(context) {
-    context.font = this.theme.smallFont;
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    context.fillStyle = this.theme.muted;
+  #axis(pen) {
     let free = -Infinity;
     for (const tick of this.y.ticks(Math.max(2, Math.floor(this.height / 34)))) {
       if (!Number.isInteger(tick)) continue;
       const y = this.y(tick);
-      context.fillRect(this.content.axis.left - 4, y - 0.5, 4, 1);
+      pen.rect(this.theme.muted, this.content.axis.left - 4, y - 0.5, 4, 1);
       // The first and the last label stay inside the picture.
       const middle = Math.max(6, Math.min(this.height - 6, y));
       if (middle < free) continue;
-      context.fillText(wholeNumber(tick), this.content.axis.left - 11, middle);
+      pen.text(this.theme.muted, wholeNumber(tick), this.content.axis.left - 11, middle);
       free = middle + LABEL;
     }
-    for (const alarm of this.content.alarms) this.#alarm(context, alarm);
+    for (const alarm of this.content.alarms) this.#alarm(pen, alarm);
   }
 
   /** A triangle where it begins and a line as long as it holds; an outline where nothing was watched. */
-  #alarm(context, {step, until = step, isJudged}) {
+  #alarm(pen, {step, until = step, isJudged}) {
     const [first, last] = this.content.domain;
     if (until < first || step > last) return;
     const [from, to] = [this.y(Math.max(step, first)), this.y(Math.min(until, last))];
     const x = this.#right() + 10;
-    context.fillStyle = this.theme.alarm;
-    context.fillRect(x, from, isJudged ? 1 : 2, Math.max(0, to - from));
-    triangle(context, [x - 3, from], [x + 6, from - 4.5], [x + 6, from + 4.5]);
+    pen.rect(this.theme.alarm, x, from, isJudged ? 1 : 2, Math.max(0, to - from));
+    pen.triangle(this.theme.alarm, [x - 3, from], [x + 6, from - 4.5], [x + 6, from + 4.5]);
     if (!isJudged) return;
-    context.fillStyle = this.theme.panel;
-    triangle(context, [x - 0.6, from], [x + 4.8, from - 2.7], [x + 4.8, from + 2.7]);
+    pen.triangle(this.theme.panel, [x - 0.6, from], [x + 4.8, from - 2.7], [x + 4.8, from + 2.7]);
   }
 
   #at(event) {
@@ -217,12 +232,6 @@ export class TimeMap {
     const {place, index} = this.cell;
     this.on.hover(place.index, index, box.left + axis.center(place), box.top + this.y(steps[index]), true);
   }
-}
-
-function triangle(context, ...points) {
-  context.beginPath();
-  points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
-  context.fill();
 }
 
 /** Stripes for what is not defined. */

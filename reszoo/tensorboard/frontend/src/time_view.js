@@ -4,7 +4,7 @@
 import {matchBlocks} from "./axis.js";
 import {grouped} from "./explain.js";
 import {colorBar, infiniteKey, quotientBar, undefinedKey} from "./legend.js";
-import {html} from "./dom.js";
+import {html, visible} from "./dom.js";
 import {fit, shortRun} from "./layout.js";
 import {menu} from "./picker.js";
 import {isSize, relate, RELATIONS} from "./relative.js";
@@ -30,7 +30,8 @@ export class TimeView {
     this.legend = html("div", {class: "gf-legend-part"});
     this.maps = [];
     this.element = html("div", {class: "gf-track gf-time", role: "group", "aria-label": "Over time"},
-      html("div", {class: "gf-track-head"}, html("h2", {}, "Over time"), app.help.button("time"), this.note, this.controls),
+      html("div", {class: "gf-track-head"}, html("h2", {}, "Over time"), app.help.button("time"),
+        app.saveMenu("Over time", "over_time", () => [visible(this.element), visible(this.legend)]), this.note, this.controls),
       this.list);
   }
 
@@ -76,6 +77,11 @@ export class TimeView {
     const hasAnyInfinite = bus.hasInfinite || this.app.data.some((data) => hasInfinite(this.#rows(data)));
     this.legend.replaceChildren(...this.#bars(), html("div", {class: "gf-icons"},
       ...bus.icons(), undefinedKey(), ...(hasAnyInfinite ? [infiniteKey()] : [])));
+  }
+
+  /** What the marks of the bus and the hatches mean. */
+  keys() {
+    return [...this.legend.querySelectorAll(".gf-icons")];
   }
 
   /** The bars of colours: one for all quotients, whatever of. */
