@@ -26,6 +26,7 @@ From the callback down to a tensor:
   training whose log is in a directory
 - `first_batch`: models that are built by their first batch
 - `blocks`, `instrumentation`, `search`: residual blocks, as layers or found in a model
+- `block_layers`: the layers along the paths of a block, for the log
 - `found_block`, `flow`: what is found, and the search for it in a flow of gradients
 - `graph`: additions in the graph of a functional model
 - `calls`, `call_stack`, `traced_calls`, `located`, `block_names`: additions inside of layers
@@ -53,6 +54,7 @@ from typing import TYPE_CHECKING, Any
 from reszoo.gradients.alarm_log import read_findings as read_findings
 from reszoo.gradients.log import load as load
 from reszoo.gradients.log import load_histograms as load_histograms
+from reszoo.gradients.log import load_layers as load_layers
 from reszoo.gradients.log import load_loss as load_loss
 from reszoo.gradients.log import load_variables as load_variables
 from reszoo.gradients.log import records as records

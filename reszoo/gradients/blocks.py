@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from reszoo.gradients.block_layers import describe_layers
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.keras_internals import sublayers
 from reszoo.layers import Chain, Convolution, ResidualBlock, StopGradSkip
@@ -99,7 +100,8 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | FoundBlock]) -> list[di
         words (`"identity"`, `"projection"`, `"zero pad"`, `"average pool and
         projection"`, ...); `strides` of the branch, in pixels; `stops_gradient`, whether no
         gradient passes the skip; `parent`, the name of the block that contains it, or `None`;
-        `trainable_weights`, their number.
+        `trainable_weights`, their number; `layers` along its paths, as `describe_layers` gives
+        them.
     """
     inside = {name: {id(part) for part in _parts(block)} for name, block in blocks.items()}
     return [
@@ -108,6 +110,7 @@ def describe_blocks(blocks: Mapping[str, ResidualBlock | FoundBlock]) -> list[di
             **(_described_as_found(block) if isinstance(block, FoundBlock) else _described(block)),
             "parent": _innermost(block, inside),
             "trainable_weights": sum(math.prod(w.shape) for w in block.trainable_variables),
+            "layers": describe_layers(block),
         }
         for name, block in blocks.items()
     ]

@@ -12,7 +12,7 @@ import keras
 
 from reszoo.gradients.call_stack import CallKey, CallStack, Frame, Place
 from reszoo.gradients.flow import Term
-from reszoo.gradients.found_block import FoundBlock, compatible
+from reszoo.gradients.found_block import FoundBlock, PathStep, compatible
 from reszoo.gradients.located import BRANCH, SKIP, Located, Site
 
 # The attribute of a model under which the calls that act are found.
@@ -58,6 +58,14 @@ class CallsBlock(FoundBlock):
     @property
     def branch_operations(self) -> Sequence[keras.Operation]:
         return self.located.branch_layers
+
+    @property
+    def steps(self) -> dict[str, list[PathStep]]:
+        return self.located.steps
+
+    @property
+    def activation_in_words(self) -> str | None:
+        return self.located.activation
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:

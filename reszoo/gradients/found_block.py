@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import keras
@@ -14,6 +15,23 @@ from reszoo.gradients.flow import ResidualSum, Term
 from reszoo.keras_internals import is_activation, sublayers
 
 Block = TypeVar("Block", bound="FoundBlock")
+
+
+@dataclass
+class PathStep:
+    """What a path of a found block applies at one place.
+
+    Attributes:
+        operation: The layer or other operation; `None` for operations of a layer's own code.
+        kinds: The kinds of these.
+        input_shape: The shape of its input, with the axis of examples; `None` if it is not known.
+        output_shape: The shape of its output.
+    """
+
+    operation: keras.Operation | None
+    kinds: tuple[str, ...] = ()
+    input_shape: tuple | None = None
+    output_shape: tuple | None = None
 
 
 class FoundBlock(abc.ABC):
@@ -87,6 +105,16 @@ class FoundBlock(abc.ABC):
     @abc.abstractmethod
     def branch_operations(self) -> Sequence[keras.Operation]:
         """The operations on the branch."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> dict[str, list[PathStep]]:
+        """What is applied on the `"skip"` and on the `"branch"`, in the order of a run."""
+
+    @property
+    @abc.abstractmethod
+    def activation_in_words(self) -> str | None:
+        """The name of the activation of the sum, `None` if there is none or it is not known."""
 
     @property
     @abc.abstractmethod
@@ -177,6 +205,23 @@ def strides_of(operation: keras.Operation) -> int:
     """
     strides = getattr(operation, "strides", 1)
     return max(strides) if isinstance(strides, tuple | list) else strides
+
+
+def activation_in_words(operation: keras.Operation) -> str | None:
+    """Returns the name of the activation function that a layer is given, `None` if it has none.
+
+    Args:
+        operation: An operation, or any layer.
+
+    Example:
+
+    >>> [activation_in_words(keras.layers.Dense(1, given)) for given in (None, "relu")]
+    [None, 'relu']
+    """
+    activation = getattr(operation, "activation", None)
+    if not callable(activation) or activation is keras.activations.linear:
+        return None
+    return getattr(activation, "__name__", type(activation).__name__)
 
 
 def is_nonlinear(operation: keras.Operation) -> bool:

@@ -20,7 +20,14 @@ from reszoo.gradients.flow import (
     gated_sums,
     residual_sums,
 )
-from reszoo.gradients.found_block import FoundBlock, compatible, is_nonlinear, number_of_kernels
+from reszoo.gradients.found_block import (
+    FoundBlock,
+    PathStep,
+    activation_in_words,
+    compatible,
+    is_nonlinear,
+    number_of_kernels,
+)
 from reszoo.keras_internals import (
     RUN_THROUGH_GRAPH,
     adds_what_it_is_given,
@@ -92,6 +99,18 @@ class GraphBlock(FoundBlock):
     @property
     def branch_operations(self) -> list[keras.Operation]:
         return [node.operation for node in self.branch_nodes]
+
+    @property
+    def steps(self) -> dict[str, list[PathStep]]:
+        paths = {"skip": self.shortcut_nodes, "branch": self.branch_nodes}
+        return {path: [*map(_step, nodes)] for path, nodes in paths.items()}
+
+    @property
+    def activation_in_words(self) -> str | None:
+        if self.activation_node is None:
+            return None
+        operation = self.activation_node.operation
+        return activation_in_words(operation) or type(operation).__name__.lower()
 
     @property
     def shapes(self) -> tuple[tuple, tuple]:
@@ -251,6 +270,12 @@ class Graph:
                 if functools.reduce(int.__and__, origins):
                     return node.operation.name
         return None
+
+
+def _step(node: Node) -> PathStep:
+    read, given = ([x.shape for x in xs] for xs in (node.input_tensors, node.outputs))
+    known = [shapes[0] if len(shapes) == 1 else None for shapes in (read, given)]
+    return PathStep(node.operation, (), *known)
 
 
 class _Run:

@@ -1,12 +1,15 @@
 """Places of residual sums in the calls of layers, so that a run of the model's code finds them."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import keras
 
+from reszoo.gradients.call_stack import Frame
 from reszoo.gradients.flow import ResidualSum, gated_sums, residual_sums
+from reszoo.gradients.found_block import PathStep
 from reszoo.gradients.traced_calls import Trace, TracedCall, innermost_around
 from reszoo.keras_internals import is_addition, is_layer_of_keras, is_subtraction, sublayers
 from reszoo.layers import ResidualBlock
@@ -16,6 +19,8 @@ HAS_SHARED_GATE = (
     "the two paths of a block share a gate, as in a highway network; "
     "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
 )
+# Kinds of operations that change no number.
+_UNTOLD = ("Identity", "Cast", "Reshape")
 
 
 class Site(NamedTuple):
@@ -48,8 +53,10 @@ class Located:
         produced: The site where the fork's tensor appears, if there is a visible version.
         activated: The site where the activation of the sum appears; `None` if that is not seen.
         has_activation: Whether an activation function is the only reader of the sum.
+        activation: The name of that function.
         shortcut_layers: The layers called on the shortcut.
         branch_layers: Those called on the branch.
+        steps: What is applied on the skip and on the branch, in its order.
         shortcut_kinds: The kinds of other operations on the shortcut.
         own_weights: Weights of the layer itself that may be on the paths.
         shapes: The shapes at the fork and of the sum.
@@ -68,8 +75,10 @@ class Located:
     produced: Site | None = None
     activated: Site | None = None
     has_activation: bool = False
+    activation: str | None = None
     shortcut_layers: list[keras.layers.Layer] = field(default_factory=list)
     branch_layers: list[keras.layers.Layer] = field(default_factory=list)
+    steps: dict[str, list[PathStep]] = field(default_factory=dict)
     shortcut_kinds: list[str] = field(default_factory=list)
     own_weights: list[keras.Variable] = field(default_factory=list)
     shapes: tuple[tuple, tuple] = ((), ())
@@ -82,6 +91,11 @@ class Located:
     def key(self) -> Any:
         """The same in each search that finds it."""
         return id(self.layer), self.path_to_sum, self.sum.addition.place[1]
+
+    def forget_shapes(self) -> None:
+        """Forgets the shapes of what is applied: they are of sizes chosen for a trace."""
+        for step in itertools.chain.from_iterable(self.steps.values()):
+            step.input_shape = step.output_shape = None
 
 
 class Unseen(NamedTuple):
@@ -170,6 +184,7 @@ def _located(trace: Trace, found: ResidualSum, owners: set[int]) -> Located | No
         tuple(inner.key for inner in adding.lineage()[len(call.lineage()) :]),
         shortcut_layers=layers[SKIP],
         branch_layers=layers[BRANCH],
+        steps={path: _steps(trace, call, adding, of_path[path]) for path in of_path},
         shortcut_kinds=[trace.kinds[n] for n in sorted(of_path[SKIP])],
         own_weights=_own_weights(trace, call, of_path[SKIP] | of_path[BRANCH]),
         shapes=(flow.tensors[found.fork].shape, flow.tensors[found.addition.result].shape),
@@ -229,6 +244,36 @@ def _layers_called(
     below = {id(c): c for n in sorted(numbers) for c in [call.below(trace.call_of[n])] if c}
     adds = call.below(adding)
     return list({id(c.layer): c.layer for c in below.values() if c is not adds}.values())
+
+
+def _steps(trace: Trace, call: TracedCall, adding: TracedCall, numbers: set[int]) -> list[PathStep]:
+    """Returns the calls that a call makes on a path, and what its own code does between them."""
+    seen, placed = {id(call.below(adding))}, []
+    for number in sorted(numbers):
+        inner = call.below(trace.call_of[number])
+        if inner is None and trace.kinds[number] not in _UNTOLD:
+            placed.append((number, trace.kinds[number]))
+        elif inner is not None and id(inner) not in seen:
+            seen.add(id(inner))
+            placed.append((number, inner))
+    for inner in trace.calls:  # those that return what they are given, such as dropout at rate 0
+        same = numbers & {*inner.passed} & {*inner.returned}
+        if same and inner.parent is call and id(inner) not in seen:
+            placed.append((max(same) + 0.5, inner))
+    in_turn = [what for _, what in sorted(placed, key=lambda each: each[0])]
+    grouped = itertools.groupby(in_turn, lambda what: what if isinstance(what, Frame) else None)
+    return [_step(trace, inner, whats) for inner, whats in grouped]
+
+
+def _step(trace: Trace, inner: Any, whats: Iterable[Any]) -> PathStep:
+    if inner is None:
+        return PathStep(None, tuple(whats))
+    given, returned = (
+        [trace.flow.tensors[n].shape for n in numbers if n is not None]
+        for numbers in (inner.passed, inner.returned)
+    )
+    known = (shapes[0] if len(shapes) == 1 else None for shapes in (given, returned))
+    return PathStep(inner.layer, (), *known)
 
 
 def _own_weights(trace: Trace, call: TracedCall, numbers: set[int]) -> list[keras.Variable]:
@@ -346,6 +391,7 @@ def _find_activation(trace: Trace, located: Located, call: TracedCall) -> None:
     located.has_activation = trace.flow.tensors[number].is_nonlinear
     if not located.has_activation:
         return
+    located.activation = trace.kinds[number].lower()
     located.activated = next(_sites_with(trace, call, number), None)
 
 

@@ -111,6 +111,9 @@ class Search:
         traces = self._traces(layer)
         of_graphs = [*self._of_graphs(layer, path, traces)]
         located = self._located(traces)
+        if self._has_open_sizes(layer):
+            for each in located:
+                each.forget_shapes()
         name_blocks(located)
         calls = Calls(layer, located)
         self._calls.append(calls)
@@ -150,10 +153,17 @@ class Search:
             for one in unseen:
                 self._unseen.setdefault((id(one.layer), one.reason), one)
             for located in found:
-                of_keys.setdefault(located.key, located)
+                # That in training is the later one.
+                of_keys.setdefault(located.key, located).steps = located.steps
         # What is seen of a layer in one call only, as of the cell of an RNN, is not enough.
         whole = {id(unseen.layer) for unseen in self._unseen.values() if unseen.is_whole}
         return [x for x in of_keys.values() if id(x.layer) not in whole]
+
+    def _has_open_sizes(self, layer: Any) -> bool:
+        """Returns whether the sizes of a trace are not those of the model, but chosen for it."""
+        is_given = layer is self.model and self._inputs is not None
+        inputs = self._inputs if is_given else symbolic_inputs(layer)
+        return any(None in x.shape[1:] for x in keras.tree.flatten(inputs))
 
     def _traces(self, layer: Any) -> list[Trace]:
         """Returns the traces of a layer; none if there is nothing to see inside of layers."""

@@ -147,7 +147,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
     return {
         "run": name,
         "last_step": int(recording.steps[-1]),
-        "blocks": list(recording.blocks),
+        **recordings.pack_layers(recording.blocks),
         "statistics": recordings.describe_statistics(recording.statistics),
         "alarms": alarms,
         "tested_alarms": recording.tested_alarms,
@@ -168,14 +168,18 @@ def recording_of(log_dir: str) -> recordings.Recording:
     Raises:
         ValueError: If there is no log, or it has no recorded step.
     """
-    parts = {}
+    # The records of a file share one header, whose text is long.
+    texts: dict[int, tuple[Any, str]] = {}
+    parts: dict[str, tuple[dict, list]] = {}
     for record in records(log_dir):
         header = {
             "blocks": record.blocks,
             "statistics": record.statistics,
             "tested_alarms": record.tested_alarms,
         }
-        _, points = parts.setdefault(to_json(header), (header, []))
+        if id(record.blocks) not in texts:
+            texts[id(record.blocks)] = record.blocks, to_json(header)
+        _, points = parts.setdefault(texts[id(record.blocks)][1], (header, []))
         points.append((record.step, record.wall_time, record.values))
     if not parts:
         raise ValueError(f"The log in {log_dir!r} has no recorded step yet.")

@@ -318,11 +318,13 @@ def _describe_run(run: str, series: Mapping[str, Any]) -> dict[str, Any]:
     if not headers:
         return {"run": run, "error": _why_unreadable(series)}
     described = _stack(dict.fromkeys(headers, ()), headers)
+    by_time = sorted(headers, key=lambda tag: series[tag].max_wall_time)
+    newest = {block["name"]: block for tag in by_time for block in headers[tag]["blocks"]}
     return {
         "run": run,
         "last_step": max(of_tag.max_step for of_tag in series.values()),
         "last_wall_time": max(of_tag.max_wall_time for of_tag in series.values()),
-        "blocks": described.blocks,
+        **recordings.pack_layers([newest[block["name"]] for block in described.blocks]),
         "statistics": recordings.describe_statistics(described.statistics),
         "tested_alarms": described.tested_alarms,
     }

@@ -17,6 +17,8 @@ from reszoo.gradients.log.format import EPOCH_TAG as EPOCH_TAG
 from reszoo.gradients.log.format import LOSS_TAGS as LOSS_TAGS
 from reszoo.gradients.log.format import is_tag_of as is_tag_of
 from reszoo.gradients.log.format import parse_header as parse_header
+from reszoo.gradients.log.packed_layers import pack_layers as pack_layers
+from reszoo.gradients.log.packed_layers import unpack_layers as unpack_layers
 from reszoo.gradients.statistics import STATISTICS
 from reszoo.json_files import parse_json, to_json
 
@@ -82,7 +84,7 @@ def join(parts: Sequence[Recording]) -> Recording:
 
     Args:
         parts: The recording under each header. Of a step in several of them, the values that were
-            written last are kept.
+            written last are kept, and of a block the description.
 
     Returns:
         The recording of all blocks and statistics, in the order of the steps. Values that were not
@@ -99,7 +101,8 @@ def join(parts: Sequence[Recording]) -> Recording:
     """
     if len(parts) == 1:
         return parts[0]
-    blocks = {block["name"]: block for part in parts for block in part.blocks}
+    by_time = sorted(parts, key=lambda part: list(part.wall_times[-1:]))
+    blocks = {block["name"]: block for part in by_time for block in part.blocks}
     names = _merged([[block["name"] for block in part.blocks] for part in parts])
     statistics = _merged([part.statistics for part in parts])
     points = {}

@@ -10,6 +10,7 @@ from reszoo import ResidualBlock
 from reszoo.layers import BasicBranch, Convolution, DropPath, ProjectionShortcut, standardized
 from reszoo.layers.shapes import per_axis
 from reszoo.models import fold_normalization
+from tests.gradients.described import assert_layers_are_described
 from tests.layers.windows import padded, taps
 
 
@@ -113,3 +114,7 @@ def test_folded_normalizations_give_the_outputs_of_the_network():
     x = generator.normal(size=(2, 3, 8, 8)).astype("float32")
     y, expected = (ops.convert_to_numpy(m(x)) for m in (folded, model))
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.max(expected))
+
+
+def test_the_layers_of_blocks_and_of_graphs_are_described():
+    assert_layers_are_described()

@@ -98,6 +98,19 @@ def test_what_was_recorded_under_another_header_stands_under_it(tmp_path):
     np.testing.assert_array_equal(values[1], [[0, 1, nan, nan], [nan, nan, 2, 3], [0, 1, 2, 3]])
 
 
+def test_the_layers_are_held_as_at_the_end_and_each_path_once(tmp_path):
+    for step, kind in enumerate(["Dense", "Conv2D"]):
+        layer = {"name": "x", "kind": kind, "shape": None, "parameters": 3, "activation": None}
+        layers = {"skip": [], "branch": [layer], "activation": None}
+        blocks = [{"name": name, "layers": layers} for name in "ab"]
+        writer = LogWriter(str(tmp_path), blocks, STATISTICS, step)
+        writer.write(step, np.ones((2, 2)), {})
+        writer.close()
+    (run,) = held(report.show(str(tmp_path)).content)
+    assert run["paths"] == [[], [["", "Conv2D", None, 3, None]]]
+    assert [block["layers"]["branch"] for block in run["blocks"]] == [1, 1]
+
+
 def test_the_loss_is_held_without_the_steps_that_a_restart_undid(tmp_path):
     for first, steps in ((0, (0, 1, 2)), (2, (2, 3))):
         writer = LogWriter(str(tmp_path), [{"name": "a"}, {"name": "b"}], STATISTICS, first)

@@ -126,6 +126,16 @@ def test_a_run_says_what_it_was_tested_for(tmp_path):
     assert run["tested_alarms"] == tested
 
 
+def test_layers_of_a_run_are_those_that_were_written_last(tmp_path):
+    conv = {"kind": "Conv2D", "shape": [8, 8, 4], "parameters": 36, "activation": None}
+    for step, name in enumerate(["a_conv", "a_pool", "a_conv"]):
+        layers = {"skip": [], "branch": [{"name": name, **conv}], "activation": "relu"}
+        blocks = [{"name": "a", "layers": layers}, {"name": "b", "layers": None}]
+        write_run(tmp_path / "run", [step], blocks=blocks)
+        (run,) = serve(tmp_path).get("/runs").json["runs"]
+        assert recordings.unpack_layers(run["blocks"], run["paths"]) == blocks
+
+
 def test_names_are_data_never_markup(server):
     for answer in (server.get("/runs"), server.get("/data", run=SCRIPT)):
         assert answer.mimetype in ("application/json", "application/octet-stream")

@@ -79,6 +79,16 @@ def test_of_a_step_under_two_headers_the_later_is_taken():
     np.testing.assert_array_equal(joined.values[:, :, 0], [[0, np.nan], [1, np.nan], [np.nan, 2]])
 
 
+def test_a_block_is_described_as_it_was_written_last():
+    def written(at, **described):
+        header = {"blocks": [{"name": "a", **described}], "statistics": ["x"]}
+        return recordings.stack(header, [(at, float(at), [[0.0]])])
+
+    parts = [written(2, layers="later"), written(1, layers="earlier")]
+    assert recordings.join(parts).blocks == [{"name": "a", "layers": "later"}]
+    assert recordings.join(parts[::-1]).blocks == [{"name": "a", "layers": "later"}]
+
+
 def test_a_run_was_tested_for_the_alarms_of_all_its_parts():
     vanishing, wider, nan = {"alarm": "v", "at": 1}, {"alarm": "v", "at": 2}, {"alarm": "nan"}
 

@@ -12,7 +12,7 @@ differs from that one has its own tag, `gradient_flow@` and a digest of its head
 A file opens with the step at which its training began. Records of older files from that step on
 were undone by a restart, and are left out when reading, as TensorBoard does.
 
-- `format`: tags, version and headers; imports no framework
+- `format`, `packed_layers`: tags, version, headers and layers in them; import no framework
 - `writer`, `reader`: the events of records, written and read
 - `event_files`: the files of a directory, and the events in one
 - `tables`: a log as a table with one number per row
@@ -29,6 +29,7 @@ from reszoo.gradients.log.format import log_directories as log_directories
 from reszoo.gradients.log.reader import records as records
 from reszoo.gradients.log.tables import load as load
 from reszoo.gradients.log.tables import load_histograms as load_histograms
+from reszoo.gradients.log.tables import load_layers as load_layers
 from reszoo.gradients.log.tables import load_loss as load_loss
 from reszoo.gradients.log.tables import load_variables as load_variables
 from reszoo.gradients.log.writer import LogWriter as LogWriter

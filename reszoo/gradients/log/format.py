@@ -3,9 +3,17 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from reszoo.gradients.log.packed_layers import (
+    PACKED_LAYERS,
+    PACKED_PATHS,
+    layers_in,
+    pack_layers,
+    unpack_layers,
+)
 from reszoo.json_files import OptionalField, parse_json, to_json
 
 PLUGIN_NAME = "gradient_flow"
@@ -33,8 +41,10 @@ _HEADER = {
             OptionalField("stops_gradient"): bool,
             OptionalField("parent"): (str, None),
             OptionalField("trainable_weights"): int,
+            OptionalField("layers"): PACKED_LAYERS,
         }
     ],
+    **PACKED_PATHS,
     "statistics": [str],
     OptionalField("tested_alarms"): [{"alarm": str}],
 }
@@ -60,19 +70,44 @@ def is_tag_of(found: str, tag: str) -> bool:
 def tag_of(header: Mapping, others: Iterable[str]) -> str:
     """Returns the tag that only files with this header have in a directory.
 
+    Numbers at the ends of layers' names count for nothing: Keras gives another one to a layer
+    without a name each time that a model is built.
+
     Args:
         header: The header of a new file.
         others: The texts of the headers under the plain tag in the directory.
 
     Example:
 
-    >>> tag_of({"version": 1}, [])
+    >>> tag_of({"version": 1, "blocks": []}, [])
     'gradient_flow'
     """
-    content = to_json(header)
-    if next(iter(others), content) == content:
+    content = header_text(header)
+    identity = _identity(content)
+    if _identity(next(iter(others), content)) == identity:
         return TAG
-    return f"{TAG}@{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return f"{TAG}@{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def header_text(header: Mapping) -> str:
+    """Returns the JSON text of a header, with the layers of blocks in their short form.
+
+    Args:
+        header: The header as `parse_header` returns it.
+    """
+    return to_json({**header, **pack_layers(header["blocks"])})
+
+
+def _identity(content: str) -> str:
+    """Returns what tells a header from others; of one that cannot be read, its whole text."""
+    try:
+        header = parse_header(content)
+    except ValueError:
+        return content
+    for block in header["blocks"]:
+        for _, layer in layers_in(block):
+            layer["name"] = layer["name"] and re.sub(r"_\d+$", "", layer["name"])
+    return to_json(header)
 
 
 def parse_header(content: bytes | str) -> dict:
@@ -82,10 +117,10 @@ def parse_header(content: bytes | str) -> dict:
         content: The JSON text in a log's summary metadata.
 
     Returns:
-        A dictionary with at least `blocks`, a list of dictionaries with a `name`, and
-        `statistics`, a list of names; also `tested_alarms`, a list of dictionaries with the kind of
-        the `alarm` and its limits, if the recorder wrote it. Numbers that are not finite are
-        `None`.
+        A dictionary with at least `blocks`, a list of dictionaries with a `name` and what else
+        `describe_blocks` gives, and `statistics`, a list of names; also `tested_alarms`, a list of
+        dictionaries with the kind of the `alarm` and its limits, if the recorder wrote it. Numbers
+        that are not finite are `None`.
 
     Raises:
         ValueError: If the text is not a header of a log, or is one of a newer version.
@@ -102,6 +137,10 @@ def parse_header(content: bytes | str) -> dict:
             f"{FORMAT_VERSION}. Install the version of reszoo that recorded it."
         )
     header = parse_json(content, _HEADER, _SOURCE, _CURE)
+    try:
+        header["blocks"] = unpack_layers(header["blocks"], header.pop("paths", []))
+    except ValueError as error:
+        raise ValueError(f"{_SOURCE} cannot be read: {error}. {_CURE}") from error
     _check_names("block", [block["name"] for block in header["blocks"]])
     _check_names("statistic", header["statistics"])
     return json.loads(to_json(header))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reszoo.gradients.log.format import HISTOGRAMS_TAG, VARIABLES_TAG
+from reszoo.gradients.log.packed_layers import layers_in
 from reszoo.gradients.log.reader import losses, records, tensors
 
 if TYPE_CHECKING:
@@ -108,6 +109,57 @@ def load_loss(log_dir: str) -> "pd.DataFrame":
     found = sorted(losses(log_dir).items())
     steps, values = zip(*found, strict=True) if found else ((), ())
     return pd.DataFrame({"step": np.array(steps, np.int64), "loss": np.array(values, np.float64)})
+
+
+def load_layers(log_dir: str) -> "pd.DataFrame":
+    """Reads the layers along the skip and the branch of each block.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+
+    Returns:
+        A `pandas.DataFrame` with a row for each layer, in the order in which a block applies them,
+        and the columns `block`, `path` (`"skip"` or `"branch"`), `layer`, its name, or an empty
+        string for operations of a layer's own code; `kind`, its class; `shape` of its output, a
+        tuple without the axis of examples, or `None` if it is not known; `parameters` (Int64), the
+        number of its weights, missing if it is not known; `activation`, the name of its activation
+        function, or an empty string. Of a block that was recorded several times, as it was at the
+        end. A path without layers, such as an identity, has no row; neither has a block whose
+        layers are not known, nor one in logs of earlier versions.
+
+    Raises:
+        ValueError: If there is no log.
+
+    Example:
+
+    >>> import tempfile
+    >>> from reszoo.gradients.log import LogWriter
+    >>> log_dir = tempfile.mkdtemp()
+    >>> dense = {"name": "dense", "kind": "Dense", "shape": [4], "parameters": 20}
+    >>> layers = {"skip": [], "branch": [{**dense, "activation": "relu"}], "activation": None}
+    >>> LogWriter(log_dir, [{"name": "a", "layers": layers}], ["x"], 0).write(0, [[0.5]], {})
+    >>> load_layers(log_dir)
+      block    path  layer   kind shape  parameters activation
+    0     a  branch  dense  Dense  (4,)          20       relu
+    """
+    import pandas as pd  # Here, since importing the layers must stay quick.
+
+    blocks = {block["name"]: block for record in records(log_dir) for block in record.blocks}
+    rows = [
+        {
+            "block": name,
+            "path": path,
+            "layer": layer["name"] or "",
+            "kind": layer["kind"],
+            "shape": None if layer["shape"] is None else tuple(layer["shape"]),
+            "parameters": layer["parameters"],
+            "activation": layer["activation"] or "",
+        }
+        for name, block in blocks.items()
+        for path, layer in layers_in(block)
+    ]
+    columns = ["block", "path", "layer", "kind", "shape", "parameters", "activation"]
+    return pd.DataFrame(rows, columns=columns).astype({"parameters": "Int64"})
 
 
 def load_histograms(log_dir: str) -> "pd.DataFrame":

@@ -23,6 +23,7 @@ from reszoo.gradients.log.format import (
     PLUGIN_NAME,
     TABLES_PLUGIN,
     TAG,
+    header_text,
     tag_of,
 )
 from reszoo.json_files import to_json
@@ -62,13 +63,14 @@ class LogWriter:
         first_step: int,
         tested_alarms: Sequence[Mapping] | None = None,
     ):
-        self._header = {
+        header: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "blocks": list(blocks),
             "statistics": list(statistics),
         }
         if tested_alarms is not None:
-            self._header["tested_alarms"] = list(tested_alarms)
+            header["tested_alarms"] = list(tested_alarms)
+        self._header_text = header_text(header)
         self._described = {}
         self._log_dir = str(log_dir)
         self._flushed_at = -np.inf
@@ -79,7 +81,7 @@ class LogWriter:
         try:
             with _raising_os_errors(self._log_dir):
                 directory.mkdir(parents=True, exist_ok=True)
-                self._tag = tag_of(self._header, headers_in(self._log_dir))
+                self._tag = tag_of(header, headers_in(self._log_dir))
                 self._path = directory / _new_file_name()
                 self._file = self._closing.enter_context(self._path.open("wb"))
                 self._begin(first_step)
@@ -104,8 +106,7 @@ class LogWriter:
             scalars: Numbers about the whole model, by name.
         """
         summary = Summary()
-        header = to_json(self._header)
-        self._add(summary, self._tag, values, PLUGIN_NAME, _TENSOR, header)
+        self._add(summary, self._tag, values, PLUGIN_NAME, _TENSOR, self._header_text)
         self._add_scalars(summary, scalars)
         self._write_event(Event(step=step, summary=summary))
 

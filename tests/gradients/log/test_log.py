@@ -9,17 +9,19 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from reszoo.gradients import load, load_variables, records
+from reszoo.gradients import load, load_layers, load_variables, records
 from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.log.event_files import framed
 from tests.raw_log import header, write_raw
 
 BLOCKS = [{"name": "stage1_block1"}, {"name": "stage1_block2"}]
 STATISTICS = ["skip_share", "update_norm", "weight_norm"]
+PACKED = {"prefix": "", "skip": 0, "branch": 0, "activation": None}
 
 
 def write(log_dir, steps, first_step=0, offset=0.0):
@@ -194,6 +196,11 @@ BROKEN_HEADERS = {
     header(blocks=[{"name": "\ud800"}]): "is not UTF-8",
     header(blocks=[{"name": "a"}, {"name": "a"}]): "two blocks 'a'",
     header(blocks=[]): "no block",
+    header(blocks=[{"name": "a", "layers": 3}]): "'blocks'[0]['layers'] must be",
+    header(blocks=[{"name": "a", "layers": PACKED}]): "a block refers to path 0 of 0",
+    header(blocks=[{"name": "a", "layers": {**PACKED, "branch": -1}}], paths=[[]]): "path -1 of 1",
+    header(paths=[[["conv", "Conv2D", [8], 3]]]): "'paths'[0][0] must have 5 items",
+    header(paths=[[["conv", "Conv2D", 8, 3, None]]]): "'paths'[0][0][2] must be a list or null",
     header(statistics=[]): "no statistic",
     header(statistics="s"): "'statistics' must be a list",
     header(statistics=["s", "s"]): "two statistics 's'",
@@ -345,3 +352,93 @@ def test_a_table_whose_rows_change_is_read_under_its_own_names(tmp_path):
         (2, "w", 2),
         (2, "x", 2),
     ]
+
+
+def layer(name, kind="Conv2D", shape=(8, 8, 4), parameters=148, activation=None):
+    shape = None if shape is None else list(shape)
+    values = (name, kind, shape, parameters, activation)
+    return dict(zip(("name", "kind", "shape", "parameters", "activation"), values, strict=True))
+
+
+def block(name, *branch, skip=(), activation="relu"):
+    layers = {"skip": list(skip), "branch": list(branch), "activation": activation}
+    return {"name": name, "layers": layers}
+
+
+def write_blocks(log_dir, blocks, step=0):
+    writer = LogWriter(str(log_dir), blocks, ["skip_share"], step)
+    writer.write(step, np.full((len(blocks), 1), step), {})
+    writer.close()
+
+
+def tags_in(log_dir):
+    accumulator = event_accumulator.EventAccumulator(str(log_dir))
+    accumulator.Reload()
+    return accumulator.PluginTagToContent(PLUGIN_NAME)
+
+
+def test_layers_are_read_as_they_were_written(tmp_path):
+    blocks = [
+        block(
+            "a", layer("a_1"), layer(None, "Relu, Mul", None, None), layer("a_2", activation="x")
+        ),
+        block("b", skip=[layer("projection", shape=[None, None, 4])], activation=None),
+        {"name": "not known", "layers": None},
+        {"name": "of an earlier version"},
+    ]
+    write_blocks(tmp_path, blocks)
+    (record,) = records(str(tmp_path))
+    assert list(record.blocks) == blocks
+    assert [tuple(row) for row in load_layers(str(tmp_path)).itertuples(index=False)] == [
+        ("a", "branch", "a_1", "Conv2D", (8, 8, 4), 148, ""),
+        ("a", "branch", "", "Relu, Mul", None, pd.NA, ""),
+        ("a", "branch", "a_2", "Conv2D", (8, 8, 4), 148, "x"),
+        ("b", "skip", "projection", "Conv2D", (None, None, 4), 148, ""),
+    ]
+
+
+def test_a_log_without_layers_has_none(tmp_path):
+    write(tmp_path, [0]).close()
+    table = load_layers(str(tmp_path))
+    assert table.empty
+    assert list(table.columns)[:3] == ["block", "path", "layer"]
+
+
+def test_a_path_that_many_blocks_have_stands_once_in_the_log(tmp_path):
+    kinds = ["Conv2D", "BatchNormalization", "ReLU", "Conv2D", "BatchNormalization"]
+    layers = [[layer(f"block{n}_part{i}", k) for i, k in enumerate(kinds)] for n in range(100)]
+    write_blocks(tmp_path, [block(f"block{n}", *of_block) for n, of_block in enumerate(layers)])
+    (content,) = tags_in(tmp_path).values()
+    assert len(content) < 12_000
+    assert len(json.loads(content)["paths"]) == 2
+    assert list(load_layers(str(tmp_path)).layer) == [each["name"] for of in layers for each in of]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_one_log"),
+    [
+        (layer("conv"), layer("conv"), True),
+        # Another number, by Keras, of a layer without a name.
+        (layer("dense_3"), layer("dense_12"), True),
+        (layer("dense"), layer("dense_1"), True),
+        (layer("conv"), layer("conv", activation="relu"), False),
+        (layer("conv"), layer("convolution"), False),
+        (layer("conv"), layer("conv", shape=[4, 4, 4]), False),
+    ],
+)
+def test_a_training_that_goes_on_has_its_own_header_if_its_layers_changed(
+    tmp_path, before, after, is_one_log
+):
+    write_blocks(tmp_path, [block("a", before)])
+    write_blocks(tmp_path, [block("a", after)], step=1)
+    assert len(tags_in(tmp_path)) == (1 if is_one_log else 2)
+    assert [r.blocks[0]["layers"]["branch"] for r in records(str(tmp_path))] == [[before], [after]]
+    assert list(load_layers(str(tmp_path)).layer) == [after["name"]]
+
+
+def test_a_training_that_an_earlier_version_began_has_layers_from_where_it_goes_on(tmp_path):
+    write_blocks(tmp_path, [{"name": "a"}])
+    write_blocks(tmp_path, [block("a", layer("conv"))], step=1)
+    assert ["layers" in record.blocks[0] for record in records(str(tmp_path))] == [False, True]
+    assert list(load(str(tmp_path)).value) == [0, 1]
+    assert list(load_layers(str(tmp_path)).layer) == ["conv"]

@@ -3,6 +3,7 @@
 import {alarmSpan} from "./alarms_view.js";
 import {html, set, svg} from "./dom.js";
 import {explain} from "./explain.js";
+import {drawLayers} from "./layers.js";
 import {shortRun} from "./layout.js";
 import {inWords, number, suitsLog, wholeNumber} from "./scales.js";
 import {nearest} from "./source.js";
@@ -67,6 +68,7 @@ export class Inspector {
       alarms.length ? html("ul", {class: "gf-inspector-alarms"}, ...alarms.map((alarm) => html("li", {},
         html("strong", {}, `${(alarm.alarm ?? "alarm").replaceAll("_", " ")}, ${alarmSpan(alarm)}: `), alarm.text ?? "",
         alarm.isJudged ? " By the usual limits." : ""))) : null,
+      drawLayers(block, app.store.run(data.run)?.paths),
       html("p", {}, this.stepWords),
       ...[...groups].map(([group, rows]) => html("table", {},
         html("caption", {}, group), html("tbody", {}, ...rows))),
