@@ -1,5 +1,6 @@
 """Copies of a network in which layers are left out, or have another configuration."""
 
+import tempfile
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -48,9 +49,7 @@ class Copy:
         for layer, copy in self._pairs:
             try:
                 for one, other in zip(_own_layers(layer), _own_layers(copy), strict=True):
-                    store: dict[str, Any] = {}
-                    one.save_own_variables(store)
-                    other.load_own_variables(store)
+                    _copy_values(one, other)
             except Exception as error:  # a layer can raise any for weights that do not fit
                 raise ValueError(_no_copy(layer, error)) from error
 
@@ -74,7 +73,7 @@ class Copy:
 
     def _copied_graph(self, model: Any) -> keras.Model:
         def operation_fn(operation: keras.Operation) -> Any:
-            return _first if id(operation) in self._without else self(operation)
+            return _only_tensor if id(operation) in self._without else self(operation)
 
         inputs = keras.tree.map_structure(input_like, symbolic_inputs(model))
         outputs = run_through_graph(model, inputs, operation_fn)
@@ -106,6 +105,16 @@ def _own_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [layer, *(part for part in sublayers(layer) if id(part) not in inside)]
 
 
+def _copy_values(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    copy.load_own_variables(store)
+    if hasattr(layer, "save_assets"):  # such as a vocabulary
+        with tempfile.TemporaryDirectory() as directory:
+            layer.save_assets(directory)
+            copy.load_assets(directory)
+
+
 def _copied_operation(operation: keras.Operation) -> keras.Operation:
     try:
         return type(operation).from_config(operation.get_config())
@@ -113,8 +122,9 @@ def _copied_operation(operation: keras.Operation) -> keras.Operation:
         return operation
 
 
-def _first(x: Any, *_: Any, **__: Any) -> Any:
-    return x
+def _only_tensor(*args: Any, **kwargs: Any) -> Any:
+    given = keras.tree.flatten((args, kwargs))
+    return next(x for x in given if isinstance(x, keras.KerasTensor))
 
 
 def _with_state(copy: keras.Model, model: keras.Model) -> keras.Model:

@@ -143,6 +143,10 @@ def adapted(x):
     return BN()(layers.Conv2D(4, 3)(normalization(x)))
 
 
+def by_keyword(x):
+    return BN()(inputs=layers.Conv2D(4, 3)(inputs=x))
+
+
 def several(x):
     first = BN(scale=False)(layers.Conv2D(4, 3, use_bias=False, dilation_rate=2)(x))
     second = BN(center=False, renorm=True)(layers.Conv2D(4, 3, groups=1)(first), training=False)
@@ -173,10 +177,20 @@ def dense(x):
         (nested, (8, 8, 3)),
         (own_branches, (8, 8, 3)),
         (adapted, (8, 8, 3)),
+        (by_keyword, (8, 8, 3)),
     ],
 )
 def test_every_layer_that_multiplies_channels_takes_a_normalization(function, shape):
     assert count(folded_alike(graph(function, shape))) == 0
+
+
+def test_what_a_layer_keeps_beside_its_weights_is_copied():
+    lookup = layers.StringLookup(output_mode="one_hot")
+    lookup.adapt(["a", "b", "c"])
+    words = keras.Input((), dtype="string")
+    model = randomized(keras.Model(words, BN()(layers.Dense(3)(lookup(words)))))
+    given = tf.constant(["c", "a", "unknown"])
+    np.testing.assert_allclose(fold_normalization(model)(given), model(given), rtol=1e-5)
 
 
 def read_twice(x):
