@@ -224,6 +224,76 @@ def test_the_profile_is_the_gradient_of_each_block_over_that_at_the_last(page, r
     np.testing.assert_allclose(band[:6], high, atol=0.3)
 
 
+def test_the_zones_of_the_profile_are_the_limits_of_the_alarms_or_ones_own(page, report, tmp_path):
+    values = numbers(6)
+    falling = np.geomspace(5e-3, 1, 6) * values["output_gradient_norm"][:, -1:]
+    values["input_gradient_norm"] = falling
+    alarms = {
+        "usual": None,
+        "own": [
+            {"alarm": "vanishing", "fraction": 1e-9},
+            {"alarm": "vanishing", "fraction": 0.01},
+            {"alarm": "exploding", "multiple": None},
+        ],
+        "half": [{"alarm": "exploding", "multiple": 3.5}],
+    }
+    runs = {
+        name: write_run(tmp_path / name, values, described(), tested=tested)
+        for name, tested in alarms.items()
+    }
+    path = report(*runs.values())
+
+    def limits():
+        return [page.find(".gf-limit").nth(i).input_value() for i in (0, 1)]
+
+    def edges():
+        """What is beyond which each zone begins, by where it is drawn."""
+        drawn = page.find(".gf-profile .gf-now").get_attribute("d")
+        heights = [float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", drawn)]
+        slope, at_one = np.polyfit(heights, np.log(np.geomspace(5e-3, 1, 6)), 1)
+        boxes = page.find(".gf-zones rect").evaluate_all(
+            "all => all.map(e => [+e.getAttribute('y'), +e.getAttribute('height')])"
+        )
+        return [np.exp(slope * (y if y > 20 else y + height) + at_one) for y, height in boxes]
+
+    words = page.find(".gf-limits .gf-label").first
+    verdict = page.find("[data-tile=depth]")
+    for run, expected, said, zones, kind in [
+        ("usual", ["0.001", "1000"], "usual limits: below", [], "watch"),
+        ("own", ["0.01", ""], "alarms\u2019 limits: below", [0.01], "bad"),
+        ("half", ["0.001", "3.5"], "alarms\u2019 and usual limits: below", [3.5], "watch"),
+    ]:
+        page.open_file(path, runs=[run])
+        assert limits() == expected
+        assert words.text_content() == said
+        np.testing.assert_allclose(edges(), zones, rtol=0.01)
+        assert f"is-{kind}" in verdict.get_attribute("class")
+    page.open_file(path, runs=["own", "usual"])
+    assert words.text_content() == "alarms\u2019 limits of own: below"
+    page.open_file(path, runs=["own"])
+    page.find("[aria-label='Tint below']").fill("0.3")
+    page.find("[aria-label='Tint below']").press("Enter")
+    page.find(".gf-label:has-text('limits set here')").wait_for()
+    np.testing.assert_allclose(edges(), [0.3], rtol=0.01)
+    assert page.find(".gf-zones text").all_text_contents() == ["\u00d70.3"]
+    page.tab.wait_for_function("location.hash.includes('p.gradient_flow.below=0.3')")
+    for name, text, refused in [
+        ("above", "0.2", "must be a number above 0.3"),
+        ("above", "-1", "must be a number above 0.3"),
+        ("below", "a tenth", "must be a number above 0"),
+    ]:
+        page.find(f"[aria-label='Tint {name}']").fill(text)
+        page.find(f"[aria-label='Tint {name}']").press("Enter")
+        page.find(f".gf-limits [role=alert]:has-text('{refused}')").wait_for()
+        np.testing.assert_allclose(edges(), [0.3], rtol=0.01)
+    page.find("[aria-label='Tint below']").fill("")
+    page.find("[aria-label='Tint below']").press("Enter")
+    page.find(".gf-label:has-text('alarms\u2019 limits: below')").wait_for()
+    np.testing.assert_allclose(edges(), [0.01], rtol=0.01)
+    page.open_file(path, runs=["usual"], below=5, above=2)  # which exclude each other
+    assert limits() == ["0.001", "1000"]
+
+
 def test_a_block_lights_its_column_in_all_tracks_and_a_row_of_time_moves_the_step(
     page, report, one
 ):

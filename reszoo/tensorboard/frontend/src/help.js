@@ -15,7 +15,8 @@ const SECTIONS = {
   profile: ["Gradient by depth", [
     "The gradient that leaves each block, over the one that reaches the last block: what people mean by \u201cgradient flow\u201d.",
     "Bold is this step, the band holds 80% of all steps (10 to 90%), dotted is the first step. A healthy network stays within "
-    + "a factor of 10. Below a thousandth the gradient vanishes, above a thousand it explodes: these zones are tinted.",
+    + "a factor of 10. Tinted zones are beyond the limits of the alarms, by default a thousandth (vanishing) and a thousand times "
+    + "(exploding); the numbers beside the name set others.",
   ]],
   strips: ["At this step", [
     "Four numbers of each block. Share: blue is skip, orange is branch. Cosine: green agrees, violet disagrees. "
@@ -37,7 +38,7 @@ const SECTIONS = {
   ]],
   depth: ["Depth", [
     "The gradient that leaves the first block over the one that reaches the last.",
-    "Usual is 0.1 to 10. Alarms are raised below 0.001 (vanishing) and above 1,000 (exploding): add skips or normalization, "
+    "Usual is 0.1 to 10. By default alarms are raised below 0.001 (vanishing) and above 1,000 (exploding): add skips or normalization, "
     + "or lower the learning rate.",
   ]],
   share: ["Share of the skip", [

@@ -7,7 +7,6 @@ import {scaleLog} from "d3-scale";
 
 const TOP = 8;
 const BOTTOM = 8;
-const LIMITS = [1e-3, 1e3];
 const MOST = 1e12;
 
 export class Profile {
@@ -18,14 +17,15 @@ export class Profile {
   /**
    * @param lines [{name, color, axis, places, band: [low, high], first, real}] One a run: places in order,
    *   with one number a place in every array; @param range {positive, high} of all their numbers.
+   * @param zones {low, high}: what is beyond is tinted.
    */
-  draw(lines, range, width, height) {
+  draw(lines, range, zones, width, height) {
     const {left, right} = lines[0].axis;
     Object.assign(this, {lines, height, left, right});
     const [low, high] = domainOf(range);
     this.y = scaleLog().domain([low, high]).range([height - BOTTOM, TOP]).clamp(true);
     this.drawing = svg("svg", {width, height, viewBox: `0 0 ${width} ${height}`, role: "img"});
-    this.drawing.append(this.#zones(low, high), this.#grid(low, high));
+    this.drawing.append(this.#zones(zones, low, high), this.#grid(low, high));
     this.parts = lines.map((line) => this.#line(line));
     this.drawing.append(...this.parts.map((part) => part.group));
     this.element.replaceChildren(this.drawing);
@@ -67,15 +67,17 @@ export class Profile {
     });
   }
 
-  #zones(low, high) {
+  /** What is beyond the limits, which stand at its edges. */
+  #zones(zones, low, high) {
     const group = svg("g", {class: "gf-zones"});
-    const zone = (from, to) => {
+    const zone = (from, to, limit, below) => {
       if (from >= to) return;
       const [top, bottom] = [this.y(to), this.y(from)];
-      group.append(svg("rect", {x: this.left, y: top, width: this.right - this.left, height: bottom - top}));
+      group.append(svg("rect", {x: this.left, y: top, width: this.right - this.left, height: bottom - top}),
+        svg("text", {x: this.right - 3, y: this.y(limit) + below, "text-anchor": "end"}, times(limit)));
     };
-    zone(low, Math.min(LIMITS[0], high));
-    zone(Math.max(LIMITS[1], low), high);
+    zone(low, Math.min(zones.low, high), zones.low, -3);
+    zone(Math.max(zones.high, low), high, zones.high, 10);
     return group;
   }
 

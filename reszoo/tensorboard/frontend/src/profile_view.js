@@ -5,9 +5,10 @@ import {html, visible} from "./dom.js";
 import {shortRun} from "./layout.js";
 import {Profile} from "./profile.js";
 import {quantile} from "./relative.js";
-import {joinExtents, times, wholeNumber} from "./scales.js";
+import {joinExtents, number, times, wholeNumber} from "./scales.js";
 import {nearest} from "./source.js";
 import {sameSteps} from "./store.js";
+import {limitsOfDepth} from "./watch.js";
 
 /** The statistics that the profile is made of. */
 export const PROFILE = ["input_gradient_norm", "output_gradient_norm"];
@@ -22,8 +23,52 @@ export class ProfileView {
     this.profile.element.addEventListener("pointerleave", () => this.#leave());
     this.element = html("div", {class: "gf-track", role: "group", "aria-label": "Gradient by depth"},
       html("div", {class: "gf-track-head"}, html("h2", {}, "Gradient by depth"), app.help.button("profile"),
-        app.saveMenu("Gradient by depth", "by_depth", () => [visible(this.element)]), this.note),
+        app.saveMenu("Gradient by depth", "by_depth", () => [visible(this.element)]), this.note, this.#limits()),
       this.profile.element);
+  }
+
+  /** Two numbers beyond which the profile is tinted; without a number it is the limit of the alarms. */
+  #limits() {
+    this.limitWords = html("span", {class: "gf-label"});
+    this.limitInputs = ["below", "above"].map((name) => html("input", {
+      type: "text", inputmode: "decimal", size: 6, class: "gf-limit", "aria-label": `Tint ${name}`, placeholder: "none",
+      onchange: (event) => this.#setLimit(name, event.target),
+    }));
+    this.wrong = html("span", {class: "gf-warning", role: "alert"});
+    return html("div", {class: "gf-controls gf-limits"}, this.wrong, this.limitWords, this.limitInputs[0], html("span", {class: "gf-label"}, "and above"), this.limitInputs[1]);
+  }
+
+  #setLimit(name, input) {
+    const text = input.value.trim();
+    const {low, high} = this.#zones();
+    const value = Number(text);
+    const isInOrder = name === "below" ? value < high : value > low;
+    const isLimit = text === "" || (value > 0 && Number.isFinite(value) && isInOrder);
+    input.setAttribute("aria-invalid", String(!isLimit));
+    const [from, to] = name === "below" ? [0, high] : [low, Infinity];
+    this.wrong.textContent = isLimit ? "" : `must be a number above ${number(from)}${Number.isFinite(to) ? ` and below ${number(to)}` : ""}`;
+    if (isLimit) this.app.choose({[name]: text === "" ? null : value});
+  }
+
+  /** {low, high, words} of what is set here, or else of the alarms of the first run. */
+  #zones() {
+    const {data, state} = this.app;
+    const {below, above} = state;
+    const {words, ...limits} = limitsOfDepth(data[0].watch);
+    const areAlike = data.every(({watch}) => JSON.stringify(limitsOfDepth(watch)) === JSON.stringify(limitsOfDepth(data[0].watch)));
+    const [low, high] = [below > 0 ? below : limits.low, above > 0 ? above : limits.high];
+    if (low < high && (low !== limits.low || high !== limits.high)) return {low, high, words: "limits set here"};
+    return {...limits, words: areAlike ? words : `${words} of ${shortRun(data[0].run)}`};
+  }
+
+  #showLimits({low, high, words}) {
+    this.limitWords.textContent = `${words}: below`;
+    [[low, 0], [high, 1]].forEach(([limit, i]) => {
+      const input = this.limitInputs[i];
+      if (document.activeElement !== input || input.getAttribute("aria-invalid") !== "true") {
+        input.value = limit > 0 && Number.isFinite(limit) ? String(limit) : "";
+      }
+    });
   }
 
   needs() {
@@ -48,7 +93,9 @@ export class ProfileView {
         : "not recorded: it takes the gradients at the ends of each block";
     this.profile.element.hidden = !hasAny;
     this.note.textContent = this.said;
-    this.profile.draw(this.lines, joinExtents(this.lines.flatMap((line, i) => this.#ranges(line, runs[i]))), app.width,
+    const zones = this.#zones();
+    this.#showLimits(zones);
+    this.profile.draw(this.lines, joinExtents(this.lines.flatMap((line, i) => this.#ranges(line, runs[i]))), zones, app.width,
       app.room.profile);
   }
 

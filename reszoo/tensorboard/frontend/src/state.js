@@ -9,7 +9,7 @@ const SHAPES = {
   runs: "list", step: "number", width: "text", color: "text", map: "text", scale: "text",
   blocks: "list", lines: "list", smooth: "number", from: "number", to: "number",
   widths: "text", values: "text", stage: "text", inspect: "text", cut: "list", focus: "text", sort: "text",
-  maps: "text",
+  maps: "text", below: "number", above: "number",
 };
 
 function host() {

@@ -19,7 +19,7 @@ export class StripsView {
     this.list = html("div", {
       class: "gf-strips", onpointermove: (event) => this.#point(event), onpointerleave: () => this.#leave(),
     });
-    this.element = html("div", {class: "gf-track", role: "group", "aria-label": "At this step"},
+    this.element = html("div", {class: "gf-track gf-at-step", role: "group", "aria-label": "At this step"},
       html("div", {class: "gf-strips-head"}, app.help.button("strips"), app.saveMenu("At this step", "strips", () => [visible(this.element)])), this.list);
   }
 

@@ -3,7 +3,7 @@
 import {html, set} from "./dom.js";
 import {median} from "./relative.js";
 import {number} from "./scales.js";
-import {watchInWords} from "./watch.js";
+import {limitsOfDepth, watchInWords} from "./watch.js";
 
 /**
  * @param at From a statistic's name to an array of one value a block, or undefined.
@@ -23,7 +23,7 @@ export function tilesOf(blocks, at, watch, alarms) {
   const share = middle("skip_share");
   const updates = middle("update_to_weight_ratio");
   return [
-    {key: "depth", label: "depth", value: depth, words: `\u00d7${number(depth)}`, verdict: verdictOfDepth(depth)},
+    {key: "depth", label: "depth", value: depth, words: `\u00d7${number(depth)}`, verdict: verdictOfDepth(depth, limitsOfDepth(watch))},
     hasSkips
       ? {key: "share", label: "skip share", value: share, words: `${Math.round(100 * share)}%`,
         verdict: share < 0.02 || share > 0.98 ? "watch" : "good"}
@@ -72,8 +72,8 @@ export function depthOf(blocks, at) {
   return input[outer[0]] / output[outer.at(-1)];
 }
 
-function verdictOfDepth(depth) {
-  if (depth < 1e-3 || depth > 1e3) return "bad";
+function verdictOfDepth(depth, {low, high}) {
+  if (depth < low || depth > high) return "bad";
   return depth < 0.1 || depth > 10 ? "watch" : "good";
 }
 

@@ -46,6 +46,22 @@ const CONDITIONS = {
 const limitOf = ({alarm, ...limits}, name) => limits[name] ?? LIMITLESS[alarm];
 
 /**
+ * {low, high, words}: between which limits the gradient of the first block over that of the last raises
+ * no alarm, of those that a run was watched by or else by the usual ones, and which of both they are.
+ */
+export function limitsOfDepth({tested}) {
+  const of = (kind, name) => tested.filter(({alarm}) => alarm === kind).map((each) => limitOf(each, name));
+  const usual = (kind, name) => USUAL.find(({alarm}) => alarm === kind)[name];
+  const [low, high] = [of("vanishing", "fraction"), of("exploding", "multiple")];
+  return {
+    // Of several alarms of a kind the first to be raised.
+    low: low.length ? Math.max(...low) : usual("vanishing", "fraction"),
+    high: high.length ? Math.min(...high) : usual("exploding", "multiple"),
+    words: low.length && high.length ? "alarms\u2019 limits" : low.length || high.length ? "alarms\u2019 and usual limits" : "usual limits",
+  };
+}
+
+/**
  * {isKnown, isWatched, tested, untested} of a run: whether its log says what was watched, whether
  * anything was, the alarms that were, and the usual ones that were not though the recorded numbers
  * tell of them.
