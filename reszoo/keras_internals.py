@@ -550,6 +550,26 @@ def in_call_context(context: Any) -> Iterator[None]:
         global_state.set_global_attribute("current_call_ctx", before)
 
 
+@contextlib.contextmanager
+def call_told(layer: keras.layers.Layer, training: bool | None) -> Iterator[None]:
+    """Context in which layers are told whether they run as in training, as in the call of a layer.
+
+    Relies on `CallContext` of `keras.src.layers.layer`, in which `__call__` looks `training` up.
+
+    Args:
+        layer: The layer whose call it is.
+        training: Whether they run as in training; `None` to tell them nothing.
+    """
+    from keras.src.layers.layer import CallContext
+
+    context = call_context()
+    if training is not None:
+        context = context or CallContext(layer)
+        context.set_value("training", training)
+    with in_call_context(context):
+        yield
+
+
 def has_tangents(tensors: Sequence["tf.Tensor"]) -> bool:
     """Returns whether tensors are differentiated in forward mode, by `tf.autodiff`.
 

@@ -414,6 +414,22 @@ def test_a_call_is_told_what_those_around_it_were_told():
     check([bool(training) for training in told] == [True, False], "current_call_ctx")
 
 
+def test_layers_are_told_whether_they_run_as_in_training():
+    told = []
+
+    class Inner(keras.layers.Layer):
+        def call(self, x, training=None):
+            told.append(training)
+            return x
+
+    layer = Inner()
+    with keras_internals.call_told(layer, True):
+        layer(tf.ones(1))
+    with keras_internals.call_told(layer, None):
+        layer(tf.ones(1))
+    check(told == [True, None], "keras.src.layers.layer.CallContext")
+
+
 def test_tangents_of_the_forward_mode_are_seen():
     x = tf.constant(2.0)
     check(not keras_internals.has_tangents([x]), "forwardprop_util.pack_tangents")

@@ -15,7 +15,7 @@ own.
 - `convolution`, `normalization`, `batch_normalization`, `pooling`: as in the papers and torchvision
 - `squeeze_excitation`, `drop_path`, `scaling`: layers for the end of a branch
 - `gradient_scaling`: layers that change only the gradient
-- `configured`: how layers are saved
+- `configured`, `stateless`: how layers are saved, and called without state
 - `shapes`: channels-last shapes, and the checks of sizes
 - `symbolic`: weights and output shapes of layers that do not define them
 - `remat`: paths of a block that are run again in the backward pass

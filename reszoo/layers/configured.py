@@ -5,10 +5,11 @@ from typing import Any, ClassVar, Self
 import keras
 
 from reszoo.layers.normalization import norm_from_config, norm_to_config
+from reszoo.layers.stateless import StatelessLayer
 from reszoo.layers.symbolic import deserialized
 
 
-class Configured(keras.layers.Layer):
+class Configured(StatelessLayer):
     """A layer whose config is the arguments of its constructor, as scikit-learn's `get_params`.
 
     Attributes:

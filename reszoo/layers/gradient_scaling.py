@@ -7,10 +7,11 @@ import keras
 from keras import ops
 
 from reszoo.layers.shapes import Shape, Tensor
+from reszoo.layers.stateless import StatelessLayer
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class StopGradient(keras.layers.Layer):
+class StopGradient(StatelessLayer):
     """The identity forward, zero backward.
 
     Last in a branch it gives `y = x + sg(f(x))`: the branch learns nothing. First in a branch it
@@ -46,7 +47,7 @@ class StopGradient(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class GradientScale(keras.layers.Layer):
+class GradientScale(StatelessLayer):
     """The identity forward; backward the gradient times a factor that can be set while training.
 
     1 lets the gradient pass, 0 stops it. The factor is a non-trainable variable, so that a change

@@ -9,12 +9,13 @@ import keras
 
 from reszoo.layers.batch_normalization import EPSILON, BatchNormalization
 from reszoo.layers.shapes import Shape
+from reszoo.layers.stateless import StatelessLayer
 
 Norm = str | Callable[..., keras.layers.Layer] | None
 
 
 @keras.saving.register_keras_serializable(package="reszoo")
-class GroupNorm(keras.layers.GroupNormalization):
+class GroupNorm(StatelessLayer, keras.layers.GroupNormalization):
     """Group normalization with 32 groups, or the greatest common divisor of 32 and the channels.
 
     Args:

@@ -1,5 +1,7 @@
 """Layers on JAX: convolutions against sums in NumPy, recomputed activations beside stored ones."""
 
+import functools
+
 import jax
 import keras
 import numpy as np
@@ -118,3 +120,26 @@ def test_folded_normalizations_give_the_outputs_of_the_network():
 
 def test_the_layers_of_blocks_and_of_graphs_are_described():
     assert_layers_are_described()
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_block_without_state_moves_its_averages_under_jit(remat):
+    block = ResidualBlock(BasicBranch(4), remat=remat)
+    x = np.random.default_rng(0).normal(size=(4, 6, 6, 4)).astype("float32")
+    block.build(x.shape)
+    weights = [v.value for v in block.trainable_variables]
+    averages = [v.value for v in block.non_trainable_variables]
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(weights):
+        y, _ = call(weights, averages, x)
+        return jax.numpy.sum(y**2)
+
+    call = functools.partial(block.stateless_call, training=True)
+    _, moved = jax.jit(call)(weights, averages, x)
+    value, gradients = loss(weights)
+    np.testing.assert_allclose(value, np.sum(np.square(block(x, training=True))), rtol=1e-5)
+    assert all(np.any(gradient) for gradient in gradients)
+    for average, true in zip(moved, block.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(average, true.value, rtol=1e-5, atol=1e-7)
