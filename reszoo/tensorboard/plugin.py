@@ -20,6 +20,7 @@ from werkzeug import wrappers
 
 from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.beside import last_test_accuracy
+from reszoo.tensorboard.listings import Listings
 from reszoo.tensorboard.path_lengths import path_lengths_of
 from reszoo.tensorboard.recording import PLUGIN_NAME, TAG, Recording
 
@@ -98,6 +99,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     def __init__(self, context: base_plugin.TBContext):
         self._provider: Any = context.data_provider
         self._log_dir: str | None = context.logdir
+        self._listings = Listings(context.data_provider)
         self._held: collections.OrderedDict = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -206,20 +208,16 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         ctx: RequestContext,
         experiment_id: str,
         is_wanted: Callable[[str], bool],
-        runs: Sequence[str] | None = None,
+        run: str | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Returns the time series of the wanted tags, by run and tag."""
-        listed = self._provider.list_tensors(
-            ctx,
-            experiment_id=experiment_id,
-            plugin_name=PLUGIN_NAME,
-            run_tag_filter=provider.RunTagFilter(runs=runs),
-        )
+        listed = self._listings.tensors(ctx, experiment_id, PLUGIN_NAME, run)
         wanted = {
-            run: {tag: tags[tag] for tag in sorted(tags) if is_wanted(tag)}
-            for run, tags in (listed or {}).items()
+            each: {tag: tags[tag] for tag in sorted(tags) if is_wanted(tag)}
+            for each, tags in listed.items()
+            if run in (None, each)
         }
-        return {run: tags for run, tags in wanted.items() if tags}
+        return {each: tags for each, tags in wanted.items() if tags}
 
     def _read(self, ctx: RequestContext, experiment_id: str, tag: str, run: str) -> Sequence[Any]:
         try:
@@ -240,7 +238,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     def _series(self, ctx: RequestContext, experiment_id: str, run: str) -> dict[str, Any]:
         """Returns the time series of a run by tag, one for each header of its log."""
-        series = self._list(ctx, experiment_id, _is_recording, [run])
+        series = self._list(ctx, experiment_id, _is_recording, run)
         if run not in series:
             raise _BadRequestError(f"There is no run {run!r} with recorded gradients.", 404)
         return series[run]
@@ -267,7 +265,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     def _alarms(self, ctx: RequestContext, experiment_id: str, run: str) -> list[dict]:
         """Returns the alarms of a run, by step."""
-        if not self._list(ctx, experiment_id, FINDINGS_TAG.__eq__, [run]):
+        if not self._list(ctx, experiment_id, FINDINGS_TAG.__eq__, run):
             return []
         found = [
             recordings.parse_alarm(datum.step, datum.wall_time, text)

@@ -1,6 +1,7 @@
 """Answers of the server, over the same data providers that TensorBoard uses."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
 from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter, load
-from reszoo.tensorboard import beside, path_lengths
+from reszoo.tensorboard import beside, listings, path_lengths
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
 from reszoo.training import workdir
@@ -63,6 +64,12 @@ def serve(log_dir, samples=plugins.DEFAULT_SAMPLES):
         return clients[route].open(method=method, query_string=query)
 
     return SimpleNamespace(get=get, reload=reload, plugin=plugin)
+
+
+@pytest.fixture(autouse=True)
+def listed_anew(monkeypatch):
+    """Has every request list what there is."""
+    monkeypatch.setattr(listings, "SECONDS_KEPT", 0)
 
 
 @pytest.fixture
@@ -248,6 +255,41 @@ def test_new_steps_appear_after_a_reload(server, tmp_path):
     write_run(tmp_path / "plain", [50, 55])
     server.reload()
     assert unpack(server.get("/data", run="plain").data)[1][-1] == 55
+
+
+@pytest.fixture
+def shared(server, monkeypatch):
+    """The listings that were made, with a clock that moves on request; they are kept for 1 s."""
+    monkeypatch.setattr(listings, "SECONDS_KEPT", 1)
+    clock = SimpleNamespace(now=0.0, listed=[])
+    monkeypatch.setattr(listings.time, "monotonic", lambda: clock.now)
+    of_provider = server.plugin._provider.list_tensors
+
+    def list_tensors(ctx, run_tag_filter, **others):
+        clock.listed.append(run_tag_filter.runs and [*run_tag_filter.runs])
+        return of_provider(ctx, run_tag_filter=run_tag_filter, **others)
+
+    monkeypatch.setattr(server.plugin._provider, "list_tensors", list_tensors)
+    return clock
+
+
+def test_requests_that_follow_each_other_closely_share_a_listing(server, shared, tmp_path):
+    routes = ("/alarms", "/loss", "/epochs", "/data", "/path_lengths", "/test_accuracy")
+    with ThreadPoolExecutor(len(routes)) as pool:
+        answers = list(pool.map(lambda route: server.get(route, run="plain"), routes))
+    assert {answer.status_code for answer in answers} == {200}
+    assert shared.listed == [["plain"]]
+    assert len(server.get("/runs").json["runs"]) == 2
+    assert server.get("/data", run=SCRIPT).status_code == 200
+    assert server.get("/data", run="no run").status_code == 404
+    assert shared.listed == [["plain"], None]
+    write_run(tmp_path / "plain", [50, 55])
+    server.reload()
+    shared.now = 0.9
+    assert unpack(server.get("/data", run="plain").data)[1][-1] == 45
+    shared.now = 1.0
+    assert unpack(server.get("/data", run="plain").data)[1][-1] == 55
+    assert len(shared.listed) == 3
 
 
 def test_steps_undone_by_a_restart_are_gone(server, tmp_path):
