@@ -20,23 +20,21 @@ class Losses:
         # For each pass the loss, and the number of batches and replicas in which it is known.
         self.sums = Accumulator([MOST_PASSES, 2])
 
-    def add(self, number: tf.Tensor, loss: tf.Tensor, scale: tf.Tensor | float) -> list[tf.Tensor]:
-        """Adds the loss of a pass. Called on each replica.
+    def of_pass(
+        self, number: tf.Tensor | float, loss: tf.Tensor, scale: tf.Tensor | float
+    ) -> tf.Tensor:
+        """Returns what the loss of a pass adds to the sums.
 
         Args:
             number: The number of the pass, from 1.
             loss: A scalar.
             scale: The factor of the loss, times the number of batches of an update.
-
-        Returns:
-            The tensors that must be computed for it.
         """
         loss = loss / tf.cast(scale, tf.float64)
         is_of_pass = tf.range(1, MOST_PASSES + 1, dtype=tf.float64) == number
         added = tf.stack([loss, tf.ones_like(loss)])
         # A loss that is not finite must not reach the other rows.
-        self.sums.add(tf.where(is_of_pass[:, None], added, tf.zeros_like(added)))
-        return [loss]
+        return tf.where(is_of_pass[:, None], added, tf.zeros_like(added))
 
 
 def differentiated(target: Any, output_gradients: Any) -> tf.Tensor | None:

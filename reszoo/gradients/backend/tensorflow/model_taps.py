@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from reszoo.gradients.backend.tensorflow.losses import Losses, differentiated
 from reszoo.gradients.backend.tensorflow.passes import Passes, Turns, number_of
 from reszoo.gradients.backend.tensorflow.taps import BlockTaps, Switch, when
 from reszoo.gradients.backend.tensorflow.update_tap import UpdateTap
+from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
 from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled, has_all_weights
 from reszoo.gradients.found_block import FoundBlock, acting_block
@@ -82,7 +84,7 @@ class ModelTaps:
                 name: [(m, Accumulator([len(m.powers)], m.maximum)) for m in measures]
                 for name in self.blocks
             }
-            self.passes = Passes(list(self.blocks.values()))
+            self.passes = Passes(list(self.blocks.values()), lambda: self._step.is_here())
             self._turns = [Turns(self.passes, i) for i in range(len(self.blocks))]
             self._losses = Losses()
             self._updates = self._noise = None
@@ -90,6 +92,7 @@ class ModelTaps:
                 self._updates = Accumulator([len(self.variables), len(WEIGHT_SUMS)])
             if "noise_scale" in self.sets:
                 self._noise = Accumulator([len(self.variables), len(NOISE_SUMS)])
+            self._step = WholeStep(self._accumulators(), len(self._known()), self._hand_over)
         self._read_and_clear = tf.function(self._read_and_clear)
         self._functions = {}
         self._may_be_due = False
@@ -113,7 +116,7 @@ class ModelTaps:
 
     def clear(self) -> None:
         """Forgets what the last training left behind, before another begins."""
-        self._read_and_clear()
+        self._take_all()
         self.switch.set(0, -1)
         self._left_out.tell_again()
 
@@ -188,7 +191,8 @@ class ModelTaps:
             number of recorded batches.
         """
         self._may_be_due = False
-        (seen, passes), flat = np.split(self._read_and_clear().numpy(), [2])
+        seen, all_sums = self._take_all()
+        (passes,), flat = np.split(all_sums, [1])
         of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(BACKWARD_PLACES))])
         shapes: list[Any] = [
             accumulator.variable.shape.as_list() for accumulator in self._accumulators()
@@ -235,12 +239,27 @@ class ModelTaps:
         of_turns = [variable for turns in self._turns for variable in turns.variables]
         variables = [*of_turns, *variables]
         sums = [v if v.shape.rank == 1 else tf.reshape(v, [-1]) for v in variables]
-        first = tf.stack([tf.cast(self.switch.seen, tf.float64), self.passes.number])
-        sums = tf.concat([first, *sums], axis=0)
-        for variable in variables:
+        sums = tf.concat([self.passes.counted.value()[None], *sums], axis=0)
+        for variable in [self.passes.counted, *variables]:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
-        self.switch.seen.assign(0)
         return sums
+
+    def _take_all(self) -> tuple[int, np.ndarray]:
+        """Returns the number of recorded batches and all sums, and sets both to zero.
+
+        A step adds to the variables of the parts, or is written as a whole; the other is zero.
+        """
+        seen, sums = int(self.switch.seen.numpy()), self._step.take()
+        self.switch.seen.assign(0)
+        return seen, sums + self._read_and_clear().numpy() if self._step.uses_variables else sums
+
+    def _known(self) -> list[float]:
+        """Returns what is known of a whole step while it is traced, in the order of `take`."""
+        return [*self.passes.known, *itertools.chain(*(t.known for t in self._turns))]
+
+    def _hand_over(self) -> None:
+        for part in (self.passes, *self._turns):
+            part.write_known()
 
     @contextlib.contextmanager
     def _in_place(self, asks: bool, batch: Any) -> Iterator[None]:
@@ -259,10 +278,16 @@ class ModelTaps:
                 # A batch that does not exist, because the data has ended, is not counted.
                 with tf.control_dependencies(_tensors_in(batch)):
                     self.switch.begin_batch()
-                self.passes.begin_step()
+                replicas = tf.distribute.get_strategy().num_replicas_in_sync
+                self._step.begin(is_possible=replicas == 1 and not asks)
+                for part in (self.passes, *self._turns):
+                    part.begin_step()
             yield
+            if outermost:
+                self._step.end(self._known())
         finally:
             if outermost:
+                self._step.leave()
                 self._replica.inside = False
                 self._users -= 1
                 if self._users == 0:
@@ -274,7 +299,9 @@ class ModelTaps:
             block = acting_block(block)
             if tf.executing_eagerly():  # a traced step stays as it was traced
                 turns.is_lost = False
-            taps = BlockTaps(block, accumulators, self.switch, self._anchor, turns, self._scale)
+            taps = BlockTaps(
+                block, accumulators, self.switch, self._anchor, turns, self._step, self._scale
+            )
             for attribute, replacement in taps.replacements().items():
                 self._replace(block, attribute, replacement)
         for searched in self._found_in:
@@ -316,9 +343,15 @@ class ModelTaps:
     def _add_loss(self, target: Any, output_gradients: Any = None, *_: Any, **__: Any) -> None:
         """Adds the loss of the pass that begins, if the batch is recorded."""
         loss = differentiated(target, output_gradients)
-        if loss is not None:
-            number, scale = self.passes.number.value(), self._scale()
-            when(self.switch.on(), lambda: self._losses.add(number, loss, scale))
+        if loss is None:
+            return
+
+        def add() -> list[tf.Tensor]:
+            sums = self._losses.of_pass(self.passes.number(), loss, self._scale())
+            self._step.add(self._losses.sums, sums)
+            return [sums]
+
+        when(self.switch.on(), add)
 
     def _scale_loss(self, original: Callable) -> Callable:
         """Returns the replacement of an optimizer's `scale_loss`, which stores the optimizer."""
@@ -354,7 +387,7 @@ class ModelTaps:
                     updates,
                     self._noise,
                     self.switch,
-                    fixed_shapes=bool(self.model.jit_compile),
+                    self._step,
                 )
                 return update(grads, trainable_variables)
             finally:

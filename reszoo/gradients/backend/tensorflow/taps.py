@@ -13,6 +13,7 @@ import tensorflow as tf
 from reszoo.accumulator import Accumulator
 from reszoo.gradients.backend.tensorflow.passes import Turns
 from reszoo.gradients.backend.tensorflow.reductions import has_gpu, traced_once
+from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
 from reszoo.gradients.measures import BACKWARD_PLACES, Measure
 from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
 from reszoo.layers.recomputation import runs_again
@@ -126,6 +127,7 @@ class BlockTaps:
             to the block's input, and nothing would be recorded, if the block is the first one or
             all layers before it are frozen.
         turns: The choice of the backward pass that is recorded.
+        step: The step that is being traced, to which the sums are added.
         scale: Returns the factor of the loss in the running pass.
     """
 
@@ -136,6 +138,7 @@ class BlockTaps:
         switch: Switch,
         anchor: tf.Variable,
         turns: Turns,
+        step: WholeStep,
         scale: Callable[[], tf.Tensor | float],
     ):
         # Another recorder's fork, if there is one; a block's own returns its input twice, as here.
@@ -147,6 +150,7 @@ class BlockTaps:
         self.switch = switch
         self.anchor = anchor
         self.turns = turns
+        self.step = step
         self.scale = scale
 
     def replacements(self) -> dict[str, Callable]:
@@ -246,7 +250,8 @@ class BlockTaps:
             all_sums, turn = [], self.turns.take(place) if place in BACKWARD_PLACES else None
             for measure, accumulator in measures:
                 sums = traced_once(measure.formula)(*self._seen_by(measure, tensors))
-                accumulator.add(unscaled(sums, measure.powers.values(), self.scale()), turn)
+                sums_of_loss = unscaled(sums, measure.powers.values(), self.scale())
+                self.step.add(accumulator, sums_of_loss, turn)
                 all_sums.append(sums)
             return all_sums
 

@@ -9,10 +9,12 @@ import tensorflow as tf
 from reszoo.accumulator import Accumulator
 from reszoo.gradients.backend.tensorflow.taps import Switch, choose, unscaled, when
 from reszoo.gradients.backend.tensorflow.weight_sums import gradient_sums, update_sums
+from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
 from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.keras_internals import (
     accumulated_gradient,
     can_communicate_in_replicas,
+    is_traced_for_xla,
     optimized_variables,
 )
 from reszoo.updates import (
@@ -37,8 +39,7 @@ class UpdateTap:
         accumulator: Accumulator of the `WEIGHT_SUMS`, of shape `(weights, sums)`.
         noise_accumulator: Accumulator of the `NOISE_SUMS`, of shape `(weights, sums)`, or `None`.
         switch: The switch, which is on while a batch is recorded.
-        fixed_shapes: Whether the step is compiled by XLA, where both branches of a condition must
-            return the same shapes.
+        step: The step that is being traced, to which the sums are added.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class UpdateTap:
         accumulator: Accumulator,
         noise_accumulator: Accumulator | None,
         switch: Switch,
-        fixed_shapes: bool,
+        step: WholeStep,
     ):
         self.optimizer = optimizer
         self.apply = apply
@@ -57,7 +58,7 @@ class UpdateTap:
         self.accumulator = accumulator
         self.noise_accumulator = noise_accumulator
         self.switch = switch
-        self.fixed_shapes = fixed_shapes
+        self.step = step
         self.stack_sizes = []  # of the weights updated in this step, as `gradient_sums` takes them
 
     @tf.autograph.experimental.do_not_convert
@@ -97,7 +98,7 @@ class UpdateTap:
             sums = gradient_sums(gradients, self.stack_sizes)[:, :1]
             sums = unscaled(sums, NOISE_SUMS.values(), self._scale())
             sums = tf.scatter_nd(rows, sums, accumulator.variable.shape)
-            accumulator.add(sums)
+            self.step.add(accumulator, sums)
             return [sums]
 
         when(self.switch.on(), add)
@@ -162,7 +163,8 @@ class UpdateTap:
 
     def _copies(self, due: tf.Tensor | bool, weights: Sequence[tf.Variable]) -> list[tf.Tensor]:
         """Returns copies of the weights; empty tensors if not due."""
-        if self.fixed_shapes or due is True:
+        # Under XLA both branches of a condition must return the same shapes.
+        if is_traced_for_xla() or due is True:
             return [tf.convert_to_tensor(weight) for weight in weights]
         return choose(
             due,
@@ -183,9 +185,9 @@ class UpdateTap:
         sums = [gradient_squares, weight_squares, update_squares, gradient_nonfinite]
         # Every replica has the whole sum, and the accumulators of all replicas are added.
         share = 1 / tf.distribute.get_strategy().num_replicas_in_sync
-        seen = tf.gather_nd(self.accumulator.variable.value(), rows)[:, -1] + share
+        seen = tf.gather_nd(self.step.value(self.accumulator), rows)[:, -1] + share
         sums = tf.stack([*(share * s for s in sums), seen], axis=1)
-        self.accumulator.put(rows, sums)
+        self.step.put(self.accumulator, rows, sums)
         return [sums]
 
 

@@ -1,0 +1,163 @@
+"""Steps that are written as a whole, and steps parts of which run in graphs of their own."""
+
+import pytest
+import tensorflow as tf
+
+from reszoo.accumulator import Accumulator
+from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
+from tests.gradients.backend.tensorflow.test_passes import RATE, Two, by_hand, fit
+
+
+def in_place(part):
+    part()
+
+
+def in_function(part):
+    tf.function(part)()
+
+
+def in_condition(part):
+    tf.cond(tf.random.uniform([]) < 2, lambda: (part(), 1)[1], lambda: 1)
+
+
+def in_loop(part):
+    tf.while_loop(lambda i: i < 1, lambda i: (part(), i + 1)[1], [tf.constant(0)])
+
+
+class InParts(Two):
+    """`Two`, of which the update of each part runs as it is told to.
+
+    Args:
+        ways: For the discriminator and the generator, a function that calls another.
+    """
+
+    def __init__(self, *ways):
+        self.ways = ways
+        super().__init__()
+
+    def train_step(self, x):
+        def of_discriminator():
+            weights = self.discriminator.trainable_variables
+            with tf.GradientTape() as tape:
+                loss = self.losses_of(x)
+            self.d_optimizer.apply(tape.gradient(loss, weights), weights)
+
+        def of_generator():
+            weights = self.generator.trainable_variables
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self.discriminator(self.generator(x)) - 1) ** 2)
+            self.g_optimizer.apply(tape.gradient(loss, weights), weights)
+
+        for way, part in zip(self.ways, (of_discriminator, of_generator), strict=True):
+            way(part)
+        return {"loss": tf.constant(0.0)}
+
+
+def built(*ways):
+    """Returns a model whose optimizers need no variable that is made in a function."""
+    model = InParts(*ways)
+    model.g_optimizer.build(model.generator.trainable_variables)
+    model.d_optimizer.build(model.discriminator.trainable_variables)
+    return model
+
+
+WAYS = [in_function, in_condition, in_loop]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.filterwarnings("ignore:.*the loss of a recorded step is left out")
+def test_parts_in_graphs_of_their_own_are_as_in_place(way, first, tmp_path):
+    ways = (way, in_place) if first else (in_place, way)
+    found = fit(built(*ways), tmp_path)
+    for block, expected in by_hand().items():
+        rate = {"g": RATE, "d": 2 * RATE}[block]
+        assert found[block]["skip_gradient_norm"] == pytest.approx(expected["skip"], rel=1e-4)
+        assert found[block]["branch_gradient_norm"] == pytest.approx(expected["branch"], rel=1e-4)
+        assert found[block]["weight_gradient_norm"] == pytest.approx(expected["weights"], rel=1e-4)
+        assert found[block]["update_norm"] == pytest.approx(rate * expected["weights"], rel=1e-3)
+
+
+def whole_step(handed_over=None):
+    """Returns two accumulators, of sums and of maxima, and a step of them."""
+    accumulators = [Accumulator([2]), Accumulator([1], maximum=True)]
+    hand_over = handed_over.append if handed_over is not None else pytest.fail
+    return accumulators, WholeStep(accumulators, 1, lambda: hand_over("hand over"))
+
+
+def test_a_whole_step_is_written_by_itself():
+    (sums, maxima), step = whole_step()
+
+    @tf.function
+    def run(x):
+        step.begin(is_possible=True)
+        step.add(sums, tf.stack([x, 2 * x]))
+        step.add(sums, tf.stack([x, x]), (False, False))
+        step.add(sums, tf.stack([x, x]), (True, False))
+        step.put(sums, [[1]], [step.value(sums)[1] + 100])
+        step.add(maxima, x[None])
+        step.add(maxima, x[None] / 2)
+        step.end([7.0])
+        step.leave()
+
+    run(tf.constant(4.0, tf.float64))
+    assert not step.uses_variables
+    assert not sums.variable.numpy().any()
+    assert list(step.take()) == [7, 8, 112, 4]
+    assert list(step.take()) == [0, 0, 0, 0]
+    run(tf.constant(1.0, tf.float64))
+    run(tf.constant(1.0, tf.float64))
+    assert list(step.take()) == [7, 2, 103, 1]
+
+
+def test_a_later_turn_replaces_the_sums():
+    (sums, _), step = whole_step()
+
+    @tf.function
+    def run(x):
+        step.begin(is_possible=True)
+        step.add(sums, x, (True, False))
+        step.add(sums, 2 * x, (True, True))
+        step.end([0.0])
+        step.leave()
+
+    run(tf.constant([1.0, 3.0], tf.float64))
+    assert list(step.take()) == [0, 2, 6, 0]
+
+
+def test_from_the_first_condition_on_variables_are_added_to():
+    handed_over = []
+    (sums, maxima), step = whole_step(handed_over)
+
+    @tf.function
+    def run(x, condition):
+        step.begin(is_possible=True)
+        step.add(sums, tf.stack([x, x]))
+        step.add(maxima, x[None])
+        if condition:
+            step.add(sums, tf.stack([x, x]))
+            step.add(maxima, 2 * x[None])
+        step.add(sums, tf.stack([x, x]))
+        step.end([0.0])
+        step.leave()
+
+    run(tf.constant(1.0, tf.float64), tf.constant(True))
+    assert step.uses_variables
+    assert handed_over == ["hand over"]
+    assert list(sums.variable.numpy()) == [3, 3]
+    assert maxima.variable.numpy() == [[2]]
+    assert not step.take().any()
+    sums.variable.assign([0, 0])
+    run(tf.constant(1.0, tf.float64), tf.constant(False))
+    assert list(sums.variable.numpy()) == [2, 2]
+
+
+def test_no_step_that_runs_eagerly_is_whole():
+    (sums, _), step = whole_step()
+    step.begin(is_possible=True)
+    step.add(sums, tf.constant([1.0, 2.0], tf.float64))
+    step.end([0.0])
+    step.leave()
+    assert step.uses_variables
+    assert list(sums.variable.numpy()) == [1, 2]
+    assert not step.take().any()
