@@ -126,6 +126,7 @@ def three(tmp_path):
 def test_one_screen_holds_every_track_of_several_runs(
     open_page, report, three, number_of_runs, height
 ):
+    kinds = ["whole", "stopped", "plain"][:number_of_runs]
     page = open_page(1280, height)
     page.open_file(report(*three[:number_of_runs]))
 
@@ -135,10 +136,7 @@ def test_one_screen_holds_every_track_of_several_runs(
     # The tracks; of two runs their legend too.
     assert bottom(".gf-legends" if number_of_runs == 2 else ".gf-map") <= height
     assert page.find(".gf-track:visible").count() == 4
-    assert (
-        page.find(".gf-map h3").all_text_contents()
-        == ["whole", "stopped", "plain"][:number_of_runs]
-    )
+    assert page.find(".gf-map h3").all_text_contents() == kinds
     said = page.find(".gf-sentence").all_text_contents()
     assert [re.sub(r"[\d.]+(e-?\d+)?", "#", text) for text in said] == [
         "#% skip, \u00d7# to the input", "#% branch, \u00d7# to the input",
@@ -149,8 +147,10 @@ def test_one_screen_holds_every_track_of_several_runs(
     assert rows == [[""] * 6] * (number_of_runs - 1) + [["1", "2"] * 3]
     heights = page.find(".gf-heatmap").evaluate_all("all => all.map(e => e.clientHeight)")
     assert min(heights) >= 30
+    page.find(".gf-run-name").last.click()  # the others are compared with it
+    page.find(f".gf-panel:first-child h3:has-text('{kinds[-1]} \u00b7 reference')").wait_for()
     page.find("label:has-text('Maps') select").select_option("both")
-    page.find(".gf-map h3:has-text('\u00f7')").first.wait_for()
+    page.find(f".gf-map h3:has-text('whole \u00f7 {kinds[-1]}')").wait_for()
     assert page.find(".gf-map").count() == 2 * number_of_runs - 1
     page.tab.set_viewport_size({"width": 1280, "height": 1400})
     page.tab.wait_for_function(
@@ -930,7 +930,17 @@ def test_no_gradient_at_all_is_drawn_and_said_never_left_out(page, report, tmp_p
     assert "No gradient reaches the first block." in page.find(".gf-sentence").text_content()
     values["output_gradient_norm"][:] = 0
     page.open_file(report(write_run(tmp_path / "still", values, described())))
+    assert page.find(".gf-line-name").text_content() == "not defined"
     assert page.find("[data-tile=depth] strong").text_content() == "not defined"
+    for place in ("skip", "branch", "input"):
+        values[f"{place}_gradient_norm"][:] = 0
+    still = write_run(tmp_path / "off", values, described())
+    page.open_file(report(still))
+    said = "No gradient comes back to any block at this step: it is exactly zero."
+    assert page.find(".gf-sentence").text_content() == said
+    page.open_file(report(still, write_run(tmp_path / "other", numbers(6), described())))
+    assert page.find(".gf-sentence").first.text_content() == "no gradient in any block"
+    assert page.find(".gf-line-name").first.text_content() == "off not defined"
 
 
 def test_what_is_no_finite_number_is_not_drawn_as_no_gradient(page, report, tmp_path):

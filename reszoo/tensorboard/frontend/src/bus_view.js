@@ -122,6 +122,7 @@ export class BusView {
       tiles: new TileRow(this.app.help),
     };
     if (order === 0 && this.app.data.length > 1) panel.name.append(html("span", {}, " \u00b7 reference"));
+    if (order > 0) panel.name.replaceChildren(this.#reference(run));
     panel.bus = new Bus(blocks, {
       hover: (index, node) => this.#hover(panel, index, node),
       leave: () => this.#leave(),
@@ -136,6 +137,12 @@ export class BusView {
       html("div", {class: "gf-panel-head"}, this.app.data.length > 1 ? panel.dot : null, panel.name, panel.tiles.element, panel.sentence, panel.strip?.said),
       panel.bus.element, panel.strip?.element);
     return panel;
+  }
+
+  /** The name of a further run, which a click makes the one that the others are compared with. */
+  #reference(run) {
+    const choose = () => this.app.choose({runs: [run, ...this.app.chosenRuns().filter((each) => each !== run)]});
+    return html("button", {type: "button", class: "gf-run-name", title: `${run}: compare the others with this run`, onclick: choose}, shortRun(run));
   }
 
   #rows(data, place) {

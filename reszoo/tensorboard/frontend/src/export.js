@@ -10,7 +10,7 @@ const GAP = 8;
 const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "opacity",
   "font-size", "font-weight", "font-family", "text-anchor", "visibility"];
 const LEFT_OUT = ".gf-controls, .gf-question, .gf-take, .gf-column, .gf-lens, [hidden], title, "
-  + "button:not(.gf-sheet *):not(.gf-legend *), [aria-pressed=\"false\"]:not(.gf-sheet *)";
+  + "button:not(.gf-sheet *):not(.gf-legend *):not(.gf-run-name), [aria-pressed=\"false\"]:not(.gf-sheet *)";
 // The page has its pattern too, which is not drawn where the page is not.
 const [PATTERN, OWN_PATTERN] = ["gf-hatch", "gf-hatch-of-picture"];
 

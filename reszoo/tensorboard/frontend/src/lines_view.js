@@ -22,8 +22,8 @@ export class LinesView {
     this.statisticPicker = new Picker("Statistics", (lines) => app.choose({lines: lines.length ? lines : null}));
     this.note = html("p", {class: "gf-note"});
     this.element = html("section", {class: "gf-section", "aria-label": "Lines"},
-      html("div", {class: "gf-section-head"}, html("h2", {}, "Chosen blocks over steps"), app.help.button("lines"),
-        app.saveMenu("Chosen blocks over steps", "lines", () => [visible(this.lines.element)]),
+      html("div", {class: "gf-section-head"}, html("div", {class: "gf-track-head"}, html("h2", {}, "Chosen blocks over steps"), app.help.button("lines"),
+        app.saveMenu("Chosen blocks over steps", "lines", () => [visible(this.lines.element)])),
         html("div", {class: "gf-controls"},
           this.blockPicker.element, this.statisticPicker.element, this.#smoothing(),
           this.#button("CSV", () => this.lines.saveCsv()))),

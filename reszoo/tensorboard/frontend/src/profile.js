@@ -45,7 +45,7 @@ export class Profile {
     });
     const at = (of) => of?.[0] ?? NaN;
     this.#label(this.parts.flatMap(({label, estimateLabel, realLabel}, i) => [
-      {label, name: this.lines[i].name, value: at(values[i])},
+      {label, name: this.lines[i].name, value: at(values[i]), isSaid: true},
       {label: estimateLabel, name: "estimate", value: at(estimates[i])},
       {label: realLabel, name: `real: ${shortRun(this.lines[i].real?.run ?? "")}`, short: "real", value: at(reals[i])},
     ]));
@@ -55,15 +55,20 @@ export class Profile {
     }).join("; ")});
   }
 
-  /** Names beside the lines' ends. @param ends [{label, name, short, value}]; what is not defined has no label. */
+  /**
+   * Names beside the lines' ends, and at the foot those of lines that have none.
+   *
+   * @param ends [{label, name, short, value, isSaid}]; isSaid where what is not defined is said, too.
+   */
   #label(ends) {
-    const heights = ends.map(({value}, i) => ({i, y: this.#height(value)}));
+    const heights = ends.map(({value, isSaid}, i) => ({i, y: this.#height(value) ?? (isSaid ? this.height - BOTTOM : null)}));
     const places = new Map(spread(heights.filter(({y}) => y !== null), TOP + 4, this.height - BOTTOM).map(({i, y}) => [i, y]));
     ends.forEach(({label, name, short, value}, i) => {
-      const room = 0.85 * (this.left - 16 - 7 * times(value).length);
+      const [words, letter] = Number.isFinite(value) ? [times(value), 7] : [number(value), 6];
+      const room = 0.85 * (this.left - 16 - letter * words.length);
       const fitting = name && (short && fit(name, room) !== name ? short : fit(name, room));
       set(label, {y: places.has(i) ? places.get(i) + 3.5 : -20});
-      label.textContent = places.has(i) ? [fitting, times(value)].filter(Boolean).join(" ") : "";
+      label.textContent = places.has(i) ? [fitting, words].filter(Boolean).join(" ") : "";
     });
   }
 

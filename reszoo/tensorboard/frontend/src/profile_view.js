@@ -32,6 +32,7 @@ export class ProfileView {
     this.limitWords = html("span", {class: "gf-label"});
     this.limitInputs = ["below", "above"].map((name) => html("input", {
       type: "text", inputmode: "decimal", size: 6, class: "gf-limit", "aria-label": `Tint ${name}`, placeholder: "none",
+      oninput: (event) => { this.typed = event.target; }, onblur: () => { this.typed = null; },
       onchange: (event) => this.#setLimit(name, event.target),
     }));
     this.wrong = html("span", {class: "gf-warning", role: "alert"});
@@ -47,6 +48,7 @@ export class ProfileView {
     input.setAttribute("aria-invalid", String(!isLimit));
     const [from, to] = name === "below" ? [0, high] : [low, Infinity];
     this.wrong.textContent = isLimit ? "" : `must be a number above ${number(from)}${Number.isFinite(to) ? ` and below ${number(to)}` : ""}`;
+    this.typed = null;
     if (isLimit) this.app.choose({[name]: text === "" ? null : value});
   }
 
@@ -65,9 +67,9 @@ export class ProfileView {
     this.limitWords.textContent = `${words}: below`;
     [[low, 0], [high, 1]].forEach(([limit, i]) => {
       const input = this.limitInputs[i];
-      if (document.activeElement !== input || input.getAttribute("aria-invalid") !== "true") {
-        input.value = limit > 0 && Number.isFinite(limit) ? String(limit) : "";
-      }
+      // What is being typed stays while a live run is drawn anew, and so does what was refused.
+      if (this.typed === input || input.getAttribute("aria-invalid") === "true") return;
+      input.value = limit > 0 && Number.isFinite(limit) ? String(limit) : "";
     });
   }
 

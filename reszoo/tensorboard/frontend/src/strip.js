@@ -3,7 +3,8 @@
 import {html, set, svg} from "./dom.js";
 import {times} from "./scales.js";
 
-const [WORDS_FIT, WORDS_HIGH] = [42, 12];
+// A row that has numbers is so high, and a letter of theirs so wide.
+const [WORDS_HIGH, LETTER] = [12, 6.2];
 
 export class Strip {
   constructor(blocks) {
@@ -32,7 +33,7 @@ export class Strip {
         const text = svg("text", {x: axis.center(place), y: (order + 0.5) * row + 2.5});
         const title = svg("title");
         drawing.append(svg("g", {}, cell, text, title));
-        return {index: place.index, cell, text, title, hasRoom: right - left > WORDS_FIT && row >= WORDS_HIGH};
+        return {index: place.index, cell, text, title, room: row < WORDS_HIGH ? 0 : (right - left - gap) / LETTER};
       });
     });
     this.element.replaceChildren(drawing);
@@ -42,11 +43,11 @@ export class Strip {
     this.said.textContent = words;
     this.said.hidden = !words;
     set(this.drawing, {"aria-label": `Width relative to the run ${reference}`});
-    this.cells.forEach((row, path) => row.forEach(({index, cell, text, title, hasRoom}) => {
+    this.cells.forEach((row, path) => row.forEach(({index, cell, text, title, room}) => {
       const ratio = ratios[path][index];
       const color = ratio === 0 ? scale.colors(0) : scale.of(ratio);
       cell.style.fill = color;
-      text.textContent = hasRoom && !Number.isNaN(ratio) ? times(ratio) : "";
+      text.textContent = !Number.isNaN(ratio) && times(ratio).length <= room ? times(ratio) : "";
       text.style.fill = isLight(color) ? "#1b1f24" : "#ffffff";
       title.textContent = `${this.blocks[index].name}: ${times(ratio)} of ${reference}`;
     }));

@@ -10,6 +10,7 @@ import {number} from "./scales.js";
  */
 export function sentence(blocks, at) {
   const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
+  if (hasNoGradient(outer, at)) return ["No gradient comes back to any block at this step: it is exactly zero."];
   const parts = [];
   const lost = lostInWords(outer, at);
   const shares = pick(at("skip_share"), outer);
@@ -34,6 +35,7 @@ export function sentence(blocks, at) {
 /** The same in few words, for one run of several. */
 export function brief(blocks, at) {
   const outer = blocks.map((_, i) => i).filter((i) => !blocks[i].parent);
+  if (hasNoGradient(outer, at)) return ["no gradient in any block"];
   const lost = lostOf(outer, at);
   const shares = pick(at("skip_share"), outer);
   const parts = [];
@@ -56,6 +58,11 @@ function briefShare(share) {
 }
 
 const NORMS = ["skip", "branch", "input", "output"].map((place) => `${place}_gradient_norm`);
+
+function hasNoGradient(outer, at) {
+  const recorded = NORMS.map(at).filter(Boolean);
+  return outer.length > 0 && recorded.length > 0 && outer.every((i) => recorded.every((values) => values[i] === 0));
+}
 
 /** The blocks with a recorded gradient that is no finite number. */
 function lostOf(outer, at) {

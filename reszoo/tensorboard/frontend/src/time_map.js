@@ -9,7 +9,7 @@ import {scaleLinear} from "d3-scale";
 const TOP = 5;
 const BOTTOM = 6;
 // How far apart two labels are at least.
-const LABEL = 12;
+const LABEL = 11;
 
 export class TimeMap {
   /** @param on {hover(block, stepIndex, x, y), leave(), choose(block, step), zoom(from, to)} */
