@@ -7,7 +7,7 @@ import html
 import importlib.resources
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.alarm_log import Finding
-from reszoo.gradients.log import log_directories
-from reszoo.gradients.log.reader import epoch_starts, losses
+from reszoo.gradients.log import HISTOGRAMS_TAG, log_directories
+from reszoo.gradients.log.reader import epoch_starts, losses, tensors
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.beside import last_test_accuracy
@@ -25,6 +25,8 @@ from reszoo.tensorboard.path_lengths import path_lengths_of
 
 # Recorded steps of a run in the page; the table beside it has all.
 MOST_STEPS = 1_000
+# And of these with their histograms, which are larger.
+MOST_HISTOGRAMS = 80
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -143,7 +145,6 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
     shown = recordings.select_steps(
         recording, 0, recording.steps[-1], MOST_STEPS, [alarm["step"] for alarm in alarms]
     )
-    packed = gzip.compress(recordings.pack(shown, len(recording.steps)), mtime=0)
     return {
         "run": name,
         "last_step": int(recording.steps[-1]),
@@ -154,8 +155,9 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
         "path_lengths": path_lengths_of(log_dir),
         "test_accuracy": last_test_accuracy(log_dir),
         "loss": _loss(log_dir, shown.steps),
+        "histograms": _histograms(log_dir),
         "epochs": recordings.describe_epochs(epoch_starts(log_dir)),
-        "packed": base64.b64encode(packed).decode(),
+        "packed": _compressed(recordings.pack(shown, len(recording.steps))),
     }
 
 
@@ -184,6 +186,40 @@ def recording_of(log_dir: str) -> recordings.Recording:
     if not parts:
         raise ValueError(f"The log in {log_dir!r} has no recorded step yet.")
     return recordings.join([recordings.stack(*part) for part in parts.values()])
+
+
+def _histograms(log_dir: str) -> str | None:
+    """Returns the packed histograms of some steps; `None` if there are none."""
+    parts: dict[str, tuple[dict, list]] = {}
+    kept, number = _evenly(tensors(log_dir, HISTOGRAMS_TAG))
+    for event, header, values in kept:
+        content = to_json(header)
+        _, points = parts.setdefault(content, (recordings.histograms_header(content), []))
+        points.append((event.step, event.wall_time, values))
+    if not parts:
+        return None
+    joined = recordings.join([recordings.stack(*part) for part in parts.values()])
+    return _compressed(recordings.pack(joined, number))
+
+
+def _evenly(histograms: Iterable[tuple]) -> tuple[list[tuple], int]:
+    """Returns at most `MOST_HISTOGRAMS` and the last one, and the number of all.
+
+    All of a long run may be more than fits into memory.
+    """
+    kept, every, number, last = [], 1, 0, []
+    for number, histogram in enumerate(histograms, start=1):
+        last = [histogram]
+        if (number - 1) % every == 0:
+            kept.append(histogram)
+        if len(kept) > MOST_HISTOGRAMS:
+            kept, every = kept[::2], 2 * every
+    is_whole = not last or kept[-1] is last[0]
+    return kept if is_whole else kept + last, number
+
+
+def _compressed(packed: bytes) -> str:
+    return base64.b64encode(gzip.compress(packed, mtime=0)).decode()
 
 
 def _loss(log_dir: str, steps: np.ndarray) -> dict[str, list]:

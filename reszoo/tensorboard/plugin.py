@@ -22,16 +22,23 @@ from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.beside import last_test_accuracy
 from reszoo.tensorboard.listings import Listings
 from reszoo.tensorboard.path_lengths import path_lengths_of
-from reszoo.tensorboard.recording import PLUGIN_NAME, TAG, Recording
+from reszoo.tensorboard.recording import (
+    HISTOGRAMS_TAG,
+    PLUGIN_NAME,
+    TABLES_PLUGIN,
+    TAG,
+    Recording,
+)
 
 FINDINGS_TAG = f"{TAG}/findings"
 # Recorded steps of a run that TensorBoard keeps, unless --samples_per_plugin sets another number.
 # Of a longer run it keeps a random sample.
 DEFAULT_SAMPLES = 10_000
+# And of tables beside them, such as histograms, which are larger.
+DEFAULT_TABLE_SAMPLES = 500
 MOST_STEPS_AN_ANSWER = 10_000
 DEFAULT_STEPS_AN_ANSWER = 1_000
 MOST_BYTES_AN_ANSWER = 64 * 2**20
-_RUNS_HELD = 16
 _SCALARS_PLUGIN = "scalars"
 _LAST_STEP = 2**63 - 1
 
@@ -42,10 +49,33 @@ class GradientFlowLoader(base_plugin.TBLoader):
     def fix_flags(self, flags: Any) -> None:
         """Raises the number of steps per run that TensorBoard keeps, 10 for an unknown plugin."""
         flags.samples_per_plugin.setdefault(PLUGIN_NAME, DEFAULT_SAMPLES)
+        flags.samples_per_plugin.setdefault(TABLES_PLUGIN, DEFAULT_TABLE_SAMPLES)
 
     def load(self, context: base_plugin.TBContext) -> "GradientFlowPlugin":
         """Returns the plugin."""
         return GradientFlowPlugin(context)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """One kind of recorded tensors.
+
+    Attributes:
+        plugin_name: The plugin by which they are written.
+        tag: Their tag, without a digest.
+        parse: Reads a header.
+        most_held: The number of runs of which they are held.
+    """
+
+    plugin_name: str
+    tag: str
+    parse: Callable[[bytes], dict]
+    most_held: int
+
+
+_STEPS = _Kind(PLUGIN_NAME, TAG, recordings.parse_header, most_held=16)
+_HISTOGRAMS = _Kind(TABLES_PLUGIN, HISTOGRAMS_TAG, recordings.histograms_header, most_held=2)
+_FINDINGS = _Kind(PLUGIN_NAME, FINDINGS_TAG, recordings.parse_header, most_held=0)
 
 
 class _BadRequestError(Exception):
@@ -82,6 +112,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     | `/index.js` | the page |
     | `/runs` | JSON: the runs with recorded steps, their blocks, statistics and tested alarms |
     | `/data` | steps and values of a run, packed as `reszoo.tensorboard.recording` describes |
+    | `/histograms` | histograms of the kept step that is nearest to one, packed in the same way |
     | `/alarms` | JSON: the alarms of a run |
     | `/path_lengths` | JSON: shares of the gradient by the length of its path |
     | `/test_accuracy` | JSON: the last test accuracy of a training, or why it is not known |
@@ -100,7 +131,9 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         self._provider: Any = context.data_provider
         self._log_dir: str | None = context.logdir
         self._listings = Listings(context.data_provider)
-        self._held: collections.OrderedDict = collections.OrderedDict()
+        self._held: dict[str, collections.OrderedDict] = {
+            kind.tag: collections.OrderedDict() for kind in (_STEPS, _HISTOGRAMS)
+        }
         self._lock = threading.Lock()
 
     def get_plugin_apps(self) -> dict[str, Callable]:
@@ -109,6 +142,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             "/index.js": self._serve_page,
             "/runs": self._serve_runs,
             "/data": self._serve_data,
+            "/histograms": self._serve_histograms,
             "/alarms": self._serve_alarms,
             "/loss": self._serve_loss,
             "/epochs": self._serve_epochs,
@@ -118,7 +152,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     def is_active(self) -> bool:
         """Returns whether a log has recorded steps."""
-        return bool(self._provider) and bool(self._list(RequestContext(), "", _is_recording))
+        return bool(self._provider) and bool(self._list(RequestContext(), ""))
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
         """Returns the module of the page and the name of its tab."""
@@ -132,7 +166,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
     @_answer
     def _serve_runs(self, request: wrappers.Request) -> tuple[Any, str]:
         _arguments(request, ())
-        runs = self._list(*_context(request), _is_recording)
+        runs = self._list(*_context(request))
         return {"runs": [_describe_run(run, runs[run]) for run in sorted(runs)]}, "application/json"
 
     @_answer
@@ -148,14 +182,22 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         marked = [alarm["step"] for alarm in self._alarms(*_context(request), run)]
         # Steps are chosen before statistics, so that every statistic has the same steps.
         thinned = recordings.select_steps(whole, first, last, limit, marked)
-        try:
-            recording = recordings.select(
-                thinned, arguments.getlist("block"), arguments.getlist("statistic")
-            )
-        except ValueError as error:
-            raise _BadRequestError(str(error), 404) from error
+        recording = _selected(thinned, arguments.getlist("block"), arguments.getlist("statistic"))
         _check_size(recording.values.nbytes)
         return recordings.pack(recording, available), "application/octet-stream"
+
+    @_answer
+    def _serve_histograms(self, request: wrappers.Request) -> tuple[Any, str]:
+        arguments = _arguments(request, ("run", "block", "step"))
+        step = _integer(arguments, "step", _LAST_STEP, 0, _LAST_STEP)
+        run = _run_name(arguments)
+        context = _context(request)
+        self._series(*context, run)
+        recording = recordings.stack({"blocks": [], "statistics": []}, [])
+        if self._list(*context, run, _HISTOGRAMS):
+            whole = self._recording(*context, run, _HISTOGRAMS)
+            recording = _selected(recordings.at_nearest(whole, step), arguments.getlist("block"))
+        return recordings.pack(recording, len(recording.steps)), "application/octet-stream"
 
     @_answer
     def _serve_alarms(self, request: wrappers.Request) -> tuple[Any, str]:
@@ -204,27 +246,25 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return {d.step: d.value for d in points}
 
     def _list(
-        self,
-        ctx: RequestContext,
-        experiment_id: str,
-        is_wanted: Callable[[str], bool],
-        run: str | None = None,
+        self, ctx: RequestContext, experiment_id: str, run: str | None = None, kind: _Kind = _STEPS
     ) -> dict[str, dict[str, Any]]:
-        """Returns the time series of the wanted tags, by run and tag."""
-        listed = self._listings.tensors(ctx, experiment_id, PLUGIN_NAME, run)
+        """Returns the time series of a kind, by run and tag."""
+        listed = self._listings.tensors(ctx, experiment_id, kind.plugin_name, run)
         wanted = {
-            each: {tag: tags[tag] for tag in sorted(tags) if is_wanted(tag)}
+            each: {tag: tags[tag] for tag in sorted(tags) if recordings.is_tag_of(tag, kind.tag)}
             for each, tags in listed.items()
             if run in (None, each)
         }
         return {each: tags for each, tags in wanted.items() if tags}
 
-    def _read(self, ctx: RequestContext, experiment_id: str, tag: str, run: str) -> Sequence[Any]:
+    def _read(
+        self, ctx: RequestContext, experiment_id: str, run: str, tag: str, plugin_name: str
+    ) -> Sequence[Any]:
         try:
             read = self._provider.read_tensors(
                 ctx,
                 experiment_id=experiment_id,
-                plugin_name=PLUGIN_NAME,
+                plugin_name=plugin_name,
                 downsample=10 * DEFAULT_SAMPLES,
                 run_tag_filter=provider.RunTagFilter(runs=[run], tags=[tag]),
             )
@@ -236,40 +276,44 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
             ) from error
         return (read or {}).get(run, {}).get(tag, [])
 
-    def _series(self, ctx: RequestContext, experiment_id: str, run: str) -> dict[str, Any]:
+    def _series(
+        self, ctx: RequestContext, experiment_id: str, run: str, kind: _Kind = _STEPS
+    ) -> dict[str, Any]:
         """Returns the time series of a run by tag, one for each header of its log."""
-        series = self._list(ctx, experiment_id, _is_recording, run)
+        series = self._list(ctx, experiment_id, run, kind)
         if run not in series:
             raise _BadRequestError(f"There is no run {run!r} with recorded gradients.", 404)
         return series[run]
 
-    def _recording(self, ctx: RequestContext, experiment_id: str, run: str) -> Recording:
-        """Returns a run's recording, which is read again only after new steps."""
-        series = self._series(ctx, experiment_id, run)
+    def _recording(
+        self, ctx: RequestContext, experiment_id: str, run: str, kind: _Kind = _STEPS
+    ) -> Recording:
+        """Returns the recording of a run of some kind, which is read again only after new steps."""
+        series = self._series(ctx, experiment_id, run, kind)
         key = (experiment_id, run)
         version = {tag: (of_tag.max_step, of_tag.max_wall_time) for tag, of_tag in series.items()}
+        of_kind = self._held[kind.tag]
         with self._lock:
-            held_version, held = self._held.get(key, (None, None))
+            held_version, held = of_kind.get(key, (None, None))
             if held_version != version:
-                headers = _headers(series)
+                headers = _headers(series, kind)
                 if not headers:
-                    raise _BadRequestError(_why_unreadable(series), 422)
-                held = _stack(
-                    {tag: self._read(ctx, experiment_id, tag, run) for tag in series}, headers
-                )
-            self._held[key] = (version, held)
-            self._held.move_to_end(key)
-            while len(self._held) > _RUNS_HELD:
-                self._held.popitem(last=False)
+                    raise _BadRequestError(_why_unreadable(series, kind), 422)
+                read = functools.partial(self._read, ctx, experiment_id, run)
+                held = _stack({tag: read(tag, kind.plugin_name) for tag in series}, headers)
+            of_kind[key] = (version, held)
+            of_kind.move_to_end(key)
+            while len(of_kind) > kind.most_held:
+                of_kind.popitem(last=False)
         return held
 
     def _alarms(self, ctx: RequestContext, experiment_id: str, run: str) -> list[dict]:
         """Returns the alarms of a run, by step."""
-        if not self._list(ctx, experiment_id, FINDINGS_TAG.__eq__, run):
+        if not self._list(ctx, experiment_id, run, _FINDINGS):
             return []
         found = [
             recordings.parse_alarm(datum.step, datum.wall_time, text)
-            for datum in self._read(ctx, experiment_id, FINDINGS_TAG, run)
+            for datum in self._read(ctx, experiment_id, run, FINDINGS_TAG, PLUGIN_NAME)
             for text in _texts(datum.numpy)
         ]
         return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
@@ -279,27 +323,32 @@ def _context(request: wrappers.Request) -> tuple[RequestContext, str]:
     return plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
 
 
-def _is_recording(tag: str) -> bool:
-    return recordings.is_tag_of(tag, TAG)
-
-
-def _headers(series: Mapping[str, Any]) -> dict[str, dict]:
+def _headers(series: Mapping[str, Any], kind: _Kind = _STEPS) -> dict[str, dict]:
     """Returns the readable headers, by tag."""
     headers = {}
     for tag, of_tag in series.items():
         with contextlib.suppress(ValueError):
-            headers[tag] = recordings.parse_header(of_tag.plugin_content)
+            headers[tag] = kind.parse(of_tag.plugin_content)
     return headers
 
 
-def _why_unreadable(series: Mapping[str, Any]) -> str:
+def _why_unreadable(series: Mapping[str, Any], kind: _Kind = _STEPS) -> str:
     """Returns the error of the first unreadable header."""
     for of_tag in series.values():
         try:
-            recordings.parse_header(of_tag.plugin_content)
+            kind.parse(of_tag.plugin_content)
         except ValueError as error:
             return str(error)
     return ""
+
+
+def _selected(
+    recording: Recording, blocks: Sequence[str], statistics: Sequence[str] = ()
+) -> Recording:
+    try:
+        return recordings.select(recording, blocks, statistics)
+    except ValueError as error:
+        raise _BadRequestError(str(error), 404) from error
 
 
 def _stack(data: Mapping[str, Sequence[Any]], headers: Mapping[str, Mapping]) -> Recording:

@@ -17,6 +17,7 @@ from reszoo.gradients.log.format import EPOCH_TAG as EPOCH_TAG
 from reszoo.gradients.log.format import LOSS_TAGS as LOSS_TAGS
 from reszoo.gradients.log.format import is_tag_of as is_tag_of
 from reszoo.gradients.log.format import parse_header as parse_header
+from reszoo.gradients.log.format import parse_table_header
 from reszoo.gradients.log.packed_layers import pack_layers as pack_layers
 from reszoo.gradients.log.packed_layers import unpack_layers as unpack_layers
 from reszoo.gradients.statistics import STATISTICS
@@ -24,6 +25,8 @@ from reszoo.json_files import parse_json, to_json
 
 PLUGIN_NAME = "gradient_flow"
 TAG = "gradient_flow"
+TABLES_PLUGIN = "gradient_flow_tables"
+HISTOGRAMS_TAG = "gradient_flow_histograms"
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,44 @@ def stack(header: Mapping, points: Iterable[tuple[int, float, np.ndarray]]) -> R
         statistics=[str(name) for name in header["statistics"]],
         steps=np.array([step for step, _, _ in kept], np.int64),
         wall_times=np.array([wall_time for _, wall_time, _ in kept], np.float64),
-        values=_in_float32([values for _, _, values in kept]).reshape(-1, *shape),
+        values=_in_float32([values for _, _, values in kept]).reshape(len(kept), *shape),
         left_out=fits.count(False),
         tested_alarms=header.get("tested_alarms"),
+    )
+
+
+def histograms_header(content: bytes | str) -> dict[str, list]:
+    """Returns the header of histograms as that of a recording, with a statistic for each bin.
+
+    Args:
+        content: The JSON text in the summary metadata.
+
+    Raises:
+        ValueError: If the text is not a header of a table.
+
+    Example:
+
+    >>> histograms_header('{"rows": ["a"], "columns": ["skip 0.0"]}')
+    {'blocks': [{'name': 'a'}], 'statistics': ['skip 0.0']}
+    """
+    header = parse_table_header(content)
+    return {"blocks": [{"name": row} for row in header["rows"]], "statistics": header["columns"]}
+
+
+def at_nearest(recording: Recording, step: int) -> Recording:
+    """Selects the recorded step that is nearest to one; none of an empty recording.
+
+    Args:
+        recording: All recorded steps.
+        step: Any step.
+    """
+    distances = np.abs(recording.steps - step)
+    nearest = slice(at := int(distances.argmin()), at + 1) if len(distances) else slice(0)
+    return replace(
+        recording,
+        steps=recording.steps[nearest],
+        wall_times=recording.wall_times[nearest],
+        values=recording.values[nearest],
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reszoo import report
-from reszoo.gradients.log import LogWriter
+from reszoo.gradients.log import HISTOGRAMS_TAG, LogWriter
 from tests.raw_log import header, write_raw
 from tests.unpacking import unpack
 
@@ -109,6 +109,24 @@ def test_the_layers_are_held_as_at_the_end_and_each_path_once(tmp_path):
     (run,) = held(report.show(str(tmp_path)).content)
     assert run["paths"] == [[], [["", "Conv2D", None, 3, None]]]
     assert [block["layers"]["branch"] for block in run["blocks"]] == [1, 1]
+
+
+def test_the_histograms_of_evenly_spaced_steps_are_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("reszoo.report.page.MOST_HISTOGRAMS", 10)
+    write_run(tmp_path / "none")
+    writer = LogWriter(str(tmp_path / "some"), [{"name": "a"}], ["x"], 0)
+    for step in range(100):
+        writer.write(step, [[0.0]], {})
+        header = {"rows": ["a"], "columns": ["skip 0.0", "branch 0.5"]}
+        writer.write_table(step, HISTOGRAMS_TAG, np.array([[step, 2 * step]]), header)
+    writer.close()
+    none, some = held(report.show([str(tmp_path / "none"), str(tmp_path / "some")]).content)
+    assert none["histograms"] is None
+    packed = gzip.decompress(base64.b64decode(some["histograms"]))
+    header, steps, _, values = unpack(packed)
+    assert list(steps) == [*range(0, 97, 16), 99]
+    assert header["recorded_steps"] == 100
+    np.testing.assert_array_equal(values[:, 0], [steps, 2 * steps])
 
 
 def test_the_loss_is_held_without_the_steps_that_a_restart_undid(tmp_path):

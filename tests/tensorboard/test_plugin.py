@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing import data_provider, plugin_event_mul
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from reszoo.gradients.log import PLUGIN_NAME, TAG, LogWriter, load
+from reszoo.gradients.log import HISTOGRAMS_TAG, PLUGIN_NAME, TAG, LogWriter, load, load_histograms
+from reszoo.gradients.log.format import TABLES_PLUGIN
 from reszoo.tensorboard import beside, listings, path_lengths
 from reszoo.tensorboard import plugin as plugins
 from reszoo.tensorboard import recording as recordings
@@ -46,7 +47,8 @@ def write_alarms(log_dir, alarms):
 def serve(log_dir, samples=plugins.DEFAULT_SAMPLES):
     """Returns clients of the plugin's routes, a reload, and the plugin."""
     multiplexer = plugin_event_multiplexer.EventMultiplexer(
-        size_guidance={"tensors": 10}, tensor_size_guidance={PLUGIN_NAME: samples}
+        size_guidance={"tensors": 10},
+        tensor_size_guidance={PLUGIN_NAME: samples, TABLES_PLUGIN: samples},
     )
 
     def reload():
@@ -102,16 +104,22 @@ def test_the_tab_has_a_name_and_a_page(server):
 def test_the_loader_asks_for_samples_unless_the_user_did():
     flags = SimpleNamespace(samples_per_plugin={})
     plugins.GradientFlowLoader().fix_flags(flags)
-    assert flags.samples_per_plugin == {PLUGIN_NAME: plugins.DEFAULT_SAMPLES}
-    flags = SimpleNamespace(samples_per_plugin={PLUGIN_NAME: 3})
+    assert flags.samples_per_plugin == {
+        PLUGIN_NAME: plugins.DEFAULT_SAMPLES,
+        TABLES_PLUGIN: plugins.DEFAULT_TABLE_SAMPLES,
+    }
+    chosen = {PLUGIN_NAME: 3, TABLES_PLUGIN: 4}
+    flags = SimpleNamespace(samples_per_plugin=dict(chosen))
     plugins.GradientFlowLoader().fix_flags(flags)
-    assert flags.samples_per_plugin == {PLUGIN_NAME: 3}
+    assert flags.samples_per_plugin == chosen
 
 
 def test_the_names_are_those_of_the_log():
     assert path_lengths.PATH_LENGTHS_FILE == workdir.PATH_LENGTHS_FILE
     assert beside.METRICS_FILE == workdir.METRICS_FILE
     assert (recordings.PLUGIN_NAME, recordings.TAG) == (PLUGIN_NAME, TAG)
+    tables = (recordings.TABLES_PLUGIN, recordings.HISTOGRAMS_TAG)
+    assert tables == (TABLES_PLUGIN, HISTOGRAMS_TAG)
 
 
 def test_runs_are_described(server):
@@ -197,6 +205,43 @@ def test_the_beginnings_of_epochs_are_answered_where_they_were_recorded(server, 
     writer.close()
     answer = serve(tmp_path).get("/epochs", run="run").json
     assert answer == {"steps": [0, 15], "epochs": [0, 1]}
+
+
+def write_histograms(log_dir, steps, blocks):
+    writer = LogWriter(str(log_dir), [{"name": name} for name in blocks], ["x"], steps[0])
+    for step in steps:
+        writer.write(step, np.zeros((len(blocks), 1)), {})
+        header = {"rows": blocks, "columns": ["skip 0.0", "skip 0.5", "branch 0.0"]}
+        values = np.arange(3 * len(blocks)).reshape(-1, 3) + 100 * step
+        writer.write_table(step, HISTOGRAMS_TAG, values, header)
+    writer.close()
+
+
+def test_histograms_are_those_of_the_nearest_recorded_step(server, tmp_path):
+    write_histograms(tmp_path / "run", [0, 10, 20], ["a", "b"])
+    server.reload()
+    for asked, step in ((0, 0), (6, 10), (10, 10), (1000, 20)):
+        answer = server.get("/histograms", run="run", block="b", step=asked)
+        header, steps, _, values = unpack(answer.data)
+        assert (header["blocks"], list(steps)) == (["b"], [step])
+        assert header["statistics"] == ["skip 0.0", "skip 0.5", "branch 0.0"]
+        np.testing.assert_array_equal(values[:, 0, 0], np.arange(3, 6) + 100 * step)
+    _, steps, _, values = unpack(server.get("/histograms", run="run").data)
+    assert (list(steps), values.shape) == ([20], (3, 2, 1))
+    header, steps, _, _ = unpack(server.get("/histograms", run="plain", block="any").data)
+    assert (header["blocks"], list(steps)) == ([], [])
+
+
+def test_histograms_stand_under_the_blocks_that_they_were_recorded_of(server, tmp_path):
+    write_histograms(tmp_path / "run", [0, 1], ["a", "b"])
+    write_histograms(tmp_path / "run", [2, 3], ["b", "c"])
+    server.reload()
+    for step, block, first in ((0, "a", 0), (0, "b", 3), (3, "b", 300), (3, "c", 303)):
+        answer = server.get("/histograms", run="run", block=block, step=step)
+        assert unpack(answer.data)[3][:, 0, 0].tolist() == [first, first + 1, first + 2]
+    answer = server.get("/histograms", run="run", block="a", step=3)
+    assert np.isnan(unpack(answer.data)[3]).all()
+    assert list(load_histograms(str(tmp_path / "run")).block.cat.categories) == ["a", "b", "c"]
 
 
 def test_path_lengths_of_a_workdir_are_answered_with_its_log(server, tmp_path):
@@ -459,6 +504,8 @@ def test_the_step_of_an_alarm_is_never_thinned_out(server, tmp_path):
         ("/data", {}, 400, "Give one run"),
         ("/data", {"run": ["plain", "other"]}, 400, "Give one run"),
         ("/data", {"run": "nowhere"}, 404, "no run 'nowhere'"),
+        ("/histograms", {"run": "nowhere"}, 404, "no run 'nowhere'"),
+        ("/histograms", {"run": "plain", "step": "-1"}, 400, "step must be a whole number"),
         ("/data", {"run": "other"}, 404, "no run 'other'"),
         ("/data", {"run": "empty"}, 404, "no run 'empty'"),
         ("/data", {"run": ""}, 404, "no run ''"),

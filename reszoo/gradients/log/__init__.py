@@ -7,7 +7,8 @@ has, in its summary metadata, a JSON text that names and describes the blocks an
 A few scalars about the whole model are written with it.
 
 TensorBoard keeps only the header of a tag's first event in a directory. So a file whose header
-differs from that one has its own tag, `gradient_flow@` and a digest of its header.
+differs from that one has its own tag, `gradient_flow@` and a digest of its header. The tables of a
+file, such as `gradient_flow_histograms`, then have that digest too.
 
 A file opens with the step at which its training began. Records of older files from that step on
 were undone by a restart, and are left out when reading, as TensorBoard does.

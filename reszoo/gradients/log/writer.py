@@ -136,6 +136,8 @@ class LogWriter:
             header: JSON values: the names of the `rows` and the `columns`.
         """
         summary = Summary()
+        # As the recorded steps beside it, with the digest of their header if that is another one.
+        tag += self._tag.removeprefix(TAG)
         self._add(summary, tag, values, TABLES_PLUGIN, _TENSOR, to_json(header))
         self._write_event(Event(step=step, summary=summary))
 

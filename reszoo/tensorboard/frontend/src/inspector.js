@@ -3,6 +3,7 @@
 import {alarmSpan} from "./alarms_view.js";
 import {html, set, svg} from "./dom.js";
 import {explain} from "./explain.js";
+import {drawHistogram} from "./histogram.js";
 import {drawLayers} from "./layers.js";
 import {shortRun} from "./layout.js";
 import {inWords, number, suitsLog, wholeNumber} from "./scales.js";
@@ -10,7 +11,7 @@ import {nearest} from "./source.js";
 import {kindInWords} from "./tooltip.js";
 
 const [WIDTH, HEIGHT] = [84, 20];
-const RANK_AFTER_MS = 80;
+const ASK_AFTER_MS = 80;
 
 export class Inspector {
   constructor(app) {
@@ -60,6 +61,7 @@ export class Inspector {
     }
     const alarms = data.alarms.filter((alarm) => alarm.block === block.name);
     this.stepWords = html("span", {class: "gf-note"});
+    this.histogram = html("div", {hidden: true});
     this.element.replaceChildren(...[
       html("div", {class: "gf-inspector-head"}, html("h2", {}, block.name),
         html("button", {type: "button", class: "gf-close", "aria-label": "Close", onclick: () => app.closeInspector()}, "\u00d7")),
@@ -69,6 +71,7 @@ export class Inspector {
         html("strong", {}, `${(alarm.alarm ?? "alarm").replaceAll("_", " ")}, ${alarmSpan(alarm)}: `), alarm.text ?? "",
         alarm.isJudged ? " By the usual limits." : ""))) : null,
       drawLayers(block, app.store.run(data.run)?.paths),
+      this.histogram,
       html("p", {}, this.stepWords),
       ...[...groups].map(([group, rows]) => html("table", {},
         html("caption", {}, group), html("tbody", {}, ...rows))),
@@ -118,18 +121,29 @@ export class Inspector {
       const [x, y] = isKnown ? courseAt(values, index, range) : [0, 0];
       set(dot, {cx: x, cy: y, visibility: isKnown ? null : "hidden"});
     }
-    this.#askRanks(this.own.steps[index]);
+    clearTimeout(this.asking);
+    this.asking = setTimeout(() => {
+      this.#askRanks(this.own.steps[index]);
+      this.#askHistogram(this.own.steps[index]);
+    }, ASK_AFTER_MS);
   }
 
-  #askRanks(step) {
-    clearTimeout(this.asking);
+  async #askRanks(step) {
     const {data, block, rows} = this;
-    this.asking = setTimeout(async () => {
-      const all = await this.app.store.atStep(data.run, step).catch(() => null);
-      if (!all || rows !== this.rows) return;
-      const row = data.blocks.indexOf(block);
-      for (const {description, rank} of rows) rank.textContent = rankOf(all.get(description.name), row);
-    }, RANK_AFTER_MS);
+    const all = await this.app.store.atStep(data.run, step).catch(() => null);
+    if (!all || rows !== this.rows) return;
+    const row = data.blocks.indexOf(block);
+    for (const {description, rank} of rows) rank.textContent = rankOf(all.get(description.name), row);
+  }
+
+  async #askHistogram(step) {
+    const {data, block, histogram} = this;
+    const turn = (this.histogramTurn = Symbol("histogram"));
+    const found = await this.app.store.histogram(data.run, block.name, step).catch(() => null);
+    if (turn !== this.histogramTurn || histogram !== this.histogram) return;
+    const drawn = found && drawHistogram(found.series, found.step, step);
+    histogram.hidden = !drawn;
+    histogram.replaceChildren(...(drawn ? [drawn] : []));
   }
 }
 

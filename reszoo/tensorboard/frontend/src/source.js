@@ -21,6 +21,7 @@ export function unpack(buffer) {
   }
   return {
     steps, wallTimes, series,
+    blocks: header.blocks,
     recordedSteps: header.recorded_steps,
     leftOut: header.left_out,
   };
@@ -57,6 +58,12 @@ export class ServerSource {
     return (await this.#fetch("test_accuracy", [["run", run]])).json();
   }
 
+  /** The histograms of a block at the recorded step nearest to one, with a series a bin; no step if there are none. */
+  async histogram(run, block, step) {
+    const query = [["run", run], ["block", block], ["step", step]];
+    return unpack(await (await this.#fetch("histograms", query)).arrayBuffer());
+  }
+
   /** Steps of a run, thinned out to at most maxSteps. */
   async data(run, {statistics = [], blocks = [], first = 0, last = null, maxSteps = 1000}) {
     const query = [["run", run], ["max_steps", maxSteps], ["first_step", Math.max(0, first)]];
@@ -86,6 +93,7 @@ async function gunzip(text) {
 export class EmbeddedSource {
   isLive = false;
   #unpacked = new Map();
+  #histograms = new Map();
 
   constructor(content) {
     this.content = content;
@@ -137,6 +145,16 @@ export class EmbeddedSource {
       recordedSteps: whole.steps.length === whole.recordedSteps ? to - from : whole.recordedSteps,
       leftOut: whole.leftOut,
     };
+  }
+
+  async histogram(run, block, step) {
+    const {histograms} = this.#find(run);
+    if (!histograms) return {steps: [], series: new Map()};
+    if (!this.#histograms.has(run)) this.#histograms.set(run, gunzip(histograms).then(unpack));
+    const whole = await this.#histograms.get(run);
+    const [row, at] = [whole.blocks.indexOf(block), nearest(whole.steps, step)];
+    const series = row < 0 ? [] : [...whole.series].map(([name, rows]) => [name, [rows[row].subarray(at, at + 1)]]);
+    return {steps: whole.steps.subarray(at, at + 1), series: new Map(series)};
   }
 
   #find(run) {

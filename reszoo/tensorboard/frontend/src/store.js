@@ -22,6 +22,8 @@ export class Store {
     this.pathLengthsByRun = new Map();
     this.accuracies = new Map();
     this.refused = new Map();
+    this.histograms = new Map();
+    this.withoutHistograms = new Set();
   }
 
   /** Asks what runs there are, the newest first (a report has its own order); returns whether anything is new. */
@@ -113,6 +115,19 @@ export class Store {
       this.ofBlocks.set(key, {steps: data.steps, series});
     }
     return this.ofBlocks.get(key);
+  }
+
+  /** The histograms of a block at the recorded step nearest to one, {step, series}; null if there are none. */
+  async histogram(run, block, step) {
+    if (this.withoutHistograms.has(run)) return null;
+    const key = JSON.stringify([run, block, step]);
+    if (!this.histograms.has(key)) {
+      if (this.histograms.size > 200) this.histograms.clear();
+      const {steps, series} = await this.source.histogram(run, block, step);
+      if (!steps.length) this.withoutHistograms.add(run);
+      this.histograms.set(key, steps.length ? {step: steps[0], series} : null);
+    }
+    return this.histograms.get(key);
   }
 
   /** Every statistic of every block at one recorded step: name to one value a block. */
