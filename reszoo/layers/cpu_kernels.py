@@ -21,9 +21,12 @@ if keras.backend.backend() == "tensorflow":
 if keras.backend.backend() == "jax":
     import jax
 
-# Elements of one tap, from which on, and places of the kernel in an image, up to which, laying a
-# kernel out takes longer than the products with it.
+# With oneDNN: elements of one tap, from which on, and places of the kernel in an image, up to
+# which, laying a kernel out takes longer than the products with it.
 _LARGE_TAP, _FEW_PLACES = 256 * 256, 4
+# Without: elements of one tap for each place of the kernel in an image, from which on the gradients
+# are faster by products of patches than by rotating the kernel, and than TensorFlow's with strides.
+_ELEMENTS_PER_PLACE, _ELEMENTS_PER_STRIDED_PLACE = 2**14, 2**11
 
 
 def cpu_convolution(
@@ -50,6 +53,8 @@ def cpu_convolution(
     if max(rates) > 1 or not _runs_on_cpu():
         return None
     size = kernel.shape[:-2]
+    if max(size) == 1:  # nothing is padded
+        padding = "valid"
     is_centred = padding == "same" and max(strides) == 1 and all(n % 2 for n in size)
     options = {"strides": strides, "padding": padding}
     places = _places(x, size, strides, padding) if is_centred or padding == "valid" else []
@@ -60,14 +65,25 @@ def cpu_convolution(
         return functools.partial(patch_convolution, **options) if is_small else None
     if len(x.shape) != 4:
         return None
-    if not has_onednn():
-        return rotated_convolution if is_centred else None
+    if places and _is_by_patches(math.prod(kernel.shape[-2:]), math.prod(places), max(strides)):
+        return functools.partial(im2col_convolution, **options)
     if max(size) == 1 and max(strides) == 1:
         return pointwise_convolution
-    is_large = math.prod(kernel.shape[-2:]) >= _LARGE_TAP
-    if is_large and places and math.prod(places) <= _FEW_PLACES:
-        return functools.partial(im2col_convolution, **options)
-    return None
+    return rotated_convolution if is_centred and not has_onednn() else None
+
+
+def _is_by_patches(tap: int, places: int, stride: int) -> bool:
+    """Returns whether TensorFlow is faster by products of patches than by its own gradients.
+
+    Args:
+        tap: Number of elements of one tap.
+        places: Number of places of the kernel in an image.
+        stride: The largest stride.
+    """
+    if has_onednn():
+        return tap >= _LARGE_TAP and places <= _FEW_PLACES
+    per_place = _ELEMENTS_PER_PLACE if stride == 1 else _ELEMENTS_PER_STRIDED_PLACE
+    return tap >= per_place * places
 
 
 def _runs_on_cpu() -> bool:
@@ -114,11 +130,11 @@ def patch_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding
 
 
 def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution with a kernel of one tap, for TensorFlow's kernels of oneDNN on CPU.
+    """Convolution with a kernel of one tap, for TensorFlow on CPU.
 
-    The gradient at such a kernel is one matrix product over all pixels, which is faster than the
-    gradient of a convolution. The value stays a convolution, which TensorFlow fuses with
-    the normalization after it where nothing is trained.
+    Its gradients are matrix products over all pixels, which are faster than those of a convolution.
+    The value stays a convolution, which TensorFlow fuses with the normalization after it where
+    nothing is trained.
 
     Args:
         x: Images `(batch, height, width, channels)`.
@@ -138,7 +154,8 @@ def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             to_kernel = tf.matmul(_rows(x), _rows(upstream), transpose_a=True)
-            return _to_input(x, kernel, upstream, (1, 1), "same"), _shaped(to_kernel, kernel)
+            to_input = tf.matmul(_rows(upstream), _rows(kernel), transpose_b=True)
+            return tf.reshape(to_input, tf.shape(x)), _shaped(to_kernel, kernel)
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
@@ -146,10 +163,12 @@ def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str) -> Tensor:
-    """Convolution as `patch_convolution`, for TensorFlow's kernels of oneDNN on CPU.
+    """Convolution as `patch_convolution`, for TensorFlow on CPU, with gradients of its own.
 
-    oneDNN lays a kernel out anew at each use. Where an image has few pixels and the kernel many
-    channels, as in the last stage of a ResNet on small images, that takes longer than the products.
+    oneDNN lays a kernel out anew at each use, and without it TensorFlow makes a small product for
+    each image, or rotates the kernel (`rotated_convolution`). Where an image has few pixels and the
+    kernel many channels, as in the last stages of a ResNet on small images, either takes longer
+    than the products of the patches of all images.
 
     Args:
         x: Images `(batch, height, width, channels)`, of known height and width.
@@ -173,13 +192,18 @@ def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], paddin
 
     @tf.custom_gradient
     def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
-        patches = _patches(x, kernel.shape[:2], strides, padding)
-
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            to_kernel = tf.matmul(_rows(patches), _rows(upstream), transpose_a=True)
-            to_input = _to_input(x, kernel, upstream, strides, padding)
+            patches = _rows(_patches(x, kernel.shape[:2], strides, padding))
+            to_kernel = tf.matmul(patches, _rows(upstream), transpose_a=True)
+            # The kernel comes first: it is the larger factor, and is not laid out anew as such.
+            to_patches = tf.transpose(tf.matmul(_rows(kernel), _rows(upstream), transpose_b=True))
+            shape = (-1, *upstream.shape[1:3], *kernel.shape[:3])
+            to_input = _overlaid(tf.reshape(to_patches, shape), x.shape[1:3], strides, padding)
             return to_input, _shaped(to_kernel, kernel)
 
+        if not has_onednn():
+            return tf.nn.conv2d(x, kernel, strides, padding.upper()), gradient
+        patches = _patches(x, kernel.shape[:2], strides, padding)
         y = tf.matmul(_rows(patches), _rows(kernel))
         return tf.reshape(y, (-1, *patches.shape[1:3], kernel.shape[-1])), gradient
 
@@ -198,16 +222,47 @@ def _patches(x: Tensor, size: Sequence[int], strides: Sequence[int], padding: st
     return ops.concatenate([x[(slice(None), *taps)] for taps in itertools.product(*seen)], -1)
 
 
-def _to_input(
-    x: Tensor, kernel: Tensor, upstream: Tensor, strides: Sequence[int], padding: str
+def _overlaid(
+    patches: Tensor, pixels: Sequence[int], strides: Sequence[int], padding: str
 ) -> Tensor:
-    return tf.raw_ops.Conv2DBackpropInput(
-        input_sizes=tf.shape(x),
-        filter=kernel,
-        out_backprop=upstream,
-        strides=[1, *strides, 1],
-        padding=padding.upper(),
-    )
+    """Returns the sum of patches, each added where it was taken: col2im, the reverse of `_patches`.
+
+    Args:
+        patches: Shape `(batch, rows, columns, height, width, channels)`, for each place a patch.
+        pixels: Height and width of the images.
+        strides: Distances of the places, in pixels.
+        padding: `"same"` or `"valid"`.
+
+    Returns:
+        Images `(batch, *pixels, channels)`.
+    """
+    size = patches.shape[3:5]
+    before = [n // 2 if padding == "same" else 0 for n in size]
+    # Pixels whose positions are alike modulo the stride are seen by the same taps.
+    alike = [
+        -(-(n + 2 * margin) // stride)
+        for n, margin, stride in zip(pixels, before, strides, strict=True)
+    ]
+
+    def placed(row: int, column: int) -> Tensor:
+        ends = zip((row, column), strides, alike, patches.shape[1:3], strict=True)
+        margins = [(tap // stride, n - seen - tap // stride) for tap, stride, n, seen in ends]
+        return tf.pad(patches[:, :, :, row, column], [(0, 0), *margins, (0, 0)])
+
+    def sum_at(row: int, column: int) -> Tensor:
+        taps = itertools.product(*map(range, (row, column), size, strides))
+        parts = [placed(*tap) for tap in taps]
+        shape = (tf.shape(patches)[0], *alike, patches.shape[-1])
+        return tf.add_n(parts) if parts else tf.zeros(shape, patches.dtype)
+
+    rows = [
+        tf.stack([sum_at(row, column) for column in range(strides[1])], axis=3)
+        for row in range(strides[0])
+    ]
+    height, width = (n * stride for n, stride in zip(alike, strides, strict=True))
+    images = tf.reshape(tf.stack(rows, axis=2), (-1, height, width, patches.shape[-1]))
+    top, left = before
+    return images[:, top : top + pixels[0], left : left + pixels[1]]
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -66,12 +66,17 @@ def test_a_pointwise_convolution_has_tensorflows_derivatives(shape, jit_compile)
         ((4, 5), (3, 3), (2, 2), "valid"),
         ((2, 5), (2, 2), (2, 1), "valid"),
         ((4, 4), (1, 1), (2, 3), "valid"),
+        ((7, 6), (5, 3), (2, 2), "valid"),
+        ((5, 4), (2, 1), (3, 1), "valid"),
+        ((4, 7), (1, 3), (2, 3), "valid"),
     ],
 )
+@pytest.mark.parametrize("state", ["onednn", "no_onednn"])
 @pytest.mark.parametrize("jit_compile", [None, False])
 def test_a_product_of_patches_has_tensorflows_derivatives(
-    shape, size, strides, padding, jit_compile
+    shape, size, strides, padding, jit_compile, state, request
 ):
+    request.getfixturevalue(state)
     options = {"strides": strides, "padding": padding}
     theirs = functools.partial(plain, strides=strides, padding=padding.upper())
     for convolve in (im2col_convolution, patch_convolution):
@@ -106,7 +111,7 @@ IMAGES = tf.ones((1, 4, 4, 2))
 @pytest.mark.usefixtures("no_onednn")
 def test_without_onednn_the_kernel_is_rotated_unless_there_is_stride_or_dilation():
     assert chosen(IMAGES) is rotated_convolution
-    assert chosen(IMAGES, size=1) is rotated_convolution
+    assert chosen(IMAGES, size=1) is pointwise_convolution
     assert chosen(IMAGES, strides=2) is None
     assert chosen(IMAGES, rate=2) is None
     assert chosen(IMAGES, padding="valid") is None
@@ -126,6 +131,20 @@ def test_with_onednn_products_take_over_kernels_of_one_tap_and_images_of_few_pix
     assert chosen(more, **wide) is None
     assert chosen(more, **wide, strides=2, padding="valid") is im2col_convolution
     assert chosen(more, **wide, strides=2) is None  # TensorFlow's uneven padding
+    assert chosen(more, **wide, strides=2, size=1) is im2col_convolution
+    assert chosen(few, **wide, rate=2) is None
+
+
+@pytest.mark.usefixtures("no_onednn")
+def test_without_onednn_products_take_over_kernels_of_many_channels_for_their_places():
+    wide, few = {"channels": 256, "filters": 256}, tf.ones((1, 2, 2, 256))
+    assert chosen(few, **wide) is im2col_convolution
+    assert chosen(few, channels=256, filters=255) is rotated_convolution
+    assert chosen(tf.ones((1, 2, 3, 256)), **wide) is rotated_convolution
+    strided = {"strides": 2, "padding": "valid", "channels": 256}
+    assert chosen(tf.ones((1, 10, 10, 256)), **strided, filters=128) is im2col_convolution
+    assert chosen(tf.ones((1, 10, 10, 256)), **strided, filters=127) is None
+    assert chosen(tf.ones((1, 11, 10, 256)), **strided, filters=128) is None
     assert chosen(few, **wide, rate=2) is None
 
 
