@@ -17,17 +17,18 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parse_options(arguments)
     # Imported now, so that a wrong option is told at once.
-    from reszoo.report.write import UnreadableRunWarning, write_report, write_tracks
+    from reszoo.report.write import UnreadableRunWarning, report_files, tracks_files, write_files
 
     workdirs = options.workdir
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
-            for path in write_report(workdirs):
-                print(f"Wrote {path}")
+            figure = {}
             if options.format:
                 style = options.style or "paper"
-                print(f"Wrote {write_tracks(workdirs, options.format, options.step, style)}")
+                figure = tracks_files(workdirs, options.format, options.step, style)
+            for path in write_files({**report_files(workdirs), **figure}):
+                print(f"Wrote {path}")
         except (ValueError, OSError) as error:
             print(f"reszoo.report: {error}", file=sys.stderr)
             return 1

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 FORMATS = ("pdf", "svg", "png")
 STYLES = ("column", "paper", "screen")
@@ -21,6 +21,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    if "" in options.workdir:
+        parser.error("a directory must have a name, but got ''. Write . for the present one.")
     for flag, choices in _CHOICES.items():
         value = getattr(options, flag.removeprefix("--"))
         if value is not None and value not in choices:
@@ -34,6 +36,22 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             "--step and --style are of the figure that --format asks for: add --format=pdf."
         )
     return options
+
+
+class _Once(argparse.Action):
+    """Option whose second value would replace the first."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        if before is not None:
+            parser.error(f"{option_string} must be given once, but got {before!r} and {values!r}.")
+        setattr(namespace, self.dest, values)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,13 +73,15 @@ def _parser() -> _Parser:
         "workdir", nargs="+", help="directory of a training, or of a recorder's log"
     )
     parser.add_argument(
-        "--format", metavar=_braced(FORMATS), help="also write a figure of one step of all runs, "
-        "gradient_flow_tracks, in this format",
+        "--format", action=_Once, metavar=_braced(FORMATS), help="also write a figure of one "
+        "step of all runs, gradient_flow_tracks, in this format",
     )  # fmt: skip
-    parser.add_argument("--step", help="recorded step of that figure; the last if absent")
     parser.add_argument(
-        "--style", metavar=_braced(STYLES), help="width of that figure: 3.3, 7 or 12 inches; "
-        "paper if absent",
+        "--step", action=_Once, help="recorded step of that figure; the last if absent"
+    )
+    parser.add_argument(
+        "--style", action=_Once, metavar=_braced(STYLES), help="width of that figure: 3.3, 7 or "
+        "12 inches; paper if absent",
     )  # fmt: skip
     return parser
 

@@ -116,14 +116,28 @@ def run_names(log_dirs: Sequence[str]) -> list[str]:
     Args:
         log_dirs: Recorders' `log_dir`s, or trainings' workdirs.
 
+    Raises:
+        ValueError: If a directory is given twice.
+
     Example:
 
     >>> run_names(["runs/a", "runs/b"]), run_names(["x/a", "y/a"])
     (['a', 'b'], ['x/a', 'y/a'])
     """
-    names = [as_path(log_dir).resolve().name for log_dir in log_dirs]
+    paths = [as_path(log_dir).resolve() for log_dir in log_dirs]
+    _check_given_once([str(log_dir) for log_dir in log_dirs], paths)
+    names = [path.name for path in paths]
     unique = len(set(names)) == len(names)
     return names if unique else [str(log_dir) for log_dir in log_dirs]
+
+
+def _check_given_once(given: Sequence[str], paths: Sequence[Any]) -> None:
+    for path in paths:
+        same = [name for name, other in zip(given, paths, strict=True) if other == path]
+        spelled = " and ".join(map(repr, dict.fromkeys(same)))
+        if len(same) > 1:
+            found = "are one directory" if len(set(same)) > 1 else "is given more than once"
+            raise ValueError(f"Each run must be given once, but {spelled} {found}.")
 
 
 def _run(name: str, log_dir: str) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Files of a report: a figure, a page and a table."""
 
+import contextlib
 import csv
+import functools
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 
-from reszoo.files import StoredPath, as_path
+from reszoo.files import StoredPath, as_path, reason_of, written_whole
 from reszoo.gradients import load, records
 from reszoo.gradients.log.reader import losses
 from reszoo.report.figure import gradient_flow_figure
@@ -16,6 +18,9 @@ from reszoo.report.page import page, recording_of, run_names
 from reszoo.report.tracks import tracks_figure
 
 FIGURE_FILE = "gradient_flow.png"
+
+# Writes the whole content of a file to the path that it is given.
+WriteFile = Callable[[Path | StoredPath], None]
 
 
 class UnreadableRunWarning(UserWarning):
@@ -29,7 +34,7 @@ def write_report(workdirs: Sequence[str]) -> list[Path | StoredPath]:
     `gradient_flow.html`, one self-contained page with all the runs, and `gradient_flow.csv`, with a
     row for each run, recorded step and block, and a column for each statistic and for the loss of
     the step, empty where it is not known. A directory whose log cannot be read is named in the
-    page and in an `UnreadableRunWarning`, and gets no file.
+    page and in an `UnreadableRunWarning`, and gets no file. All files are written, or none.
 
     Args:
         workdirs: Directories of trainings, or of recorders' logs.
@@ -38,24 +43,35 @@ def write_report(workdirs: Sequence[str]) -> list[Path | StoredPath]:
         The paths of the files.
 
     Raises:
-        ValueError: If no directory has a readable log with a recorded step.
+        ValueError: If no directory has a readable log with a recorded step, or one is given twice.
+        OSError: If a file cannot be written.
     """
-    # Everything is read and drawn before anything is written.
-    content = page(workdirs)
+    return write_files(report_files(workdirs))
+
+
+def report_files(workdirs: Sequence[str]) -> dict[Path | StoredPath, WriteFile]:
+    """Returns the files of a report, read and drawn but for the table, and how to write each.
+
+    Args:
+        workdirs: Directories of trainings, or of recorders' logs.
+
+    Raises:
+        ValueError: As `write_report`.
+    """
+    content = page(workdirs).encode()
     figures = {workdir: png for workdir in workdirs if (png := _png(workdir))}
-    for workdir, png in figures.items():
-        (as_path(workdir) / FIGURE_FILE).write_bytes(png)
     directory = as_path(next(iter(figures)))
-    html_path, csv_path = directory / "gradient_flow.html", directory / "gradient_flow.csv"
-    html_path.write_text(content, encoding="utf-8")
-    _write_csv(csv_path, list(figures))
-    return [*(as_path(workdir) / FIGURE_FILE for workdir in figures), html_path, csv_path]
+    return {
+        **{as_path(workdir) / FIGURE_FILE: _bytes(png) for workdir, png in figures.items()},
+        directory / "gradient_flow.html": _bytes(content),
+        directory / "gradient_flow.csv": functools.partial(_write_csv, workdirs=list(figures)),
+    }
 
 
-def write_tracks(
+def tracks_files(
     workdirs: Sequence[str], file_format: str, step: int | None = None, style: str = "paper"
-) -> Path | StoredPath:
-    """Writes a figure of one step of runs, `gradient_flow_tracks` with the format's suffix.
+) -> dict[Path | StoredPath, WriteFile]:
+    """Returns a figure of one step of runs, `gradient_flow_tracks` with the format's suffix.
 
     It goes to the first directory. A directory whose log cannot be read is left out with an
     `UnreadableRunWarning`.
@@ -67,10 +83,11 @@ def write_tracks(
         style: `"column"` is 3.3 inches wide, `"paper"` 7 and `"screen"` 12.
 
     Returns:
-        The path of the file.
+        The file, drawn, and how to write it.
 
     Raises:
-        ValueError: If no directory has a readable log, or a run has not recorded the step.
+        ValueError: If no directory has a readable log, one is given twice, or a run has not
+            recorded the step.
     """
     runs, directories, failed = {}, [], None
     for name, workdir in zip(run_names(workdirs), workdirs, strict=True):
@@ -90,8 +107,43 @@ def write_tracks(
         figure = tracks_figure(runs, step, style)
         figure.savefig(drawn, format=file_format, dpi=300, metadata=metadata)
     path = as_path(directories[0]) / f"gradient_flow_tracks.{file_format}"
-    path.write_bytes(drawn.getvalue())
-    return path
+    return {path: _bytes(drawn.getvalue())}
+
+
+def write_files(files: Mapping[Path | StoredPath, WriteFile]) -> list[Path | StoredPath]:
+    """Writes files, all or none; earlier ones of these names are kept until all are complete.
+
+    On an object store, those before one that fails are written.
+
+    Args:
+        files: How to write each file, to a path that is not its own.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        OSError: If one of them cannot be written.
+    """
+    for path in files:
+        if isinstance(path, Path) and path.is_dir():
+            raise OSError(f"The file {path} cannot be written: a directory has its name.")
+    with contextlib.ExitStack() as until_complete:
+        for path, write in files.items():
+            try:
+                write(until_complete.enter_context(written_whole(path)))
+            except OSError as error:
+                raise OSError(
+                    f"The file {path} cannot be written: {reason_of(error)}. Make its directory "
+                    "writable, or copy the run to one that is."
+                ) from error
+    return list(files)
+
+
+def _bytes(content: bytes) -> WriteFile:
+    def write(path: Path | StoredPath) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def _png(workdir: str) -> bytes | None:

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +119,10 @@ def test_a_run_without_numbers_is_one_line(tmp_path, capsys, steps, sentence):
         (["--format=pdf", "--step=-1"], "--step must be a whole number of at least 0, but got"),
         (["--format=pdf", "--step=1.5"], "--step must be a whole number of at least 0, but got"),
         (["--step=1"], "--step and --style are of the figure that --format asks for"),
+        (["--format=pdf", "--format=svg"], "--format must be given once, but got 'pdf' and 'svg'."),
+        (["--format=pdf", "--step=1", "--step=2"], "--step must be given once, but got '1' and"),
+        (["--format=pdf", "--style=paper", "--style=column"], "--style must be given once, but"),
+        ([""], "a directory must have a name, but got ''."),
         (["--fromat=pdf"], "there is no option --fromat. See --help."),
     ],
 )
@@ -130,6 +135,74 @@ def test_a_wrong_option_is_one_sentence_before_anything_is_read(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"reszoo.report: {sentence}")
+
+
+def files_in(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_nothing_is_written_if_one_of_the_runs_has_not_recorded_the_step(tmp_path, capsys):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", steps=(0, 5))
+    runs = [str(tmp_path / "a"), str(tmp_path / "b")]
+    before = files_in(tmp_path)
+    assert main([*runs, "--format=pdf", "--step=10"]) == 1
+    assert "Step 10 of the run 'b'" in capsys.readouterr().err
+    assert files_in(tmp_path) == before
+    assert main([*runs, "--format=pdf", "--step=0"]) == 0
+    assert len(files_in(tmp_path)) == len(before) + 5
+
+
+@pytest.mark.parametrize("again", ["run", "run/", "./run", "run/../run"])
+def test_a_run_that_is_given_twice_is_refused(tmp_path, capsys, monkeypatch, again):
+    write_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    before = files_in(tmp_path)
+    assert main(["run", again, "--format=svg"]) == 1
+    reason = "'run' is given more than once" if again == "run" else f"{again!r} are one directory"
+    assert capsys.readouterr().err.endswith(f"{reason}.\n")
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["gradient_flow.png", "gradient_flow.csv"])
+def test_nothing_is_written_if_one_file_cannot_be(tmp_path, capsys, name):
+    write_run(tmp_path / "a")
+    (tmp_path / "a" / "gradient_flow.html").write_text("the report before")
+    (tmp_path / "a" / name).mkdir()
+    before = files_in(tmp_path)
+    assert main([str(tmp_path / "a"), "--format=pdf"]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"{name} cannot be written: a directory has its name." in error
+    assert files_in(tmp_path) == before
+
+
+def test_nothing_is_written_where_a_directory_cannot_be_written(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b")
+    before = files_in(tmp_path)
+    write_bytes = Path.write_bytes
+
+    def refusing(path, content):
+        if path.parent.name == "b":  # as root, permissions do not count
+            raise PermissionError(13, "Permission denied", str(path))
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", refusing)
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'b' / 'gradient_flow.png'} cannot be written: Permission denied." in error
+    assert files_in(tmp_path) == before
+
+
+def test_a_log_that_has_the_name_of_a_file_of_the_report_is_kept(tmp_path):
+    write_run(tmp_path)
+    (log,) = tmp_path.iterdir()
+    content = log.read_bytes()
+    (tmp_path / "gradient_flow.csv").symlink_to(log)
+    (tmp_path / "gradient_flow.html").hardlink_to(log)
+    assert main([str(tmp_path)]) == 0
+    assert log.read_bytes() == content
+    assert (tmp_path / "gradient_flow.csv").read_text().startswith("run,step")
 
 
 def test_a_run_must_be_given(capsys):
