@@ -7,7 +7,7 @@ files of `reszoo.layers` are written with `keras` and `keras.ops` alone.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 
@@ -58,21 +58,58 @@ def stored_activations() -> Iterator[None]:
 
 def stores_activations() -> bool:
     """Returns whether activations are stored: whether `stored_activations` is around."""
-    return getattr(_context, "stores", False)
+    return bool(getattr(_context, "stores", False))
 
 
 def runs_again() -> bool:
     """Returns whether what runs now runs again in the backward pass, where it is to be observed.
 
-    On TensorFlow the two are traced one by one. PyTorch tells them apart by its backward pass, and
-    JAX traces once for both.
+    What `recomputed` runs is so on TensorFlow alone, which traces the two one by one: PyTorch tells
+    them apart by its backward pass, and JAX traces once for both.
     """
-    return getattr(_context, "runs_again", False)
+    return bool(getattr(_context, "runs_again", False))
+
+
+def runs_late() -> bool:
+    """Returns whether what runs now runs for the last time, in the backward pass, on PyTorch."""
+    return bool(getattr(_context, "runs_late", False))
+
+
+class Carried(Protocol):
+    """Tensors that functions read beside their arguments, and are differentiated by, on JAX."""
+
+    def get(self) -> Any:
+        """Returns the tensors that are read now, any structure; `None` for none."""
+
+    def using(self, tensors: Any) -> contextlib.AbstractContextManager:
+        """Returns a context in which others are read.
+
+        Args:
+            tensors: The same structure.
+        """
+        ...
+
+    def added(self, tensors: Any, others: Any) -> Any:
+        """Returns the sums of two structures of gradients.
+
+        Args:
+            tensors: The first.
+            others: The second.
+        """
+
+
+def carrying(carried: Carried) -> contextlib.AbstractContextManager:
+    """Context in which the functions of `with_gradient` also pass gradients to other tensors.
+
+    Args:
+        carried: The tensors.
+    """
+    return _set("carried", carried)
 
 
 @contextlib.contextmanager
-def _set(flag: str, value: bool = True) -> Iterator[None]:
-    before = getattr(_context, flag, False)
+def _set(flag: str, value: Any = True) -> Iterator[None]:
+    before = getattr(_context, flag, None)
     setattr(_context, flag, value)
     try:
         yield
@@ -248,26 +285,79 @@ def _jax_recomputed(
 
 
 def _jax_with_gradient(forward: Forward, backward: Backward, tensors: Sequence[Tensor]) -> Sequence:
-    @jax.custom_vjp
-    def run(x: Tensor, *rest: Tensor) -> Sequence:
-        return forward(x, *rest)
+    # What runs again must not read them: they belong to the function around this one.
+    carried = None if runs_again() else getattr(_context, "carried", None)
+    others = carried.get() if carried else None
 
-    def run_and_keep(x: Tensor, *rest: Tensor) -> tuple:
-        outputs = forward(x, *rest)
-        return outputs, (outputs[0], rest)
+    @jax.custom_vjp
+    def run(others: Any, x: Tensor, *rest: Tensor) -> Sequence:
+        with _set("runs_again"):
+            return forward(x, *rest)
+
+    def run_and_keep(others: Any, x: Tensor, *rest: Tensor) -> tuple:
+        outputs = run(others, x, *rest)
+        return outputs, (others, outputs[0], rest)
 
     def gradient(kept: tuple, of_outputs: Sequence) -> tuple:
-        y, rest = kept
-        return tuple(backward(y, of_outputs[0], rest))
+        others, y, rest = kept
+        if not carried or others is None:
+            return (None, *backward(y, of_outputs[0], rest))
+        sums = _OfCarried(carried, others)
+        with _set("runs_again", False), _set("of_carried", sums):
+            of_tensors = backward(y, of_outputs[0], rest)
+        return (sums.gradients, *of_tensors)
 
     run.defvjp(run_and_keep, gradient)
-    return run(*tensors)
+    return run(others, *tensors)
+
+
+class _OfCarried:
+    """Gradients of what is carried, added up over functions that are differentiated.
+
+    Args:
+        carried: What is carried.
+        tensors: Its tensors.
+
+    Attributes:
+        gradients: The gradients.
+    """
+
+    def __init__(self, carried: Carried, tensors: Any):
+        self._carried = carried
+        self._tensors = tensors
+        self.gradients: Any = None
+
+    def differentiated(self, function: Callable, tensors: Sequence[Tensor]) -> tuple:
+        """Returns what `jax.vjp` of a function returns, if it has another result.
+
+        Args:
+            function: The function.
+            tensors: Its arguments.
+        """
+
+        def run(others: Any, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+            with self._carried.using(others), _set("carried", self._carried):
+                return function(*tensors)
+
+        y, pull_back, other = jax.vjp(run, self._tensors, *tensors, has_aux=True)
+
+        def pull_back_and_add(gradient: Tensor) -> Sequence[Tensor]:
+            of_others, *of_tensors = pull_back(gradient)
+            before = self.gradients
+            self.gradients = of_others if before is None else self._carried.added(before, of_others)
+            return of_tensors
+
+        return y, pull_back_and_add, other
 
 
 def _jax_differentiated(
     function: Callable, tensors: Sequence[Tensor], gradient: Tensor
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    _, pull_back, other = jax.vjp(function, *tensors, has_aux=True)
+    of_carried = getattr(_context, "of_carried", None)
+    if not of_carried:
+        _, pull_back, other = jax.vjp(function, *tensors, has_aux=True)
+    else:
+        _, pull_back, other = of_carried.differentiated(function, tensors)
     return other, pull_back(gradient)
 
 
@@ -294,7 +384,8 @@ def _torch_with_gradient(
     class Run(torch.autograd.Function):
         @staticmethod
         def forward(context: Any, x: Tensor, *rest: Tensor) -> Any:
-            outputs = forward(x, *rest)
+            with _set("runs_again"):
+                outputs = forward(x, *rest)
             context.save_for_backward(outputs[0], *rest)
             context.mark_non_differentiable(*outputs[1:])
             return tuple(outputs)
@@ -303,7 +394,8 @@ def _torch_with_gradient(
         @torch.autograd.function.once_differentiable
         def backward(context: Any, of_y: Tensor, *_: Any) -> Any:
             y, *rest = context.saved_tensors
-            return tuple(backward(y, of_y, rest))
+            with _set("runs_again", False):
+                return tuple(backward(y, of_y, rest))
 
     return Run.apply(*map(_kept, tensors))
 
@@ -311,7 +403,7 @@ def _torch_with_gradient(
 def _torch_differentiated(
     function: Callable, tensors: Sequence[Tensor], gradient: Tensor
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    with torch.enable_grad():
+    with torch.enable_grad(), _set("runs_late"):
         tensors = [x.detach().requires_grad_() for x in tensors]
         output, other = function(*tensors)
     gradients = torch.autograd.grad(output, tensors, gradient, allow_unused=True)

@@ -8,6 +8,7 @@ import pytest
 
 import reszoo
 from reszoo import ResidualBlock
+from tests.gradients import reversible
 from tests.gradients.dense import (
     BATCH,
     BATCHES,
@@ -238,6 +239,12 @@ def test_a_block_whose_activations_are_computed_again_is_recorded(whole_block, b
     model.fit(X, LABELS, BATCH, shuffle=False, verbose=0, callbacks=[recorder])
     assert_recorded(tmp_path, by_hand)
     assert np.isfinite(recorded(tmp_path)[0]["identity"]["skip_gradient_max"])
+
+
+def test_blocks_in_a_reversible_chain_are_recorded_with_all_their_statistics(tmp_path):
+    model = reversible.record(tmp_path)
+    gradients = jax.grad(lambda zeros: reversible.loss(model, zeros))(reversible.zeros())
+    reversible.assert_recorded(tmp_path, gradients)
 
 
 def test_blocks_of_a_model_built_elsewhere_are_recorded(by_hand, tmp_path):

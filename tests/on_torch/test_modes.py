@@ -11,6 +11,7 @@ import torch.utils.checkpoint
 import reszoo
 from reszoo import ResidualBlock
 from reszoo.gradients import load, load_histograms, load_variables
+from tests.gradients import reversible
 from tests.gradients.dense import (
     BATCH,
     BATCHES,
@@ -339,6 +340,13 @@ def test_a_block_whose_activations_are_computed_again_is_recorded(
     for again, kept in zip(*map(load_values, (tmp_path / "again", tmp_path / "kept")), strict=True):
         assert again == pytest.approx(kept, rel=1e-5, abs=1e-7, nan_ok=True)
     assert_same(weights, trained(None, model=model))
+
+
+def test_blocks_in_a_reversible_chain_are_recorded_with_all_their_statistics(tmp_path):
+    model = reversible.record(tmp_path)
+    zeros = {place: torch.tensor(x, requires_grad=True) for place, x in reversible.zeros().items()}
+    gradients = torch.autograd.grad(reversible.loss(model, zeros), list(zeros.values()))
+    reversible.assert_recorded(tmp_path, dict(zip(zeros, gradients, strict=True)))
 
 
 def load_values(log_dir):

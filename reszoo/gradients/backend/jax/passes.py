@@ -12,6 +12,7 @@ from jax.extend.core import get_opaque_trace_state
 from reszoo.gradients.backend.jax.reductions import in_double
 from reszoo.gradients.backend.jax.taps import Running, Tap, empty_tap
 from reszoo.gradients.measures import Measure
+from reszoo.layers.recomputation import carrying
 
 Tensor = Any
 
@@ -58,13 +59,41 @@ class Passes:
             yield weights
             return
         weights, taps = self._collector()(list(weights))
-        for running, tap in zip(self.running, taps, strict=True):
-            running.tap, running.forks = tap, 0
-        try:
+        for running in self.running:
+            running.forks = 0
+        with self.using(taps), carrying(self):
             yield weights
+
+    def get(self) -> list[Tap] | None:
+        """Returns the taps that are used now; `None` outside of a function."""
+        taps = [running.tap for running in self.running if running.tap is not None]
+        return taps or None
+
+    @contextlib.contextmanager
+    def using(self, tensors: list[Tap]) -> Iterator[None]:
+        """Context in which some taps are used.
+
+        Args:
+            tensors: The tap of each block.
+        """
+        before = [running.tap for running in self.running]
+        try:
+            for running, tap in zip(self.running, tensors, strict=True):
+                running.tap = tap
+            yield
         finally:
-            for running in self.running:
-                running.tap = None
+            for running, tap in zip(self.running, before, strict=True):
+                running.tap = tap
+
+    def added(self, tensors: list[Tap], others: list[Tap]) -> list[Tap]:
+        """Returns the sums of the gradients of taps.
+
+        Args:
+            tensors: The gradients of each tap.
+            others: Others.
+        """
+        with in_double():
+            return jax.tree.map(jnp.add, tensors, others)
 
     def with_loss(self, vjp: Callable) -> Callable:
         """Returns the replacement of JAX's function by which scalars are differentiated.

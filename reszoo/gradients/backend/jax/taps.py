@@ -16,6 +16,7 @@ import keras
 from reszoo.gradients.backend.jax.reductions import in_double
 from reszoo.gradients.measures import Measure
 from reszoo.keras_internals import hand_on_mask
+from reszoo.layers.recomputation import runs_again
 
 Tensor = Any
 Tap = dict[str, Tensor]
@@ -104,6 +105,8 @@ class BlockTaps:
     def fork(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
         ends, running = self.own_fork(x), self.running
+        if runs_again():  # within a reversible block: it is observed then
+            return ends
         running.ran = True
         if running.tap is None:
             return ends
@@ -135,7 +138,7 @@ class BlockTaps:
 
     def _with_forward_sums(self, part: str, seen: dict[str, Any], y: Tensor) -> Tensor:
         running = self.running
-        if running.tap is None:
+        if running.tap is None or runs_again():
             return y
         with in_double():
             forward = [_sums(m, seen[m.place]) for m in self.parts[part] if m.place in seen]

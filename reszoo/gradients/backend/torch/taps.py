@@ -16,6 +16,7 @@ from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.measures import Measure
 from reszoo.keras_internals import hand_on_mask
 from reszoo.layers import ResidualBlock
+from reszoo.layers.recomputation import runs_again, runs_late
 
 # Takes the gradients of the two paths and their sum.
 Observe = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
@@ -107,8 +108,7 @@ class BlockTaps:
     def fork(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
         ends = (x,) if self._own_fork is None else self._own_fork(x)
-        if not self._passes.is_running:  # otherwise it runs again, for a pass that needs its values
-            self._sums.ran += 1
+        self._sums.ran += self._runs_once()
         function = _Fork if self._own_fork is None else _Paths
         with _refusing_transforms():
             paths = function.apply(self._observe_fork, self._passes.anchor, *ends)
@@ -141,8 +141,15 @@ class BlockTaps:
             for measure in measures:
                 self._sums.add_backward(measure, self._taken(measure, gradients))
 
+    def _runs_once(self) -> bool:
+        """Returns whether what runs now is to be counted, and not what runs before or after it.
+
+        In a backward pass only reversible blocks are: others have been counted in the forward pass.
+        """
+        return runs_late() if self._passes.is_running else not runs_again()
+
     def _observe_forward(self, place: str, *tensors: torch.Tensor) -> None:
-        if not self._passes.is_running:
+        if self._runs_once():
             for measure in self._sums.of_place(place):
                 self._sums.add_forward(measure, self._taken(measure, tensors))
 
