@@ -86,6 +86,15 @@ def one(tmp_path):
     return write_run(tmp_path / "one", values, described(), losses=losses), values, losses
 
 
+def wait_until(page, holds):
+    """Waits for what is no selector; the page's policy forbids Playwright's own way."""
+    for _ in range(200):
+        if holds():
+            return
+        page.tab.wait_for_timeout(20)
+    pytest.fail("It does not hold after 4 s.")
+
+
 def factor(text):
     return float(re.search(r"\u00d7([\d.e-]+)", text)[1])
 
@@ -153,9 +162,7 @@ def test_one_screen_holds_every_track_of_several_runs(
     page.find(f".gf-map h3:has-text('whole \u00f7 {kinds[-1]}')").wait_for()
     assert page.find(".gf-map").count() == 2 * number_of_runs - 1
     page.tab.set_viewport_size({"width": 1280, "height": 1400})
-    page.tab.wait_for_function(
-        "least => document.querySelector('.gf-heatmap').clientHeight > least", arg=min(heights)
-    )
+    wait_until(page, lambda: page.find(".gf-heatmap").first.bounding_box()["height"] > min(heights))
 
 
 @pytest.mark.parametrize("losses", [None, np.linspace(2.5, 0.5, STEPS)], ids=["no loss", "loss"])
@@ -276,7 +283,7 @@ def test_the_zones_of_the_profile_are_the_limits_of_the_alarms_or_ones_own(page,
     page.find(".gf-label:has-text('limits set here')").wait_for()
     np.testing.assert_allclose(edges(), [0.3], rtol=0.01)
     assert page.find(".gf-zones text").all_text_contents() == ["\u00d70.3"]
-    page.tab.wait_for_function("location.hash.includes('p.gradient_flow.below=0.3')")
+    wait_until(page, lambda: "p.gradient_flow.below=0.3" in page.tab.url)
     for name, text, refused in [
         ("above", "0.2", "must be a number above 0.3"),
         ("above", "-1", "must be a number above 0.3"),
@@ -872,6 +879,16 @@ def test_every_view_is_taken_along_with_its_runs_step_and_legend(page, report, o
             # The page's colours on the panel's, and nothing of another view's height.
             assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
             assert len(picture.convert("RGB").getcolors(2**24)) > 20
+    page.tab.set_viewport_size({"width": 350, "height": 800})
+    wait_until(page, lambda: page.find(".gf-bus svg").first.bounding_box()["width"] < 350)
+    taken.first.click()
+    with page.tab.expect_download() as saved:
+        page.find(".gf-take[open] button:has-text('SVG')").click()
+    saved.value.save_as(tmp_path / "narrow.svg")
+    root = xml.etree.ElementTree.parse(tmp_path / "narrow.svg").getroot()
+    heads = [each.text for each in root if each.get("font-size") == "14"]
+    assert " ".join(heads) == "Where the gradient goes \u00b7 one, two \u00b7 step 3"
+    assert len(heads) == 2  # so that it fits
     # Lines are lines, no image of them.
     lines = xml.etree.ElementTree.parse(tmp_path / "lines.svg").getroot()
     assert not list(lines.iter("{http://www.w3.org/2000/svg}image"))
@@ -1032,6 +1049,10 @@ def test_a_block_inside_another_has_a_column_of_its_own(page, report, tmp_path):
     np.testing.assert_allclose(shares, values["skip_share"][2][order], rtol=0.01)
     assert order == [0, 1, 2, 3]
     assert page.find(".gf-name").all_text_contents() == ["att", "2", "3", "4"]
+    other = write_run(tmp_path / "other", numbers(4, seed=1), blocks)
+    page.open_file(report(str(tmp_path / "nested"), other))
+    compared = page.find(".gf-strip title").all_text_contents()
+    assert [text.split(":")[0] for text in compared] == names * 2
 
 
 def test_the_blocks_of_a_transformer_stand_in_their_layers_under_their_kinds(

@@ -5,7 +5,8 @@
 import {download, html, svg} from "./dom.js";
 
 const PADDING = 14;
-const HEAD = 24;
+// The lines above a view: how high one is, and how wide a letter at most.
+const [LINE, LETTER] = [19, 8.2];
 const GAP = 8;
 const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "opacity",
   "font-size", "font-weight", "font-family", "text-anchor", "visibility"];
@@ -22,12 +23,13 @@ export function toSvg({parts, title, patterns}) {
   const rows = parts.map(boxOf);
   const [left, right] = [Math.min(...rows.map((row) => row.left)), Math.max(...rows.map((row) => row.right))];
   const width = Math.ceil(right - left + 2 * PADDING);
+  const lines = wrapped(title, Math.floor((right - left) / LETTER));
   const style = getComputedStyle(parts[0][0].closest(".gf-section"));
   const picture = svg("svg", {xmlns: "http://www.w3.org/2000/svg", width, "font-family": style.fontFamily});
   const ground = svg("rect", {width, fill: style.backgroundColor});
   picture.append(svg("title", {}, title), inlined(patterns), ground,
-    svg("text", {x: PADDING, y: PADDING + 12, fill: style.color, "font-size": 14, "font-weight": 600}, title));
-  let y = PADDING + HEAD;
+    ...lines.map((line, i) => svg("text", {x: PADDING, y: PADDING + 12 + i * LINE, fill: style.color, "font-size": 14, "font-weight": 600}, line)));
+  let y = PADDING + lines.length * LINE + 5;
   parts.forEach((elements, i) => {
     const {top, bottom} = rows[i];
     const from = y;
@@ -40,6 +42,16 @@ export function toSvg({parts, title, patterns}) {
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   namePattern(picture);
   return picture;
+}
+
+/** A text in lines of at most so many letters, of which only a longer word has more. */
+function wrapped(text, letters) {
+  const lines = [];
+  for (const word of text.split(" ")) {
+    if (lines.length && lines.at(-1).length + 1 + word.length <= letters) lines.push(`${lines.pop()} ${word}`);
+    else lines.push(word);
+  }
+  return lines;
 }
 
 function boxOf(elements) {

@@ -1,6 +1,6 @@
 // Many runs at once: a line each with its bus, its profile and its tiles, to sort and to choose from.
 
-import {html, set, svg, visible} from "./dom.js";
+import {html, set, svg} from "./dom.js";
 import {layOut, shortRun} from "./layout.js";
 import {number} from "./scales.js";
 import {nearest} from "./source.js";
@@ -18,10 +18,11 @@ export class SheetView {
     this.app = app;
     this.body = html("tbody", {});
     this.head = html("thead", {});
+    this.table = html("table", {}, this.head, this.body);
     this.element = html("section", {class: "gf-section gf-sheet", "aria-label": "All runs", hidden: true},
       html("div", {class: "gf-track-head"}, html("h2", {}, "All runs"), app.help.button("runs"),
-        app.saveMenu("All runs", "runs", () => [visible(this.element)])),
-      html("div", {class: "gf-scrolls"}, html("table", {}, this.head, this.body)));
+        app.saveMenu("All runs", "runs", () => [[this.table]])),
+      html("div", {class: "gf-scrolls"}, this.table));
   }
 
   needs() {

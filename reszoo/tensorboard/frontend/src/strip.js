@@ -4,7 +4,7 @@ import {html, set, svg} from "./dom.js";
 import {times} from "./scales.js";
 
 // A row that has numbers is so high, and a letter of theirs so wide.
-const [WORDS_HIGH, LETTER] = [12, 6.2];
+const [WORDS_HIGH, LETTER] = [12, 6.8];
 
 export class Strip {
   constructor(blocks) {
@@ -25,7 +25,7 @@ export class Strip {
       return svg("text", {class: "gf-strip-label", x: axis.left - 8, y: ((order + 0.5) * height) / names.length + 3}, name);
     }));
     this.cells = ["skip", "branch"].map((path, order) => {
-      return axis.places.filter((place) => place.isLeaf).map((place) => {
+      return axis.places.map((place) => {
         const [left, right] = axis.span(place);
         const gap = Math.min(3, (right - left) * 0.2);
         const cell = svg("rect", {x: left + gap / 2, y: order * row, height: row - 2, rx: right - left > 12 ? 3 : 0,

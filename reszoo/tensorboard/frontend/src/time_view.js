@@ -66,6 +66,7 @@ export class TimeView {
     this.shown.forEach((map, i) => {
       map.content = contents[i];
       map.title.replaceChildren(...contents[i].title);
+      map.title.title = map.title.textContent;
       map.title.hidden = this.app.data.length === 1;
       map.timeMap.draw(contents[i], this.#height(contents.length), this.app.theme());
     });
