@@ -24,7 +24,8 @@ _STYLE = """
 .gf-body { padding: 0; }
 .gf-section.gf-tracks { border: none; border-radius: 0; padding: 14px 20px 8px; }
 .gf-header, .gf-track:not(:first-child), .gf-legends, .gf-column, .gf-strip, .gf-tiles,
-.gf-controls, .gf-question, .gf-sentence, .gf-dot, .gf-loss-now { display: none !important; }
+.gf-controls, .gf-question, .gf-take, .gf-sentence, .gf-dot,
+.gf-loss-now { display: none !important; }
 .gf .gf-track-head { justify-content: space-between; font-size: 15px; }
 .gf .gf-panel h3 { font-size: 17px; }
 .gf .gf-panel-head { justify-content: space-between; margin: 8px 0 2px; }

@@ -31,7 +31,7 @@ _BLOCK = {"blocks": ["stage1_block1"], "inspect": "stage1_block1"}
 VIEWS = {
     "gradient_flow": View(_ONE_RUN),
     "gradient_flow_dark": View(_ONE_RUN, dark=True),
-    "gradient_flow_comparison": View({"runs": ["with-skip", "stop-gradient"], "step": 60}, 1340),
+    "gradient_flow_comparison": View({"runs": ["with-skip", "stop-gradient"], "step": 60}),
     "gradient_flow_block": View({"runs": ["stop-gradient"], "step": 60, **_BLOCK}, 840),
 }
 
