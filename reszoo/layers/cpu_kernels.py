@@ -27,6 +27,8 @@ _LARGE_TAP, _FEW_PLACES = 256 * 256, 4
 # Without: elements of one tap for each place of the kernel in an image, from which on the gradients
 # are faster by products of patches than by rotating the kernel, and than TensorFlow's with strides.
 _ELEMENTS_PER_PLACE, _ELEMENTS_PER_STRIDED_PLACE = 2**14, 2**11
+# Without: channels below which TensorFlow's gradient at a kernel is not slower than a convolution.
+_FEW_CHANNELS = 32
 
 
 def cpu_convolution(
@@ -279,7 +281,8 @@ def rotated_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     Without oneDNN, TensorFlow computes the gradient at the input with one matrix product per image,
     which reaches a few per cent of the machine's rate where images are small and channels many (the
     late stages of every ResNet). The same sum is a forward convolution of the upstream gradient
-    with the kernel rotated by 180 degrees, at full rate.
+    with the kernel rotated by 180 degrees, at full rate. The gradient at the kernel is one too: of
+    the images with the upstream gradient, examples in the place of channels.
 
     Args:
         x: Images `(batch, height, width, channels)`.
@@ -302,18 +305,27 @@ def rotated_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-            to_kernel = tf.raw_ops.Conv2DBackpropFilter(
-                input=x,
-                filter_sizes=tf.shape(kernel),
-                out_backprop=upstream,
-                strides=[1, 1, 1, 1],
-                padding="SAME",
-            )
-            return convolve(upstream, turned), to_kernel
+            return convolve(upstream, turned), _to_kernel(x, kernel, upstream)
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
     return convolve(x, tf.convert_to_tensor(kernel))
+
+
+def _to_kernel(x: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
+    """Returns the gradient at a kernel of odd size, moved over all pixels."""
+    if min(kernel.shape[2:]) < _FEW_CHANNELS:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=x,
+            filter_sizes=tf.shape(kernel),
+            out_backprop=upstream,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        )
+    margins = [(n // 2, n // 2) for n in kernel.shape[:2]]
+    channels = tf.pad(tf.transpose(x, [3, 1, 2, 0]), [(0, 0), *margins, (0, 0)])
+    by_channel = tf.nn.conv2d(channels, tf.transpose(upstream, [1, 2, 0, 3]), 1, "VALID")
+    return tf.transpose(by_channel, [1, 2, 0, 3])
 
 
 def convolves_each_group() -> bool:

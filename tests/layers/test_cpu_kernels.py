@@ -52,6 +52,13 @@ def test_the_rotated_kernel_has_tensorflows_derivatives(size, shape, jit_compile
     check(rotated_convolution, plain, shape, (size, size), jit_compile)
 
 
+@pytest.mark.parametrize("size", [(1, 3), (3, 3), (7, 5)])
+@pytest.mark.parametrize("shape", [(5, 4), (1, 1)])
+def test_the_gradient_at_a_kernel_is_a_convolution_of_examples(size, shape, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "_FEW_CHANNELS", 1)
+    check(rotated_convolution, plain, shape, size, None)
+
+
 @pytest.mark.parametrize("shape", [(5, 4), (1, 1), (2, 6)])
 @pytest.mark.parametrize("jit_compile", [None, False])
 def test_a_pointwise_convolution_has_tensorflows_derivatives(shape, jit_compile):
