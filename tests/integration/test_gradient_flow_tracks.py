@@ -740,6 +740,9 @@ def test_one_quotient_has_one_colour_on_the_whole_page(page, report, tmp_path):
     page.find("label:has-text('Values') select").select_option("recorded")
     page.find(".gf-bar figcaption:has-text('log scale')").wait_for()
     assert bar.last.text_content() == "\u00f7 one"
+    page.open_file(report(*runs), color="gradient_gain")
+    ticks = page.find(".gf-bar .gf-ticks").all_text_contents()
+    assert ticks == ["\u2264 \u00d70.1\u00d71\u2265 \u00d710"] * 2
 
 
 def test_four_runs_are_a_sheet_to_sort_and_to_choose_from(page, report, tmp_path):

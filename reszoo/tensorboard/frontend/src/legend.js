@@ -46,18 +46,18 @@ export function colorBar(colors, description, use) {
   const words = [unit, scaleWords].filter(Boolean).join(", ");
   const isShare = description.name.includes("share");
   return bar(colors, [use ? `${use}: ` : "", inWords(description.name)].join(""), words, {
-    low: isShare ? "all branch" : null, high: isShare ? "all skip" : null, label: number,
+    low: isShare ? "all branch" : null, high: isShare ? "all skip" : null, label: colors.isQuotient ? ofQuotients(colors) : number,
   });
 }
 
 /** A bar of quotients or differences; the ends of quotients stand for all beyond them. */
 export function quotientBar(colors, title) {
-  const [low, , high] = colors.ticks;
-  const quotient = (value) => {
-    if (value === low) return `\u2264 \u00d7${number(value)}`;
-    return value === high ? `\u2265 \u00d7${number(value)}` : `\u00d7${number(value)}`;
-  };
-  return bar(colors, title, colors.isQuotient ? "" : "difference", {label: colors.isQuotient ? quotient : number});
+  return bar(colors, title, colors.isQuotient ? "" : "difference", {label: colors.isQuotient ? ofQuotients(colors) : number});
+}
+
+/** Quotients in words, of which the ends stand for all beyond. */
+function ofQuotients({ticks: [low, , high]}) {
+  return (value) => `${value === low ? "\u2264 " : value === high ? "\u2265 " : ""}\u00d7${number(value)}`;
 }
 
 function bar(colors, title, words, {low = null, high = null, label}) {
