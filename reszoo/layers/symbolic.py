@@ -32,7 +32,7 @@ def build(layer: keras.layers.Layer, x: keras.KerasTensor) -> None:
     """
     if not layer.built and type(layer).build is not keras.layers.Layer.build:
         layer.build(x.shape)
-    if not all(part.built for part in (layer, *sublayers(layer))):
+    if not _is_built(layer):
         symbolic_call(layer, x)
 
 
@@ -180,4 +180,13 @@ class _Call(keras.Operation):
         self.layer = layer
 
     def call(self, x: Any) -> Any:
-        return self.layer(x)
+        if keras.backend.backend() != "jax" or not _is_built(self.layer):
+            return self.layer(x)
+        # While `fit` runs on JAX, variables have no value; nothing is computed of these.
+        of_variables = [(v, keras.ops.zeros(v.shape, v.dtype)) for v in self.layer.variables]
+        with keras.StatelessScope(of_variables):
+            return self.layer(x)
+
+
+def _is_built(layer: keras.layers.Layer) -> bool:
+    return all(part.built for part in (layer, *sublayers(layer)))

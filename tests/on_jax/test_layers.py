@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from reszoo import ResidualBlock
+from reszoo import GradientRecorder, ResidualBlock
+from reszoo.gradients import records
 from reszoo.layers import BasicBranch, Convolution, DropPath, ProjectionShortcut, standardized
 from reszoo.layers.shapes import per_axis
 from reszoo.models import fold_normalization
@@ -143,3 +144,27 @@ def test_a_block_without_state_moves_its_averages_under_jit(remat):
     assert all(np.any(gradient) for gradient in gradients)
     for average, true in zip(moved, block.non_trainable_variables, strict=True):
         np.testing.assert_allclose(average, true.value, rtol=1e-5, atol=1e-7)
+
+
+class OwnCode(keras.layers.Layer):
+    """A layer that defines no shape of its output."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.convolution = keras.layers.Conv2D(3, 3, 2, padding="same")
+
+    def call(self, x):
+        return self.convolution(x)
+
+
+def test_shapes_and_strides_are_known_while_fit_holds_the_weights(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    block = ResidualBlock([OwnCode(name="own")], ProjectionShortcut(3, 2), name="block")
+    model = keras.Model(inputs, block(inputs))
+    model.compile("sgd", "mse")
+    x, y = np.ones((2, 8, 8, 3), "float32"), np.ones((2, 4, 4, 3), "float32")
+    model.fit(x, y, verbose=0, callbacks=[GradientRecorder(tmp_path, every_steps=1)])
+    (record,) = records(str(tmp_path))
+    (described,) = record.blocks
+    assert described["strides"] == 2
+    assert described["layers"]["branch"][0]["shape"] == [4, 4, 3]
