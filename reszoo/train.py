@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         _run(config, held, failures)
     except KeyboardInterrupt:
         held.release()
-        _fail(STOPPED)
+        sys.exit(f"{_over_ctrl_c()}train.py: {STOPPED}")
 
 
 def _read_config(fields: list[tuple[str, ...]]) -> Any:
@@ -107,7 +107,7 @@ def _interrupts_end_it_at_once(held: Any) -> Iterator[None]:
 
     def end(number: int, frame: Any) -> None:
         held.release()
-        print(f"train.py: {STOPPED}", file=sys.stderr, flush=True)
+        print(f"{_over_ctrl_c()}train.py: {STOPPED}", file=sys.stderr, flush=True)
         os._exit(1)
 
     before = signal.getsignal(signal.SIGINT)
@@ -159,6 +159,11 @@ def _without_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             text = arguments.pop(0)
         fields.append(f"{name}={text if text is not None else not negated}")
     return rest, fields
+
+
+def _over_ctrl_c() -> str:
+    """Returns what has a line written over the ^C of a terminal."""
+    return "\r" if sys.stderr and sys.stderr.isatty() else ""
 
 
 def _fail(reason: object) -> NoReturn:

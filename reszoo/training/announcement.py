@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import textwrap
 
 import tensorflow as tf
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ def announcement(
     workdir: str | os.PathLike,
     pipeline: Pipeline,
     strategy: tf.distribute.Strategy,
+    columns: float,
 ) -> str:
     """Returns lines about what is trained on what, and about the recording.
 
@@ -22,14 +24,19 @@ def announcement(
         workdir: The work directory.
         pipeline: The batches of the run.
         strategy: The devices of the run.
+        columns: The number of columns of the terminal; infinity if it is none.
     """
     epochs = f"{config.epochs:,} epoch{'s' * (config.epochs > 1)}"
     every = config.recording.every_steps
     steps = "every step" if every == 1 else f"every {every:,} steps"
-    lines = [
+    training = (
         f"Training {config.model.name} on {config.data.name}: {epochs} of "
         f"{pipeline.steps_per_epoch:,} steps, {config.batch_size:,} images each, on "
-        f"{devices_in_words(strategy)}.",
+        f"{devices_in_words(strategy)}."
+    )
+    room = int(min(columns, len(training)))
+    lines = [
+        *textwrap.wrap(training, room, break_long_words=False, break_on_hyphens=False),
         f"Recording gradients {steps}." if every else "No gradients are recorded.",
         f"To watch: tensorboard --logdir {shlex.quote(os.fspath(workdir))}",
     ]

@@ -1,6 +1,7 @@
 """Results of a run: its trained model, its confusion matrix and its summary."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from reszoo.training.state import RunError, TrainingState
 from reszoo.training.strategy import has_several_workers
 from reszoo.training.summary import as_table, summarize, write_summary
 from reszoo.training.tensorboard_images import show_confusion
+from reszoo.training.terminal import columns
 from reszoo.training.workdir import CONFUSION_FILE, METRICS_FILE, MODEL_FILE, SUMMARY_FILE
 
 
@@ -97,7 +99,7 @@ class Results:
         data, gradients = self.config.data.name, self._gradients()
         summary = summarize(self.model, self.pipeline, data, epochs, worst, gradients)
         write_summary(self.summary_file, summary)
-        return as_table(summary, self.workdir)
+        return as_table(summary, self.workdir, columns(sys.stdout))
 
     def _gradients(self) -> dict[str, Any] | None:
         if not self.config.recording.every_steps:

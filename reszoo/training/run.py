@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import keras
@@ -27,6 +28,7 @@ from reszoo.training.results import Results
 from reszoo.training.resume import check_no_other_run, take_up
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_run, create_strategy
+from reszoo.training.terminal import columns
 from reszoo.training.workdir import METRICS_FILE, make_writable, no_directory_left
 
 
@@ -80,7 +82,8 @@ class Run:
             model = f"the model is {results.model_file}"
             self._say(f"{self._why_it_ended()}; {model}. {self._how_to_go_on()}")
             return
-        self._say(announcement(self.config, self.workdir, self.pipeline, self.strategy))
+        room = columns(sys.stdout)
+        self._say(announcement(self.config, self.workdir, self.pipeline, self.strategy, room))
         self._train()
         self._check_held()
         if is_chief(self.strategy):

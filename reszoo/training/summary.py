@@ -20,6 +20,7 @@ from reszoo.training.confusion import ClassFigures
 from reszoo.training.gradients_summary import gradients_in_words
 
 COLUMNS = 80  # of a terminal
+NAMES = 16  # columns of the names of rows
 LETTERS = 25  # of a class name; each may be two columns wide
 
 
@@ -101,12 +102,13 @@ def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
     write_whole(as_path(path), to_json(summary, indent=2) + "\n")
 
 
-def as_table(summary: dict[str, Any], workdir: str | os.PathLike) -> str:
-    """Returns a summary as lines of at most 80 columns.
+def as_table(summary: dict[str, Any], workdir: str | os.PathLike, columns: float = COLUMNS) -> str:
+    """Returns a summary as lines that fit a terminal, but for commands, which are not broken.
 
     Args:
         summary: A summary that `summarize` returned.
         workdir: The work directory, for the commands that show more.
+        columns: The number of columns of the terminal, of which 80 are used at most.
     """
     gradients, directory = summary["gradients"], shlex.quote(str(workdir))
     rows = {
@@ -125,10 +127,14 @@ def as_table(summary: dict[str, Any], workdir: str | os.PathLike) -> str:
         "speed": f"{_time(summary['train_seconds'])} of training steps, "
         f"{summary['images_per_second']:,.0f} images/s",
         "gradients": gradients_in_words(gradients) if gradients else "",
+    }
+    commands = {
         "report": f"python -m reszoo.report {directory}" if gradients else "",
         "TensorBoard": f"tensorboard --logdir {directory}",
     }
-    return "\n".join(_row(name, text) for name, text in rows.items() if text)
+    room = max(int(min(columns, COLUMNS)) - NAMES, NAMES)
+    lines = [_row(name, text, room) for name, text in rows.items() if text]
+    return "\n".join([*lines, *(f"{n:<{NAMES}}{text}" for n, text in commands.items() if text)])
 
 
 def _sizes(summary: Mapping[str, Any]) -> str:
@@ -144,11 +150,11 @@ def _data(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _row(name: str, text: str) -> str:
+def _row(name: str, text: str, room: int) -> str:
     # A letter two columns wide counts as two.
     wide = "".join(f"{each}\0" if _is_wide(each) else each for each in text)
-    lines = textwrap.wrap(wide, COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
-    rows = (f"{'' if index else name:<16}{line}" for index, line in enumerate(lines))
+    lines = textwrap.wrap(wide, room, break_long_words=False, break_on_hyphens=False)
+    rows = (f"{'' if index else name:<{NAMES}}{line}" for index, line in enumerate(lines))
     return "\n".join(rows).replace("\0", "")
 
 

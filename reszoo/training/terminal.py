@@ -1,10 +1,12 @@
-"""Warnings of a command, as one line each."""
+"""Lines of a command on its terminal."""
 
 import contextlib
 import logging as logging_of_python
+import math
+import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 from absl import logging
 
@@ -19,6 +21,36 @@ def write_warnings_plainly() -> None:
     handler.python_handler.stream = _BesideBars()
     warnings.formatwarning = lambda message, *_: str(message)
     logging_of_python.captureWarnings(True)
+
+
+def columns(stream: TextIO) -> float:
+    """Returns the number of columns of the terminal that a stream writes to; infinity if to none.
+
+    Args:
+        stream: The stream.
+    """
+    try:
+        # Some terminals tell no size.
+        return os.get_terminal_size(stream.fileno()).columns or math.inf
+    except (OSError, ValueError):  # no terminal
+        return math.inf
+
+
+def tell_at_once(text: str) -> None:
+    """Writes a line to standard error from a handler of a signal, which may interrupt a `print`.
+
+    On a terminal it takes the place of the line that the cursor is in, such as a progress bar.
+
+    Args:
+        text: The line.
+    """
+    try:
+        number = sys.stderr.fileno()  # not 2, while native messages are held back
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by what has none
+        number = 2
+    width = columns(sys.stderr) if os.isatty(number) else math.inf
+    line = "\n" if width == math.inf else f"\r{' ' * (int(width) - 1)}\r"
+    os.write(number, f"{line}{text}\n".encode())
 
 
 class _BesideBars:

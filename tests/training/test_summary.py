@@ -64,6 +64,13 @@ def test_the_table_fits_a_terminal(summary):
     assert lines[-1] == "TensorBoard     tensorboard --logdir runs/digits"
 
 
+def test_a_narrow_terminal_has_narrow_lines_and_whole_commands(summary):
+    *lines, command = as_table(summary, "runs/a_long_name_of_a_run_of_digits", 50).splitlines()
+    assert max(map(len, lines)) <= 50
+    assert command == "TensorBoard     tensorboard --logdir runs/a_long_name_of_a_run_of_digits"
+    assert as_table(summary, "runs/digits", 5).splitlines()[0] == "model           resnet18, 45,150"
+
+
 def test_the_gradients_are_told_with_the_command_of_the_report(summary):
     assert "gradients  " not in as_table(summary, "runs/digits")
     assert "report  " not in as_table(summary, "runs/digits")

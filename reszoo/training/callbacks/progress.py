@@ -1,8 +1,6 @@
 """The progress of a run, on the terminal."""
 
 import collections
-import math
-import os
 import statistics
 import sys
 import time
@@ -13,10 +11,12 @@ from tqdm import tqdm
 
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.state import TrainingState
+from reszoo.training.terminal import columns
 
 RECENT = 50  # executions, over whose times a median is taken
 FEWEST = 3  # the second one may be traced too, since it is not recorded
-BAR = "{desc} |{bar}| step {n_fmt}/{total_fmt}{postfix}"
+# The cursor goes back to its beginning: the terminal writes ^C there.
+BAR = "{desc} |{bar}| step {n_fmt}/{total_fmt}{postfix}\r"
 SHORTEST_BAR = 10
 TRAIN_FIGURES, TEST_FIGURES = ("loss", "accuracy"), ("val_loss", "val_accuracy")
 RATE = ("images_per_second",)
@@ -92,7 +92,7 @@ class Progress(LoopCallback):
             parts = filter(None, (train, f"test {test}", rate))
             return f"{self._in_words('epoch')}: {'; '.join(parts)}"
 
-        tqdm.write(_fitted(line, _columns(self._stream)), file=self._stream)
+        tqdm.write(_fitted(line, columns(self._stream)), file=self._stream)
         self._stream.flush()
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Progress(LoopCallback):
         def figures(left_out: Sequence[str]) -> str:
             return ", ".join(text for name, text in parts.items() if name not in left_out)
 
-        return _fitted(figures, _columns(self._stream) - len(bar) - SHORTEST_BAR)
+        return _fitted(figures, columns(self._stream) - len(bar) - SHORTEST_BAR)
 
     def _speed(self, done: int) -> dict[str, str]:
         """Returns the time left and the images per second, once they are known."""
@@ -154,23 +154,15 @@ def _in_words(logs: Mapping[str, float]) -> dict[str, str]:
     return {name: text.format(logs[name]) for name, text in formats.items() if name in logs}
 
 
-def _fitted(line: Callable[[Sequence[str]], str], columns: float) -> str:
+def _fitted(line: Callable[[Sequence[str]], str], room: float) -> str:
     """Returns a line, without the parts for which there is no room.
 
     Args:
         line: Takes the names of the parts that are left out.
-        columns: The number of columns.
+        room: The number of columns.
     """
     for number in range(len(DISPENSABLE)):
         text = line(DISPENSABLE[:number])
-        if len(text) <= columns:
+        if len(text) <= room:
             return text
     return line(DISPENSABLE)
-
-
-def _columns(stream: TextIO) -> float:
-    try:
-        # Some terminals tell no size.
-        return os.get_terminal_size(stream.fileno()).columns or math.inf
-    except (OSError, ValueError):  # no terminal
-        return math.inf

@@ -1,6 +1,5 @@
 """End of a training that is told to stop by a signal."""
 
-import os
 import signal
 import threading
 from types import FrameType
@@ -8,6 +7,7 @@ from types import FrameType
 from reszoo.training.callbacks.checkpoints import Checkpoints
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
+from reszoo.training.terminal import tell_at_once
 from reszoo.updates import accumulation_steps
 
 
@@ -80,5 +80,4 @@ class StopOnSignal(LoopCallback):
         if number == signal.SIGINT:
             self._signal = "Ctrl-C"
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            # Not by `print`, which the signal may have interrupted.
-            os.write(2, b"\nSaving, then stopping. Ctrl-C again to stop at once.\n")
+            tell_at_once("Saving, then stopping. Ctrl-C again to stop at once.")

@@ -96,7 +96,7 @@ def test_what_was_traced_first_and_second_does_not_count_in_the_time_left(clock)
     ],
 )
 def test_the_line_of_an_epoch_fits_the_terminal(monkeypatch, columns, line):
-    monkeypatch.setattr(module, "_columns", lambda stream: columns)
+    monkeypatch.setattr(module, "columns", lambda stream: columns)
     progress = Progress(50, TrainingState(), stream := io.StringIO())
     progress.set_params({"epochs": 100, "steps": 2})
     progress.on_epoch_begin(99)
@@ -115,7 +115,7 @@ def test_the_line_of_an_epoch_fits_the_terminal(monkeypatch, columns, line):
     ],
 )
 def test_the_bar_has_what_the_terminal_has_room_for(monkeypatch, columns, figures):
-    monkeypatch.setattr(module, "_columns", lambda stream: columns)
+    monkeypatch.setattr(module, "columns", lambda stream: columns)
     progress = Progress(50, TrainingState(), Terminal())
     progress.set_params({"epochs": 1, "steps": 1805})
     progress.on_epoch_begin(0)
