@@ -88,6 +88,16 @@ def _model(network: str, pixels: int, rounds: int, onednn: bool = True) -> Secti
     )
 
 
+def _operations(which: str, onednn: bool) -> Section:
+    """Returns the section of a training step by its operations."""
+    return Section(
+        f"Operations of a training step: {which}",
+        "Where the time of a training step of ResNet-18 goes, on one thread.",
+        f"TF_ENABLE_ONEDNN_OPTS={onednn:d} python benchmarks/operations.py --model=resnet18 "
+        "--image_size=128",
+    )
+
+
 def _kernels(which: str, chosen: str, options: str) -> Section:
     """Returns the section of what a choice of kernels gives."""
     return Section(
@@ -150,6 +160,8 @@ SECTIONS = {
     "kernels_off": _kernels("TensorFlow's own", "TF_ENABLE_ONEDNN_OPTS=0", "--rounds=5"),
     "kernels_xla": _kernels("XLA", "KERAS_BACKEND=tensorflow", "--jit --cases 64 16 8 --rounds=3"),
     "kernels_jax": _kernels("JAX", "KERAS_BACKEND=jax", "--cases 64 16 8 --rounds=3"),
+    "operations": _operations("oneDNN", True),
+    "operations_off": _operations("TensorFlow's own", False),
     "inference_resnet18": _inference("resnet18", 9),
     "inference_resnet50": _inference("resnet50", 5),
     "data": Section(
