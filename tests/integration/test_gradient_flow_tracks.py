@@ -710,6 +710,8 @@ def test_a_lens_under_the_pointer_shows_single_blocks_in_the_columns_of_all_trac
     assert seen() == "stage1_block22"
     page.tab.keyboard.press("Escape")
     page.find(".gf-lens").wait_for(state="hidden")
+    page.tab.wait_for_timeout(300)
+    assert page.find(".gf-lens").is_hidden()  # though the block has the focus still
 
 
 def test_networks_of_different_depth_are_matched_by_relative_depth(page, report, tmp_path):
@@ -828,7 +830,8 @@ def test_the_tracks_are_taken_along_as_svg_and_png(page, report, one, tmp_path):
         saved.value.save_as(tmp_path / f"saved.{kind}")
     root = xml.etree.ElementTree.parse(tmp_path / "saved.svg").getroot()
     texts = [text for text in root.itertext() if text.strip()]
-    assert "Gradient flow \u00b7 one \u00b7 step 3" in texts
+    shown = "over time: input gradient norm over the median block of the step"
+    assert f"Gradient flow \u00b7 {shown} \u00b7 one \u00b7 step 3" in texts
     assert {"branch", "skip", "Gradient by depth", "not defined"} <= set(texts)
     width, height = float(root.get("width")), float(root.get("height"))
     with Image.open(tmp_path / "saved.png") as picture:
@@ -874,7 +877,10 @@ def test_every_view_is_taken_along_with_its_runs_step_and_legend(page, report, o
             saved.value.save_as(tmp_path / f"{name}.{kind}")
         root = xml.etree.ElementTree.parse(tmp_path / f"{name}.svg").getroot()
         texts = {text for text in root.itertext() if text.strip()}
-        assert f"{view} \u00b7 one, two \u00b7 step 3" in texts
+        shown = "input gradient norm over the median block of the step \u00b7 " * (
+            name == "over_time"
+        )
+        assert f"{view} \u00b7 {shown}one, two \u00b7 step 3" in texts
         assert expected <= texts
         size = [int(root.get(side)) for side in ("width", "height")]
         with Image.open(tmp_path / f"{name}.png") as picture:
@@ -892,6 +898,9 @@ def test_every_view_is_taken_along_with_its_runs_step_and_legend(page, report, o
     heads = [each.text for each in root if each.get("font-size") == "14"]
     assert " ".join(heads) == "Where the gradient goes \u00b7 one, two \u00b7 step 3"
     assert len(heads) == 2  # so that it fits
+    ridges = xml.etree.ElementTree.parse(tmp_path / "path_lengths.svg").getroot()
+    opacities = {each.get("fill-opacity") for each in ridges.iter() if each.get("fill-opacity")}
+    assert {"0.35", "0.55"} <= opacities
     # Lines are lines, no image of them.
     lines = xml.etree.ElementTree.parse(tmp_path / "lines.svg").getroot()
     assert not list(lines.iter("{http://www.w3.org/2000/svg}image"))

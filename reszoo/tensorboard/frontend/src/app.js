@@ -278,6 +278,8 @@ export class App {
     this.lensOn = null;
     this.column(null);
     this.#drawTracks();
+    // A block that has the focus gets it anew, which is no wish for the lens.
+    clearTimeout(this.opening);
     return true;
   }
 
@@ -493,7 +495,7 @@ export class App {
     parts.push(...(addressOf() ? [link] : []), ...KINDS.map(([words, how]) => {
       const button = html("button", {
         type: "button", class: "gf-button gf-save", title: `Take the tracks along as ${words}`,
-        onclick: () => this.#save(how, button, "Gradient flow", "gradient_flow", () => [...this.tracks.map((view) => visible(view.element)), visible(this.legends)]),
+        onclick: () => this.#save(how, button, ["Gradient flow", `over time: ${this.time.inWords()}`], "gradient_flow", () => [...this.tracks.map((view) => visible(view.element)), visible(this.legends)]),
       }, words);
       return button;
     }));
@@ -515,16 +517,21 @@ export class App {
     }
   }
 
-  /** A menu that takes a view along. @param parts What it is made of, as toSvg takes it, when it is asked. */
-  saveMenu(words, name, parts) {
-    return saveMenu(words, (how, menu) => this.#save(how, menu, words, `gradient_flow_${name}`, parts));
+  /**
+   * A menu that takes a view along.
+   *
+   * @param parts What it is made of, as toSvg takes it, when it is asked. @param shown What it shows, in
+   *   words, where only its menus say so on the page.
+   */
+  saveMenu(words, name, parts, shown = () => "") {
+    return saveMenu(words, (how, menu) => this.#save(how, menu, [words, shown()], `gradient_flow_${name}`, parts));
   }
 
   /** Takes a view along, with the runs and the step above it. */
   #save(how, from, words, name, parts) {
     this.closeLens();
-    const runs = (words === "All runs" ? this.allData : this.data).map(({run}) => shortRun(run));
-    const title = `${words} \u00b7 ${runs.join(", ")} \u00b7 step ${wholeNumber(this.shownStep)}`;
+    const runs = (words[0] === "All runs" ? this.allData : this.data).map(({run}) => shortRun(run));
+    const title = [...words.filter(Boolean), runs.join(", "), `step ${wholeNumber(this.shownStep)}`].join(" \u00b7 ");
     how({parts: parts().filter((elements) => elements.length), title, name, patterns: this.patterns}, () => {
       this.help.openText(from, "This frame may not print", "Take the SVG, or open the page in a window of its own.");
     });

@@ -8,7 +8,7 @@ const PADDING = 14;
 // The lines above a view: how high one is, and how wide a letter at most.
 const [LINE, LETTER] = [19, 8.2];
 const GAP = 8;
-const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "opacity",
+const STYLED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "opacity",
   "font-size", "font-weight", "font-family", "text-anchor", "visibility"];
 const LEFT_OUT = ".gf-controls, .gf-question, .gf-take, .gf-column, .gf-lens, [hidden], title, "
   + "button:not(.gf-sheet *):not(.gf-legend *):not(.gf-run-name), [aria-pressed=\"false\"]:not(.gf-sheet *)";

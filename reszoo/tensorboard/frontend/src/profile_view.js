@@ -210,12 +210,12 @@ export class ProfileView {
       const of = this.lines.length > 1 ? ` of ${shortRun(data.run)}` : "";
       return [realInWords(data, this.lines[i], of, step)];
     });
-    this.note.textContent = [this.said, estimate, ...reals].join(" \u00b7 ");
+    this.note.textContent = [this.said, estimate, ...new Set(reals)].join(" \u00b7 ");
   }
 }
 
 function realInWords({real: found, steps}, {real, cut}, of, step) {
-  if (!found) return `real${of}: no run here has the same blocks with ${cut.length > 1 ? "these skips" : "this skip"} stopped, or with all`;
+  if (!found) return `real: no run here has the same blocks with ${cut.length > 1 ? "these skips" : "this skip"} stopped, or with all`;
   const run = `${shortRun(found.run)}, ${found.words}`;
   if (!real) return `real${of}: the line of ${run}`;
   if (!PROFILE.every((name) => real.series.has(name))) return `real${of}: ${run}, where the gradients at the ends of blocks are not recorded`;

@@ -31,7 +31,7 @@ export class TimeView {
     this.maps = [];
     this.element = html("div", {class: "gf-track gf-time", role: "group", "aria-label": "Over time"},
       html("div", {class: "gf-track-head"}, html("h2", {}, "Over time"), app.help.button("time"),
-        app.saveMenu("Over time", "over_time", () => [visible(this.element), visible(this.legend)]), this.note, this.controls),
+        app.saveMenu("Over time", "over_time", () => [visible(this.element), visible(this.legend)], () => this.inWords()), this.note, this.controls),
       this.list);
   }
 
@@ -46,6 +46,12 @@ export class TimeView {
     if (!isSize(this.app.describe(this.statistic()))) return "recorded";
     const {values} = this.app.state;
     return RELATIONS.some(([each]) => each === values) ? values : "median";
+  }
+
+  /** The statistic, and what it is relative to. */
+  inWords() {
+    const relation = this.#relation() === "recorded" ? "" : RELATIONS.find(([each]) => each === this.#relation())[1];
+    return [inWords(this.statistic()), relation].filter(Boolean).join(" ");
   }
 
   needs() {
@@ -92,7 +98,7 @@ export class TimeView {
     const isRelative = this.#relation() !== "recorded";
     const relation = RELATIONS.find(([each]) => each === this.#relation())[1];
     const quotients = [...(isSeveral ? [`\u00f7 ${first}`] : []),
-      ...(isRelative ? [isSeveral ? relation : `${inWords(this.statistic())} ${relation}`] : [])];
+      ...(isRelative ? [isSeveral ? relation : this.inWords()] : [])];
     return [
       ...(isRelative ? [] : [colorBar(this.colors, this.app.describe(this.statistic()), "")]),
       ...(quotients.length ? [quotientBar(quotientScale({dark: this.app.isDark}), quotients.join(" and "))] : []),
