@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from reszoo.gradients.blocks import find_blocks
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps, optimizer_of
@@ -100,7 +101,7 @@ class TracedFunctions:
             make: Takes both, and returns new taps.
         """
         for taps in self._free:
-            if taps.observe(sets, blocks):
+            if _observe(taps, frozenset(sets), blocks):
                 self._free.remove(taps)
                 taps.clear()
                 break
@@ -134,18 +135,19 @@ class TracedFunctions:
         ]
 
 
-def are_same_blocks(
-    blocks: Mapping[str, ResidualBlock | FoundBlock],
-    others: Mapping[str, ResidualBlock | FoundBlock],
+def _observe(
+    taps: Any, sets: frozenset[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
 ) -> bool:
-    """Returns whether two mappings name the same blocks alike, found by one search or by two.
+    """Returns whether taps would be made for some sets and blocks again.
 
-    Args:
-        blocks: Blocks by name.
-        others: Blocks by name.
+    The same blocks are alike named, and were found by one search or by two.
     """
-    return list(blocks) == list(others) and all(
-        _is_same(blocks[name], others[name]) for name in blocks
+    blocks = find_blocks(taps.model) if blocks is None else blocks
+    own = taps.blocks
+    return (
+        taps.sets == sets
+        and list(own) == list(blocks)
+        and all(_is_same(own[name], blocks[name]) for name in blocks)
     )
 
 

@@ -22,7 +22,6 @@ from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
 from reszoo.gradients.blocks import find_blocks, found_in
 from reszoo.gradients.first_batch import check_built, check_compiled, has_all_weights
 from reszoo.gradients.found_block import FoundBlock, acting_block
-from reszoo.gradients.kept_fit import are_same_blocks
 from reszoo.gradients.left_out import LeftOut, pass_of_all
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
@@ -101,18 +100,6 @@ class ModelTaps:
         self._put_back = contextlib.ExitStack()
         paths = [variable.path for variable in self.variables]
         self._left_out = LeftOut(model.name, self.blocks, paths, measures, _WHY_UNREACHED)
-
-    def observe(
-        self, sets: Iterable[str], blocks: Mapping[str, ResidualBlock | FoundBlock] | None
-    ) -> bool:
-        """Returns whether these taps would be made for some sets and blocks again.
-
-        Args:
-            sets: Names of sets of statistics.
-            blocks: The blocks by name; `None` for every `ResidualBlock` of the model.
-        """
-        blocks = find_blocks(self.model) if blocks is None else blocks
-        return self.sets == frozenset(sets) and are_same_blocks(self.blocks, blocks)
 
     def clear(self) -> None:
         """Forgets what the last training left behind, before another begins."""
