@@ -22,7 +22,7 @@ def recomputing(function: Callable, layer: keras.layers.Layer) -> Callable:
 
     Raises:
         ValueError: When called, if a sublayer adds a loss, or changes a variable that is not the
-            layer's.
+            layer's, or a weight that has a gradient.
     """
 
     def run(*inputs: Tensor) -> Sequence[Tensor]:
@@ -40,6 +40,7 @@ def recomputing(function: Callable, layer: keras.layers.Layer) -> Callable:
             changed[:] = [
                 v for v, old, new in zip(variables, before, after, strict=True) if new is not old
             ]
+            check_no_weight(changed, layer)
             return outputs, list(map(scope.get_current_value, changed))
 
         outputs, values = recomputed(stateless, [*inputs, *values_as_stored(variables)])
@@ -48,6 +49,28 @@ def recomputing(function: Callable, layer: keras.layers.Layer) -> Callable:
         return outputs
 
     return run
+
+
+def check_no_weight(changed: Sequence[keras.Variable], layer: keras.layers.Layer) -> None:
+    """Checks that no weight that has a gradient is changed in a call that is run again.
+
+    Backends differ in whether the gradient of what is assigned passes to the old value.
+
+    Args:
+        changed: The variables that are changed.
+        layer: The layer that is called.
+
+    Raises:
+        ValueError: If one is.
+    """
+    weights = {id(weight) for weight in layer.trainable_variables}
+    names = [variable.path for variable in changed if id(variable) in weights]
+    if names:
+        raise ValueError(
+            f"A layer in {layer.name!r} changes the weight {names[0]!r} in its call, as "
+            "keras.layers.SpectralNormalization does, so that its gradient would be another one "
+            "where activations are recomputed. Remove it, or use a ResidualBlock of remat=False."
+        )
 
 
 def _check(scope: Any, layer: keras.layers.Layer) -> None:

@@ -15,6 +15,7 @@ from reszoo.layers.recomputation import (
     stores_activations,
     with_gradient,
 )
+from reszoo.layers.remat import check_no_weight
 from reszoo.layers.residual_block import Path, ResidualBlock
 from reszoo.layers.shapes import Tensor
 
@@ -202,6 +203,7 @@ class _Run:
                         _check_unchanged(variable, self._changed)
                         self._changed[id(variable)] = variable
                 _check_no_loss(step, scope)
+                check_no_weight(list(self._changed.values()), step)
         return [x, *map(scope.get_current_value, self._changed.values())]
 
     def _backward(

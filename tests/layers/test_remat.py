@@ -155,6 +155,12 @@ class Noisy(layers.Layer):
         return x + keras.random.normal(ops.shape(x))
 
 
+class Renewed(layers.Dense):
+    def call(self, x):
+        self.kernel.assign(self.kernel / ops.norm(self.kernel))
+        return super().call(x)
+
+
 class Foreign(layers.Layer):
     def build(self, input_shape):
         self.scale = tf.Variable(2.0)
@@ -169,6 +175,7 @@ class Foreign(layers.Layer):
         (lambda: layers.Dense(4, activity_regularizer="l2"), "adds a loss of its activations"),
         (Noisy, "changes a variable that belongs to no layer in it"),
         (Foreign, "must be variables of Keras"),
+        (lambda: Renewed(4), "changes the weight '.*kernel' in its call"),
     ],
 )
 def test_what_would_be_lost_is_refused(layer, text):
@@ -214,3 +221,18 @@ def test_it_is_saved_and_weights_fit_a_network_without_it(tmp_path):
     np.testing.assert_array_equal(again(x), model(x))
     np.testing.assert_array_equal(plain(x), model(x))
     assert list(reszoo.models.named_weights(plain)) == list(reszoo.models.named_weights(model))
+
+
+@pytest.mark.parametrize("remat", [True, False])
+def test_a_weight_that_its_layer_changes_is_refused_where_it_is_run_again(remat):
+    conv = layers.SpectralNormalization(layers.Conv2D(2, 3, padding="same"))
+    whole = layers.SpectralNormalization(layers.Conv2D(4, 3, padding="same"))
+    for block in (reszoo.ReversibleBlock([conv], None), ResidualBlock([whole], remat=remat)):
+        block(images(), training=False)
+        if remat or isinstance(block, reszoo.ReversibleBlock):
+            with pytest.raises(ValueError, match="in its call, as keras"):
+                block(images(), training=True)
+        else:
+            block(images(), training=True)
+        block.trainable = False
+        block(images(), training=True)
