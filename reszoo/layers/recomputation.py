@@ -26,7 +26,7 @@ elif BACKEND == "jax":
     import jax
 elif BACKEND == "torch":
     import torch
-    from torch.utils.checkpoint import checkpoint
+    from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 # Takes the tensors; returns `y` and any others, which have no gradient.
 Forward = Callable[..., Sequence[Tensor]]
@@ -370,7 +370,9 @@ def _torch_recomputed(
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     if not torch.is_grad_enabled():
         return function(*tensors)
-    return checkpoint(function, *map(_kept, tensors), use_reentrant=False)
+    # To the end, since a layer may clear what it keeps during a call, such as an RNN its mask.
+    with set_checkpoint_early_stop(False):
+        return checkpoint(function, *map(_kept, tensors), use_reentrant=False)
 
 
 def _kept(x: Tensor) -> Tensor:

@@ -75,3 +75,21 @@ def test_folded_normalizations_give_the_outputs_of_the_network():
 
 def test_the_layers_of_blocks_and_of_graphs_are_described():
     assert_layers_are_described()
+
+
+def two_steps_of_an_rnn(remat):
+    """Returns outputs and seeds of two steps of a layer that keeps its mask during a call."""
+    keras.utils.set_random_seed(0)
+    lstm = keras.layers.LSTM(3, return_sequences=True, dropout=0.3, recurrent_dropout=0.3, seed=1)
+    block = ResidualBlock([lstm], remat=remat)
+    x, found = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32"), []
+    for _ in range(2):
+        y = block(x, training=True)
+        ops.sum(ops.sin(y) * y).backward()
+        found += [y, *(variable.value for variable in block.non_trainable_variables)]
+    return list(map(ops.convert_to_numpy, found))
+
+
+def test_a_layer_is_run_again_to_its_end():
+    for ours, stored in zip(two_steps_of_an_rnn(True), two_steps_of_an_rnn(False), strict=True):
+        np.testing.assert_array_equal(ours, stored)
