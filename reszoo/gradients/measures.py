@@ -349,4 +349,4 @@ def _squares(*tensors: Tensor) -> Tensor:
 
 def _joined(*parts: Tensor) -> Tensor:
     """Returns scalars and vectors of sums as one vector."""
-    return keras.ops.concatenate([keras.ops.reshape(part, [-1]) for part in parts])
+    return backend.reductions.joined(parts)

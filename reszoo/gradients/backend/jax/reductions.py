@@ -132,6 +132,15 @@ def largest(x: Tensor) -> Tensor:
     return jnp.max(jnp.abs(zero_if_nonfinite(x, x.dtype))).astype(jnp.float64)
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Returns scalars and vectors as one vector.
+
+    Args:
+        parts: Tensors of at most one dimension, of one dtype.
+    """
+    return jnp.concatenate([jnp.ravel(part) for part in parts])
+
+
 def elements(x: Tensor) -> Tensor:
     """Returns the number of a tensor's values, a float64 scalar.
 

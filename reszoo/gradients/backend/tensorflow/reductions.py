@@ -131,6 +131,15 @@ def largest(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_max(tf.abs(zero_if_nonfinite(x, x.dtype))), tf.float64)
 
 
+def joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns scalars and vectors as one vector.
+
+    Args:
+        parts: Tensors of at most one dimension, of one dtype.
+    """
+    return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+
+
 def elements(x: tf.Tensor) -> tf.Tensor:
     """Returns the number of a tensor's values, a float64 scalar.
 

@@ -168,7 +168,7 @@ class ModelTaps:
         zeros = functools.partial(torch.zeros, dtype=torch.float64)
         tensors = [x for sums in self._of_blocks for x in sums.result(zeros)]
         if self._of_weights is not None:
-            tensors += self._of_weights.result(zeros)
+            tensors += self._of_weights.result()
         tensors.append(self._loss())
         device = next((x.device for x in tensors if x.device.type != "cpu"), torch.device("cpu"))
         joined = gathered(torch.cat([x.to(device) for x in tensors])).cpu().numpy()

@@ -85,6 +85,15 @@ def largest(x: torch.Tensor) -> torch.Tensor:
     return zero_if_nonfinite(x, x.dtype).abs().amax().double()
 
 
+def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns scalars and vectors as one vector.
+
+    Args:
+        parts: Tensors of at most one dimension, of one dtype.
+    """
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
 def elements(x: torch.Tensor) -> torch.Tensor:
     """Returns the number of a tensor's values, a float64 scalar.
 
@@ -146,11 +155,9 @@ def squares_suffice(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torc
         A boolean scalar: false where the squares are too small for float32, which may make the sum
         zero; true where all values are zero.
     """
-    if tensors[0].dtype == torch.float64:
-        return torch.tensor(True)
     # Numbers of Python: each operation on a tensor takes longer than all tests of them.
     pairs = zip(sums[: len(tensors)].tolist(), tensors, strict=True)
-    return torch.tensor(all(s >= LEAST_MEAN_SQUARE * x.numel() or not x.any() for s, x in pairs))
+    return torch.tensor(all(_suffices(s, x) for s, x in pairs))
 
 
 def over_finite(
@@ -180,6 +187,41 @@ def over_finite(
             return cheap.double(), torch.zeros(len(tensors), dtype=torch.float64)
     left_out = torch.stack([(~torch.isfinite(x)).sum().double() for x in tensors])
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out
+
+
+def squares_of_each(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the sum of squares over the finite values of each tensor, and those left out.
+
+    It is `over_finite` of each by itself, with few operations for many small tensors.
+
+    Args:
+        tensors: Tensors of any shapes and any float dtypes, on any devices.
+
+    Returns:
+        The sums, and the numbers of values that are not finite, both of shape `(tensors,)`,
+        float64, on the first one's device.
+    """
+    if any(x.device.type != "cpu" for x in tensors):
+        pairs = [over_finite(lambda x: squares([x]), [x]) for x in tensors]
+        device = tensors[0].device
+        sums, left_out = (torch.cat([x.to(device) for x in of]) for of in zip(*pairs, strict=True))
+        return sums, left_out
+    rows = []
+    for x in tensors:
+        wide = x if x.dtype == torch.float64 else x.float()
+        found = (wide * wide).sum().item()
+        if math.isfinite(found) and _suffices(found, wide):
+            rows.append((found, 0.0))
+        else:
+            rows.append([float(part) for part in over_finite(lambda x: squares([x]), [x])])
+    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _suffices(squares: float, x: torch.Tensor) -> bool:
+    """Returns whether a sum of squares in the tensor's dtype is accurate."""
+    is_large = squares >= LEAST_MEAN_SQUARE * x.numel()
+    return x.dtype == torch.float64 or is_large or not x.any()
 
 
 def _scalar(value: int, like: torch.Tensor) -> torch.Tensor:

@@ -1,18 +1,14 @@
 """Sums of the weights that an optimizer updates."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from reszoo.gradients.backend.torch.block_sums import unscaled
-from reszoo.gradients.measures import (
-    NOISE_SUMS,
-    WEIGHT_SUMS,
-    weight_gradient_sums,
-    weight_update_sums,
-)
+from reszoo.gradients.backend.torch.reductions import squares_of_each
+from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
 
 _GRADIENT_POWERS = {
     name: WEIGHT_SUMS[name] for name in ("weight_gradient_squares", "weight_gradient_nonfinite")
@@ -37,10 +33,11 @@ class WeightSums:
 
     def clear(self) -> None:
         """Begins a step."""
-        self._updates: dict[int, torch.Tensor] = {}
-        self._parts: dict[int, torch.Tensor] = {}
         self._seen = [0] * self._number
-        self._of_gradients: dict[int, torch.Tensor] = {}
+        self._updates = _table(self._number, len(WEIGHT_SUMS) - 1)
+        self._parts = _table(self._number, len(NOISE_SUMS))
+        self._of_gradients: dict[int, int] = {}  # the rows of `_gradients` by those of the weights
+        self._gradients = _table(0, len(_GRADIENT_POWERS))
         self._before: dict[int, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -51,11 +48,11 @@ class WeightSums:
             gradients: The gradient of each weight.
             scale: The factor of the loss, times the number of parts.
         """
-        if not self._with_parts:
+        if not self._with_parts or not gradients:
             return
-        for row, gradient in gradients.items():
-            sums = unscaled(weight_gradient_sums(gradient)[:1], NOISE_SUMS, scale)
-            self._parts[row] = self._parts[row] + sums if row in self._parts else sums
+        sums, _ = squares_of_each([*gradients.values()])
+        self._parts = self._parts.to(sums.device)
+        self._parts[[*gradients]] += unscaled(sums[:, None], NOISE_SUMS, scale)
 
     @torch.no_grad()
     def add_gradients(self, gradients: Mapping[int, torch.Tensor], scale: Any) -> None:
@@ -65,10 +62,9 @@ class WeightSums:
             gradients: The gradient of each weight.
             scale: The factor of the loss, times the number of parts.
         """
-        self._of_gradients = {
-            row: unscaled(weight_gradient_sums(gradient), _GRADIENT_POWERS, scale)
-            for row, gradient in gradients.items()
-        }
+        self._of_gradients = {row: i for i, row in enumerate(gradients)}
+        sums = torch.stack(squares_of_each([*gradients.values()]), dim=1)
+        self._gradients = unscaled(sums, _GRADIENT_POWERS, scale)
 
     @torch.no_grad()
     def begin_update(self, weights: Mapping[int, torch.Tensor]) -> None:
@@ -86,24 +82,24 @@ class WeightSums:
         Args:
             weights: The weights after it.
         """
-        for row, weight in weights.items():
-            gradient_squares, gradient_nonfinite = self._of_gradients[row]
-            squares, update_squares = weight_update_sums(self._before[row], weight)
-            sums = [gradient_squares, squares, update_squares, gradient_nonfinite]
-            self._updates[row] = torch.stack(sums)
+        if not weights:
+            return
+        of_weights = _squares_or_nan([self._before[row] for row in weights])
+        of_updates = _squares_or_nan([w - self._before[row] for row, w in weights.items()])
+        of_gradients, nonfinite = self._gradients[
+            [self._of_gradients[row] for row in weights]
+        ].unbind(dim=1)
+        sums = torch.stack([of_gradients, of_weights, of_updates, nonfinite], dim=1)
+        self._updates = self._updates.to(sums.device)
+        self._updates[[*weights]] = sums
+        for row in weights:
             self._seen[row] += 1
         self._of_gradients, self._before = {}, {}
 
-    def result(self, zeros: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
-        """Returns the sums of the step, in the order in which `by_name` takes their values.
-
-        Args:
-            zeros: Returns a number of zeros, for a weight that was not updated.
-        """
-        rows = range(self._number)
-        updates = [self._updates.get(row, zeros(len(WEIGHT_SUMS) - 1)) for row in rows]
-        parts = [self._parts.get(row, zeros(len(NOISE_SUMS))) for row in rows]
-        return [*updates, *(parts if self._with_parts else [])]
+    def result(self) -> list[torch.Tensor]:
+        """Returns the sums of the step, as `by_name` takes their values."""
+        tables = [self._updates, *([self._parts] if self._with_parts else [])]
+        return [table.reshape(-1) for table in tables]
 
     def by_name(self, values: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the sums of the step by name, each of shape `(weights,)`.
@@ -112,13 +108,21 @@ class WeightSums:
             values: The values of `result`.
         """
         found = {"updates_seen": np.array(self._seen, float)}
-        found |= _by_name(values[: self._number], list(WEIGHT_SUMS)[:-1])
-        if self._with_parts:
-            found |= _by_name(values[self._number :], NOISE_SUMS)
+        for names, table in zip((list(WEIGHT_SUMS)[:-1], NOISE_SUMS), values, strict=False):
+            columns = table.reshape(self._number, len(names)).T
+            found |= dict(zip(names, columns, strict=True))
         return found
 
 
-def _by_name(rows: Sequence[np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
-    names = list(names)
-    table = np.reshape([*rows], (len(rows), len(names)))
-    return {name: table[:, column] for column, name in enumerate(names)}
+def _table(rows: int, columns: int) -> torch.Tensor:
+    return torch.zeros((rows, columns), dtype=torch.float64)
+
+
+def _squares_or_nan(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns the sum of squares of each; NaN if a value is not finite, as these are not counted.
+
+    Args:
+        tensors: Weights or their updates.
+    """
+    sums, left_out = squares_of_each(tensors)
+    return torch.where(left_out > 0, torch.nan, sums)
