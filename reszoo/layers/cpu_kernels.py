@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -204,7 +205,8 @@ def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], paddin
             return to_input, _shaped(to_kernel, kernel)
 
         if not has_onednn():
-            return tf.nn.conv2d(x, kernel, strides, padding.upper()), gradient
+            same_or_valid: Any = padding.upper()
+            return tf.nn.conv2d(x, kernel, strides, same_or_valid), gradient
         patches = _patches(x, kernel.shape[:2], strides, padding)
         y = tf.matmul(_rows(patches), _rows(kernel))
         return tf.reshape(y, (-1, *patches.shape[1:3], kernel.shape[-1])), gradient

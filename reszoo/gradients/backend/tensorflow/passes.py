@@ -123,7 +123,9 @@ class Turns:
     def begin_step(self) -> None:
         """Forgets what is known of the step before."""
         self._known_runs = 0.0
-        self._known_turns = dict.fromkeys(BACKWARD_PLACES, (0.0, 0.0))
+        self._known_turns: dict[str, tuple[float, float]] = dict.fromkeys(
+            BACKWARD_PLACES, (0.0, 0.0)
+        )
 
     @property
     def known(self) -> list[float]:

@@ -40,8 +40,8 @@ class WholeStep:
     ):
         self._accumulators = accumulators
         self._hand_over = hand_over
-        sizes = [math.prod(accumulator.variable.shape) for accumulator in accumulators]
-        self._zeros = tf.zeros(known + sum(sizes), tf.float64)
+        shapes: list[Any] = [a.variable.shape.as_list() for a in accumulators]
+        self._zeros = tf.zeros(known + sum(map(math.prod, shapes)), tf.float64)
         self._written = tf.Variable(self._zeros, trainable=False, name="gradient_sums")
         self._graph: Any = None
         self._sums: dict[int, tf.Tensor] = {}
