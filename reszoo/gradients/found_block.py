@@ -19,7 +19,7 @@ Block = TypeVar("Block", bound="FoundBlock")
 
 @dataclass
 class PathStep:
-    """What a path of a found block applies at one place.
+    """Operations that a path of a found block applies at one place.
 
     Attributes:
         operation: The layer or other operation; `None` for operations of a layer's own code.
@@ -109,7 +109,7 @@ class FoundBlock(abc.ABC):
     @property
     @abc.abstractmethod
     def steps(self) -> dict[str, list[PathStep]]:
-        """What is applied on the `"skip"` and on the `"branch"`, in the order of a run."""
+        """The steps of the `"skip"` and of the `"branch"`, in the order of a run."""
 
     @property
     @abc.abstractmethod

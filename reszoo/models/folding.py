@@ -145,7 +145,7 @@ class _Fold:
 
     @property
     def changes(self) -> dict[str, bool]:
-        """What is changed of the layer's configuration."""
+        """Changes of the layer's configuration, by its fields."""
         standardizes = getattr(self.layer, "weight_standardization", False)
         return {"use_bias": True, **({"weight_standardization": False} if standardizes else {})}
 

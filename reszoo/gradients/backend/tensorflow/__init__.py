@@ -1,11 +1,14 @@
 """Recording with TensorFlow.
 
-A tap is a custom gradient that adds sums to a variable of each replica, when a switch on the device
-is on. So one traced step serves all batches, and replicas add up without communication.
+A tap is a custom gradient that computes sums. A step that is traced for recorded batches alone
+writes those of all taps by one assignment. In others a tap adds to a variable of each replica, when
+a switch on the device is on: one traced step serves all batches, and replicas add up without
+communication.
 
 - `reductions`: sums over tensors
 - `taps`: a block's fork, merge and activation; the switch
 - `passes`: the backward pass that is recorded
+- `whole_step`: the sums of a step that is traced as a whole
 - `update_tap`, `weight_sums`: an optimizer's update; sums of weights
 - `model_taps`: the taps of a whole model, installed for a step and read in one transfer
 - `recorded_fit`: the train function of `fit` while recorders observe a model
