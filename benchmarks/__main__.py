@@ -119,6 +119,11 @@ SECTIONS = {
         )
     },
     "recording_xla": _recording("tensorflow", "width 64, XLA", "--jit --rounds=11"),
+    "recording_xla_memory": _recording(
+        "tensorflow",
+        "memory, XLA",
+        "--jit --rounds=1 --memory --variants plain 'every step'",
+    ),
     "recording_others": Section(
         "Other ways to see gradients",
         "A second tape, histograms of every weight's gradient, and hooks on PyTorch's modules.",
