@@ -82,6 +82,8 @@ def main():
 
 def print_operations(seconds, numbers):
     """Prints the kinds that take longest, and the rest as one."""
+    if not seconds:
+        raise SystemExit("The profile has no operations: TensorFlow has another format of it.")
     total, number = sum(seconds.values()), sum(numbers.values())
     rows = [(kind, numbers[kind], own) for kind, own in seconds.most_common(SHOWN)]
     rest = number - sum(row[1] for row in rows), total - sum(row[2] for row in rows)

@@ -298,33 +298,6 @@ WEIGHT_SUMS = {
 NOISE_SUMS = {"part_gradient_squares": 2}
 
 
-def weight_gradient_sums(gradient: Tensor) -> Tensor:
-    """Returns `weight_gradient_squares` and `weight_gradient_nonfinite` of one weight.
-
-    Args:
-        gradient: The weight's gradient, of any shape.
-
-    Returns:
-        Shape `(2,)`.
-    """
-    return _joined(*backend.reductions.over_finite(_squares, [gradient]))
-
-
-def weight_update_sums(before: Tensor, after: Tensor) -> Tensor:
-    """Returns `weight_squares` and `update_squares` of one weight.
-
-    Args:
-        before: The weight before the update, of any shape.
-        after: The weight after it.
-
-    Returns:
-        Shape `(2,)`.
-    """
-    sums, left_out = backend.reductions.over_finite(_squares, [before, after - before])
-    # Non-finite values of weights are not counted, so they are not left out either: the sum is NaN.
-    return keras.ops.where(left_out > 0, float("nan"), sums)
-
-
 def measures_of(sets: Iterable[str]) -> tuple[Measure, ...]:
     """Returns the measures that some sets of statistics need.
 

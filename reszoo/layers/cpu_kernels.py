@@ -156,8 +156,9 @@ def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     @tf.custom_gradient
     def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            to_kernel = tf.matmul(_rows(x), _rows(upstream), transpose_a=True)
-            to_input = tf.matmul(_rows(upstream), _rows(kernel), transpose_b=True)
+            upstream = tf.reshape(upstream, (-1, kernel.shape[-1]))
+            to_kernel = tf.matmul(_rows(x), upstream, transpose_a=True)
+            to_input = tf.matmul(upstream, _rows(kernel), transpose_b=True)
             return tf.reshape(to_input, tf.shape(x)), _shaped(to_kernel, kernel)
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
@@ -196,11 +197,13 @@ def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], paddin
     @tf.custom_gradient
     def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            patches = _rows(_patches(x, kernel.shape[:2], strides, padding))
-            to_kernel = tf.matmul(patches, _rows(upstream), transpose_a=True)
+            patches = _patches(x, kernel.shape[:2], strides, padding)
+            # Its own shape may be unknown, as that of a function of Python.
+            upstream = tf.reshape(upstream, (-1, kernel.shape[-1]))
+            to_kernel = tf.matmul(_rows(patches), upstream, transpose_a=True)
             # The kernel comes first: it is the larger factor, and is not laid out anew as such.
-            to_patches = tf.transpose(tf.matmul(_rows(kernel), _rows(upstream), transpose_b=True))
-            shape = (-1, *upstream.shape[1:3], *kernel.shape[:3])
+            to_patches = tf.transpose(tf.matmul(_rows(kernel), upstream, transpose_b=True))
+            shape = (-1, *patches.shape[1:3], *kernel.shape[:3])
             to_input = _overlaid(tf.reshape(to_patches, shape), x.shape[1:3], strides, padding)
             return to_input, _shaped(to_kernel, kernel)
 
@@ -324,10 +327,15 @@ def _to_kernel(x: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
             strides=[1, 1, 1, 1],
             padding="SAME",
         )
-    margins = [(n // 2, n // 2) for n in kernel.shape[:2]]
-    channels = tf.pad(tf.transpose(x, [3, 1, 2, 0]), [(0, 0), *margins, (0, 0)])
-    by_channel = tf.nn.conv2d(channels, tf.transpose(upstream, [1, 2, 0, 3]), 1, "VALID")
-    return tf.transpose(by_channel, [1, 2, 0, 3])
+
+    def convolved() -> Tensor:
+        margins = [(n // 2, n // 2) for n in kernel.shape[:2]]
+        channels = tf.pad(tf.transpose(x, [3, 1, 2, 0]), [(0, 0), *margins, (0, 0)])
+        by_channel = tf.nn.conv2d(channels, tf.transpose(upstream, [1, 2, 0, 3]), 1, "VALID")
+        return tf.transpose(by_channel, [1, 2, 0, 3])
+
+    # A batch without examples would be a kernel without channels.
+    return tf.cond(tf.shape(x)[0] > 0, convolved, lambda: tf.zeros_like(kernel))
 
 
 def convolves_each_group() -> bool:

@@ -83,11 +83,9 @@ class ClassificationLoss(keras.losses.Loss):
         y_true, logits = _without_column(y_true), tf.cast(y_pred, tf.float32)
         if self.kind == "binary_crossentropy":
             return self._binary(y_true, logits)
-        if y_true.shape.rank == 2:
-            losses: Any = keras.losses.categorical_crossentropy(y_true, logits, from_logits=True)
-        else:
-            losses = keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
-        return losses
+        kind = "categorical" if y_true.shape.rank == 2 else "sparse_categorical"
+        loss_of: Any = getattr(keras.losses, f"{kind}_crossentropy")
+        return loss_of(y_true, logits, from_logits=True)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -239,3 +239,45 @@ def test_a_layer_on_few_pixels_has_the_same_numbers_as_without(dtype, monkeypatc
         np.testing.assert_allclose(
             tf.cast(value, "float32"), tf.cast(true, "float32"), tolerance, tolerance * 5
         )
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel_size": 1}, {"strides": 2}], ids=str)
+@pytest.mark.parametrize("state", ["onednn", "no_onednn"])
+def test_a_batch_without_examples_has_gradients_of_zero(options, state, request):
+    request.getfixturevalue(state)
+    layer = Convolution(**{"filters": 32, "kernel_size": 3, **options})
+    with tf.GradientTape() as tape:
+        y = layer(tf.zeros((0, 4, 4, 32)))
+        loss = tf.reduce_sum(y)
+    gradient = tape.gradient(loss, layer.kernel.value)
+    assert y.shape[0] == 0
+    np.testing.assert_array_equal(gradient, np.zeros(layer.kernel.shape))
+
+
+@pytest.mark.parametrize("channels", [4, 256])
+@pytest.mark.parametrize("options", [{}, {"kernel_size": 1}, {"strides": 2}], ids=str)
+@pytest.mark.parametrize("state", ["onednn", "no_onednn"])
+def test_an_upstream_gradient_of_unknown_shape_is_taken(channels, options, state, request):
+    request.getfixturevalue(state)
+    layer = Convolution(**{"filters": channels, "kernel_size": 3, **options})
+    x = tf.random.normal((2, 2, 2, channels), seed=1)
+
+    def gradients(unknown):
+        @tf.custom_gradient
+        def behind(y):
+            def gradient(upstream):
+                return tf.py_function(tf.identity, [upstream], tf.float32) if unknown else upstream
+
+            return y, gradient
+
+        @tf.function
+        def run():
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(tf.sin(behind(layer(x))))
+            return tape.gradient(loss, [x, layer.kernel.value])
+
+        return run()
+
+    for value, true in zip(gradients(True), gradients(False), strict=True):
+        np.testing.assert_allclose(value, true, rtol=1e-5, atol=1e-6)

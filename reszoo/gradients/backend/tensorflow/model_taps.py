@@ -178,8 +178,7 @@ class ModelTaps:
             number of recorded batches.
         """
         self._may_be_due = False
-        seen, all_sums = self._take_all()
-        (passes,), flat = np.split(all_sums, [1])
+        (seen, passes), flat = np.split(self._take_all(), [2])
         of_turns, flat = np.split(flat, [len(self._turns) * (1 + 2 * len(BACKWARD_PLACES))])
         shapes: list[Any] = [
             accumulator.variable.shape.as_list() for accumulator in self._accumulators()
@@ -222,23 +221,25 @@ class ModelTaps:
         return [self._losses.sums, *of_blocks, *filter(None, (self._updates, self._noise))]
 
     def _read_and_clear(self) -> tf.Tensor:
+        """Returns all sums, wherever a step has added them, and sets them to zero.
+
+        A step adds to the variables of the parts, or is written as a whole; the other is zero.
+        """
         variables = [accumulator.variable for accumulator in self._accumulators()]
         of_turns = [variable for turns in self._turns for variable in turns.variables]
         variables = [*of_turns, *variables]
         sums = [v if v.shape.rank == 1 else tf.reshape(v, [-1]) for v in variables]
         sums = tf.concat([self.passes.counted.value()[None], *sums], axis=0)
-        for variable in [self.passes.counted, *variables]:
+        sums += self._step.written.value()[1:]
+        for variable in [self.passes.counted, *variables, self._step.written]:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
-        return sums
+        return tf.concat([tf.cast(self.switch.seen.value(), tf.float64)[None], sums], axis=0)
 
-    def _take_all(self) -> tuple[int, np.ndarray]:
-        """Returns the number of recorded batches and all sums, and sets both to zero.
-
-        A step adds to the variables of the parts, or is written as a whole; the other is zero.
-        """
-        seen, sums = int(self.switch.seen.numpy()), self._step.take()
+    def _take_all(self) -> np.ndarray:
+        """Returns the number of recorded batches, what is known of their passes, and all sums."""
+        taken = self._read_and_clear().numpy() if self._step.uses_variables else self._step.take()
         self.switch.seen.assign(0)
-        return seen, sums + self._read_and_clear().numpy() if self._step.uses_variables else sums
+        return taken
 
     def _known(self) -> list[float]:
         """Returns what is known of a whole step while it is traced, in the order of `take`."""
@@ -271,7 +272,7 @@ class ModelTaps:
                     part.begin_step()
             yield
             if outermost:
-                self._step.end(self._known())
+                self._step.end(self.switch.seen.value(), self._known())
         finally:
             if outermost:
                 self._step.leave()

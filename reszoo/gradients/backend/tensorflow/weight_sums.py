@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from reszoo.gradients.backend.tensorflow.reductions import (
+    joined,
+    over_finite,
     squares,
     traced_once,
     zero_if_nonfinite,
 )
-from reszoo.gradients.measures import weight_gradient_sums, weight_update_sums
 from reszoo.keras_internals import is_traced_for_xla
 
 
@@ -27,7 +28,7 @@ def gradient_sums(gradients: Sequence[tf.Tensor], stack_sizes: Sequence[int]) ->
         Shape `(weights, 2)`, float64.
     """
     alone, stacks = _stacked(gradients, stack_sizes)
-    parts = [traced_once(weight_gradient_sums)(x)[None] for x in alone]
+    parts = [traced_once(_gradient_sums)(x)[None] for x in alone]
     for stack in stacks:
         left_out = tf.cast(~tf.math.is_finite(stack), tf.float64)
         sums = [
@@ -54,7 +55,7 @@ def update_sums(
     (alone, stacks), (alone_after, stacks_after) = (
         _stacked(weights, stack_sizes) for weights in (before, after)
     )
-    sums_of = _update_sums_under_xla if is_traced_for_xla() else traced_once(weight_update_sums)
+    sums_of = _update_sums_under_xla if is_traced_for_xla() else traced_once(_update_sums)
     parts = [sums_of(*pair)[None] for pair in zip(alone, alone_after, strict=True)]
     for old, new in zip(stacks, stacks_after, strict=True):
         sums = [_squares_of_rows(tf.cast(x, tf.float64)) for x in (old, new - old)]
@@ -62,8 +63,24 @@ def update_sums(
     return tuple(tf.unstack(tf.concat(parts, axis=0), axis=1))
 
 
+def _gradient_sums(gradient: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of squares of a weight's gradient, and the number of values left out."""
+    return joined(over_finite(_squares, [gradient]))
+
+
+def _update_sums(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of squares of a weight before an update, and of the update."""
+    sums, left_out = over_finite(_squares, [before, after - before])
+    # Non-finite values of weights are not counted, so they are not left out either: the sum is NaN.
+    return tf.where(left_out > 0, tf.constant(float("nan"), tf.float64), sums)
+
+
+def _squares(*tensors: tf.Tensor) -> tf.Tensor:
+    return squares(tensors)
+
+
 def _update_sums_under_xla(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
-    """Returns what `weight_update_sums` does, without counting values that are not finite.
+    """Returns what `_update_sums` does, without counting values that are not finite.
 
     In float64 no square overflows, so that a sum is not finite only where a value is not.
     """

@@ -31,6 +31,7 @@ class WholeStep:
         hand_over: Writes these numbers to the variables of the parts that know them.
 
     Attributes:
+        written: The variable that the sums of a whole step are written to.
         uses_variables: Whether a step that was traced or run may have added to the variables of
             the parts.
     """
@@ -41,8 +42,15 @@ class WholeStep:
         self._accumulators = accumulators
         self._hand_over = hand_over
         shapes: list[Any] = [a.variable.shape.as_list() for a in accumulators]
-        self._zeros = tf.zeros(known + sum(map(math.prod, shapes)), tf.float64)
-        self._written = tf.Variable(self._zeros, trainable=False, name="gradient_sums")
+        self._zeros = tf.zeros(1 + known + sum(map(math.prod, shapes)), tf.float64)
+        # As those of accumulators, which replicas may assign.
+        self.written = tf.Variable(
+            self._zeros,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+            name="gradient_sums",
+        )
         self._graph: Any = None
         self._sums: dict[int, tf.Tensor] = {}
         self._is_broken = False
@@ -122,16 +130,18 @@ class WholeStep:
         value = self.value(accumulator)
         self._sums[id(accumulator)] = tf.tensor_scatter_nd_update(value, rows, sums)
 
-    def end(self, known: Sequence[float]) -> None:
+    def end(self, batches: tf.Tensor, known: Sequence[float]) -> None:
         """Writes the sums of the step, if it was whole.
 
         Args:
+            batches: The number of recorded batches, a scalar.
             known: The numbers that are known now.
         """
         if not self.is_here():
             return
         sums = [tf.reshape(self.value(accumulator), [-1]) for accumulator in self._accumulators]
-        self._written.assign(tf.concat([tf.constant(known, tf.float64), *sums], axis=0))
+        first = [tf.cast(batches, tf.float64)[None], tf.constant(known, tf.float64)]
+        self.written.assign(tf.concat([*first, *sums], axis=0))
 
     def leave(self) -> None:
         """Ends a step, also one that failed."""
@@ -139,6 +149,6 @@ class WholeStep:
 
     def take(self) -> np.ndarray:
         """Returns what whole steps have written, and sets it to zero. Called by the host."""
-        written = self._written.numpy()
-        self._written.assign(self._zeros)
+        written = self.written.numpy()
+        self.written.assign(self._zeros)
         return written

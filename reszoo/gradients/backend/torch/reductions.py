@@ -7,7 +7,7 @@ adds in float64: it would have to wait for the result of a test.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -189,33 +189,39 @@ def over_finite(
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out
 
 
-def squares_of_each(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def squares_of_each(tensors: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the sum of squares over the finite values of each tensor, and those left out.
 
-    It is `over_finite` of each by itself, with few operations for many small tensors.
+    It is `over_finite` of each by itself, with few operations for many small tensors on a CPU.
 
     Args:
-        tensors: Tensors of any shapes and any float dtypes, on any devices.
+        tensors: Tensors of any shapes and any float dtypes, on any devices; each is needed only
+            until the next.
 
     Returns:
         The sums, and the numbers of values that are not finite, both of shape `(tensors,)`,
-        float64, on the first one's device.
+        float64, on a GPU if a tensor is.
     """
-    if any(x.device.type != "cpu" for x in tensors):
-        pairs = [over_finite(lambda x: squares([x]), [x]) for x in tensors]
-        device = tensors[0].device
-        sums, left_out = (torch.cat([x.to(device) for x in of]) for of in zip(*pairs, strict=True))
-        return sums, left_out
-    rows = []
-    for x in tensors:
+    rows = [_squares_and_left_out(x) for x in tensors]
+    device = next((row.device for row in rows if isinstance(row, torch.Tensor)), None)
+    if device is not None:
+        rows = [torch.as_tensor(row, dtype=torch.float64, device=device) for row in rows]
+        table = torch.stack(rows)
+    else:
+        table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _squares_and_left_out(x: torch.Tensor) -> torch.Tensor | tuple[float, ...]:
+    """Returns the sum of squares and the number of values left out; numbers of Python on a CPU."""
+    is_on_cpu = x.device.type == "cpu"
+    if is_on_cpu:
         wide = x if x.dtype == torch.float64 else x.float()
         found = (wide * wide).sum().item()
         if math.isfinite(found) and _suffices(found, wide):
-            rows.append((found, 0.0))
-        else:
-            rows.append([float(part) for part in over_finite(lambda x: squares([x]), [x])])
-    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+            return found, 0.0
+    of_one = torch.cat(over_finite(lambda x: squares([x]), [x]))
+    return tuple(of_one.tolist()) if is_on_cpu else of_one
 
 
 def _suffices(squares: float, x: torch.Tensor) -> bool:

@@ -146,7 +146,7 @@ class BlockTaps:
 
         In a backward pass only reversible blocks are: others have been counted in the forward pass.
         """
-        return runs_late() if self._passes.is_running else not runs_again()
+        return not runs_again() and (runs_late() or not self._passes.is_running)
 
     def _observe_forward(self, place: str, *tensors: torch.Tensor) -> None:
         if self._runs_once():

@@ -1,11 +1,15 @@
 """Steps that are written as a whole, and steps parts of which run in graphs of their own."""
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+import reszoo
 from reszoo.accumulator import Accumulator
+from reszoo.gradients import load
 from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
-from tests.gradients.backend.tensorflow.test_passes import RATE, Two, by_hand, fit
+from tests.gradients.backend.tensorflow.test_passes import RATE, Two, X, by_hand, fit, small
 
 
 def in_place(part):
@@ -78,6 +82,37 @@ def test_parts_in_graphs_of_their_own_are_as_in_place(way, first, tmp_path):
         assert found[block]["update_norm"] == pytest.approx(rate * expected["weights"], rel=1e-3)
 
 
+def taps_of(model, log_dir, **options):
+    """Returns the taps with which a fit was recorded, and its table."""
+    recorder = reszoo.GradientRecorder(log_dir, every_steps=1)
+    taps = []
+    keep = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: taps.append(recorder._training.taps)
+    )
+    keras.utils.set_random_seed(0)
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False, **options)
+    model.fit(X, X, batch_size=8, shuffle=False, verbose=0, callbacks=[recorder, keep])
+    return taps[0], load(str(log_dir))
+
+
+def test_a_fit_is_recorded_as_a_whole_and_as_eagerly_or_on_a_replica(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = small("a")
+    weights = model.get_weights()
+    taps, found = taps_of(model, tmp_path / "whole")
+    assert not taps._step.uses_variables
+    model.set_weights(weights)
+    taps, eagerly = taps_of(model, tmp_path / "eager", run_eagerly=True)
+    assert taps._step.uses_variables
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        mirrored = small("a")
+        mirrored.set_weights(weights)
+        taps, on_replica = taps_of(mirrored, tmp_path / "replica")
+    assert not taps._step.uses_variables
+    for other in (eagerly, on_replica):
+        np.testing.assert_allclose(other.value, found.value, rtol=1e-5)
+
+
 def whole_step(handed_over=None):
     """Returns two accumulators, of sums and of maxima, and a step of them."""
     accumulators = [Accumulator([2]), Accumulator([1], maximum=True)]
@@ -97,17 +132,17 @@ def test_a_whole_step_is_written_by_itself():
         step.put(sums, [[1]], [step.value(sums)[1] + 100])
         step.add(maxima, x[None])
         step.add(maxima, x[None] / 2)
-        step.end([7.0])
+        step.end(tf.constant(1), [7.0])
         step.leave()
 
     run(tf.constant(4.0, tf.float64))
     assert not step.uses_variables
     assert not sums.variable.numpy().any()
-    assert list(step.take()) == [7, 8, 112, 4]
-    assert list(step.take()) == [0, 0, 0, 0]
+    assert list(step.take()) == [1, 7, 8, 112, 4]
+    assert list(step.take()) == [0, 0, 0, 0, 0]
     run(tf.constant(1.0, tf.float64))
     run(tf.constant(1.0, tf.float64))
-    assert list(step.take()) == [7, 2, 103, 1]
+    assert list(step.take()) == [1, 7, 2, 103, 1]
 
 
 def test_a_later_turn_replaces_the_sums():
@@ -118,11 +153,11 @@ def test_a_later_turn_replaces_the_sums():
         step.begin(is_possible=True)
         step.add(sums, x, (True, False))
         step.add(sums, 2 * x, (True, True))
-        step.end([0.0])
+        step.end(tf.constant(1), [0.0])
         step.leave()
 
     run(tf.constant([1.0, 3.0], tf.float64))
-    assert list(step.take()) == [0, 2, 6, 0]
+    assert list(step.take()) == [1, 0, 2, 6, 0]
 
 
 def test_from_the_first_condition_on_variables_are_added_to():
@@ -138,7 +173,7 @@ def test_from_the_first_condition_on_variables_are_added_to():
             step.add(sums, tf.stack([x, x]))
             step.add(maxima, 2 * x[None])
         step.add(sums, tf.stack([x, x]))
-        step.end([0.0])
+        step.end(tf.constant(1), [0.0])
         step.leave()
 
     run(tf.constant(1.0, tf.float64), tf.constant(True))
@@ -156,7 +191,7 @@ def test_no_step_that_runs_eagerly_is_whole():
     (sums, _), step = whole_step()
     step.begin(is_possible=True)
     step.add(sums, tf.constant([1.0, 2.0], tf.float64))
-    step.end([0.0])
+    step.end(tf.constant(1), [0.0])
     step.leave()
     assert step.uses_variables
     assert list(sums.variable.numpy()) == [1, 2]
