@@ -57,7 +57,6 @@ _ACTIVATIONS = frozenset(
         "Attention",
     )
 )
-# Names of the classes of operations whose result has no gradient by any of their tensors.
 # Of operations of TensorFlow, the attributes that name the functions they call.
 _CALLED_BY = {
     "PartitionedCall": ("f",),
@@ -67,6 +66,7 @@ _CALLED_BY = {
     "While": ("body",),
     "StatelessWhile": ("body",),
 }
+# Names of the classes of operations whose result has no gradient by any of their tensors.
 _WITHOUT_GRADIENT = frozenset(
     (
         "StopGradient",
@@ -554,7 +554,8 @@ def in_call_context(context: Any) -> Iterator[None]:
 def call_told(layer: keras.layers.Layer, training: bool | None) -> Iterator[None]:
     """Context in which layers are told whether they run as in training, as in the call of a layer.
 
-    Relies on `CallContext` of `keras.src.layers.layer`, in which `__call__` looks `training` up.
+    Relies on `CallContext` of `keras.src.layers.layer`, in which `__call__` looks `training` up,
+    and on `_clear_losses` of a layer, which `__call__` calls where it makes such a context.
 
     Args:
         layer: The layer whose call it is.
@@ -563,8 +564,10 @@ def call_told(layer: keras.layers.Layer, training: bool | None) -> Iterator[None
     from keras.src.layers.layer import CallContext
 
     context = call_context()
+    if context is None:
+        layer._clear_losses()
+        context = CallContext(layer)
     if training is not None:
-        context = context or CallContext(layer)
         context.set_value("training", training)
     with in_call_context(context):
         yield
@@ -638,7 +641,7 @@ def has_gradient(operation: Any) -> bool:
 
 
 def kinds_in_called_functions(operation: Any) -> set[str]:
-    """Returns the kinds of operations in the functions that an operation calls; none if it is none.
+    """Returns the kinds of operations in the functions an operation calls; empty if it calls none.
 
     Relies on `_get_function` of a graph, and on the function's `definition`.
 

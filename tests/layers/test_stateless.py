@@ -72,6 +72,34 @@ def test_a_call_without_state_within_another_layer_is_told_what_that_one_is():
     np.testing.assert_array_equal(Outer()(X, training=True), Outer()(X, training=False))
 
 
+def twice_regularized():
+    return layers.Chain([keras.layers.Dense(4, activity_regularizer="l2") for _ in range(2)])
+
+
+def shared_regularized():
+    return layers.Chain([keras.layers.Dense(4, activity_regularizer="l2")] * 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"training": False}, {"training": True}])
+@pytest.mark.parametrize(
+    "make",
+    [
+        twice_regularized,
+        shared_regularized,
+        lambda: layers.ExclusiveGatedBlock([twice_regularized()]),
+        lambda: reszoo.ResidualBlock(twice_regularized()),
+    ],
+)
+def test_losses_are_those_of_this_call_alone(make, options):
+    layer = built(make)
+    layer(X)
+    for _ in range(50 if "training" in options else 2):
+        _, _, losses = called_without_state(layer, return_losses=True, **options)
+        assert len(losses) == 2
+    layer(X)
+    assert len(layer.losses) == 2
+
+
 def test_losses_are_returned():
     y, _, losses = called_without_state(built(regularized), training=True, return_losses=True)
     np.testing.assert_allclose(losses, [0.01 * np.sum(np.square(y)) / len(X)], rtol=1e-6)
