@@ -80,6 +80,7 @@ class Carried(Protocol):
 
     def get(self) -> Any:
         """Returns the tensors that are read now, any structure; `None` for none."""
+        ...
 
     def using(self, tensors: Any) -> contextlib.AbstractContextManager:
         """Returns a context in which others are read.
@@ -96,6 +97,7 @@ class Carried(Protocol):
             tensors: The first.
             others: The second.
         """
+        ...
 
 
 def carrying(carried: Carried) -> contextlib.AbstractContextManager:

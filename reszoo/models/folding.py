@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from reszoo.layers import Convolution
 from reszoo.layers.batch_normalization import BatchNormalization
 from reszoo.layers.convolution import standardized_kernel
 from reszoo.models.copying import Copy
-from reszoo.models.places import Place, places
+from reszoo.models.places import Place, is_chain, places
 
 layers = keras.layers
 _logger = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def fold_normalization(model: keras.Model) -> keras.Model:
             within it, and in the chains and blocks of `reszoo.layers`.
 
     Returns:
-        A `keras.Model` of the same inputs, outputs, names and dtypes, with variables of its own.
+        A `keras.Model` of the same inputs, outputs, names and dtypes, with variables of its own. An
+        output that was a normalization has the name of the layer before it.
 
     Raises:
         ValueError: If it is no such model, it is not built, or a layer cannot be copied.
@@ -161,10 +162,10 @@ class _Fold:
         return _Fold(self.layer, kernel, bias, (*self.normalizations, normalization))
 
     def is_finite(self) -> bool:
-        """Returns whether the layer's variables can hold the kernel and the bias."""
-        dtype = self.layer.variable_dtype
-        stored = [keras.ops.cast(values, dtype) for values in (self.kernel, self.bias)]
-        return all(np.isfinite(_array(values)).all() for values in stored)
+        """Returns whether the layer can hold the kernel and the bias, and compute with them."""
+        dtypes = {self.layer.variable_dtype, self.layer.compute_dtype}
+        cast = [keras.ops.cast(x, dtype) for x in (self.kernel, self.bias) for dtype in dtypes]
+        return all(np.isfinite(_array(values)).all() for values in cast)
 
     def assign_to(self, copy: Any) -> None:
         """Gives the copy of the layer its weights."""
@@ -190,10 +191,10 @@ def _folds(model: keras.Model) -> tuple[dict[int, _Fold], dict[str, list[str]]]:
         if reason is None:
             folds[id(before)], targets[id(place.layer)] = fold, before
         else:
-            stay[reason][place.name] = None
-    for name, reason in _hidden(model, found):
-        stay[reason][name] = None
-    return folds, {reason: list(names) for reason, names in stay.items()}
+            stay[reason].setdefault(id(place.layer), place.name)
+    for layer, reason in _hidden(model, found):
+        stay[reason][id(layer)] = layer.path or layer.name  # no path before it is built
+    return folds, {reason: list(names.values()) for reason, names in stay.items()}
 
 
 def _reason(place: Place, before: Any, count: Mapping[int, int]) -> str | None:
@@ -231,16 +232,19 @@ def _reason_of_options(normalization: Any, before: Any) -> str | None:
     return None
 
 
-def _hidden(model: keras.Model, found: Sequence[Place]) -> list[tuple[str, str]]:
-    """Returns the normalizations in layers whose calls are not known, each with the reason."""
+def _hidden(model: keras.Model, found: Sequence[Place]) -> Iterator[tuple[Any, str]]:
+    """Yields the normalizations that have no place, each with the reason."""
     known = {id(place.layer) for place in found}
-    every = [one for one in sublayers(model) if isinstance(one, layers.BatchNormalization)]
-    owners = {}
-    for one in every:
-        if id(one) not in known:
-            around = [p for p in found if any(part is one for part in sublayers(p.layer))]
-            owners[one.path] = f"in {type(around[-1].layer).__name__}, whose call is not known"
-    return list(owners.items())
+    for one in sublayers(model):
+        if isinstance(one, layers.BatchNormalization) and id(one) not in known:
+            around = [p.layer for p in found if any(part is one for part in sublayers(p.layer))]
+            yield one, _reason_of_hidden(around[-1] if around else model)
+
+
+def _reason_of_hidden(owner: Any) -> str:
+    if runs_its_graph(owner) or runs_in_turn(owner) or is_chain(owner):
+        return "that no call reaches"
+    return f"in {type(owner).__name__}, whose call is not known"
 
 
 def _log(model: keras.Model, folded: int, stay: Mapping[str, Sequence[str]]) -> None:

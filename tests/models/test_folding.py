@@ -213,6 +213,17 @@ def shared_normalization(x):
     return norm(layers.Conv2D(3, 3)(norm(layers.Conv2D(3, 3)(x))))
 
 
+def shared_between_chains(x):
+    norm = BN(name="norm")
+    x = Chain([Convolution(3, 3), norm], name="first")(x)
+    return Chain([Convolution(3, 3), norm], name="second")(x)
+
+
+def of_one_name(x):
+    norms = [BN(name="norm"), BN(name="norm")]
+    return Chain([one for n in norms for one in (layers.Activation("relu"), n)], name="chain")(x)
+
+
 def in_training(x):
     return graph(lambda y: BN()(layers.Conv2D(3, 3)(y)))(x, training=True)
 
@@ -245,6 +256,8 @@ class Opaque(layers.Layer):
         (shared, "2 behind Conv2D, which is called at several places"),
         (shared_in_chains, "2 behind Convolution, which is called at several places"),
         (shared_normalization, "1 called at several places"),
+        (shared_between_chains, "; of the others, 1 called at several places (first/norm)."),
+        (of_one_name, "; of the others, 2 behind Activation (chain/norm, chain/norm)."),
         (in_training, "1 called with training=True (network/"),
         (lambda x: BN()(layers.Conv2D(4, 3)(x), training=True), "1 called with training=True"),
         (lambda x: BN()(layers.Conv2D(4, 3, activation="relu")(x)), "Conv2D with an activation"),
@@ -267,6 +280,40 @@ def test_what_cannot_be_folded_stays_as_it_is_with_the_reason(function, reason, 
     assert reason in caplog.text
 
 
+@keras.saving.register_keras_serializable("tests")
+class Held(Opaque):
+    """A layer whose call is not known, with two normalizations of one name and path."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.more = BN(name="norm")
+        self.more.build((None, 4))
+
+
+def graph_in_graph(x):
+    inner = graph(lambda y: layers.Conv2D(3, 3)(y))
+    inner.extra = BN(name="unused")
+    return inner(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "extra", "reason"),
+    [
+        (lambda x: x, BN(name="unused"), "1 that no call reaches (unused)"),
+        (lambda x: x, Chain([BN(name="a"), BN(name="a")]), "2 that no call reaches (a, a)"),
+        (lambda x: x, [BN(name="a"), {"b": BN(name="a")}], "2 that no call reaches (a, a)"),
+        (graph_in_graph, None, "1 that no call reaches (unused)"),
+        (lambda x: Held(name="held")(x), None, "2 in Held, whose call is not known (held/norm, "),
+    ],
+)
+def test_a_normalization_in_no_place_is_named(function, extra, reason, caplog):
+    model = graph(lambda x: BN(name="norm")(layers.Conv2D(3, 3)(function(x))))
+    model.extra = extra
+    assert count(fold_normalization(model)) == (reason[2:4] == "in") * 2
+    assert f"1 of {1 + int(reason[0])} batch normalizations of 'network' were" in caplog.text
+    assert f"; of the others, {reason}" in caplog.text
+
+
 def test_a_network_without_batch_normalizations_is_copied_and_named(caplog):
     folded_alike(models.ResNet18(**SMALL, norm="group"), tolerance=0)
     assert "'resnet18' has no batch normalization, so that nothing was folded" in caplog.text
@@ -283,10 +330,23 @@ def test_a_normalization_whose_layer_cannot_hold_the_values_stays(caplog):
     assert not np.any(np.asarray(folded.layers[1].kernel)[..., 1:3])
     assert not caplog.text
     for wrong in (np.nan, -1.0):
+        caplog.clear()
         norm.moving_variance.assign([0.0, wrong, 1.0, 1.0])
         same = outputs(fold_normalization(model), arrays)[0]
         np.testing.assert_array_equal(same, outputs(model, arrays)[0])
         assert "1 whose values give no finite weights" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [("beta", 1e5), ("gamma", 1e6)])
+def test_a_normalization_whose_layer_cannot_compute_with_the_values_stays(name, value, caplog):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = randomized(graph(lambda x: BN()(layers.Conv2D(4, 1)(x))))
+    norm = model.layers[2]
+    getattr(norm, name).assign([1.0, 1.0, value, 1.0])
+    folded = fold_normalization(model)
+    assert "1 whose values give no finite weights" in caplog.text
+    arrays = examples(model)
+    np.testing.assert_array_equal(*(outputs(one, arrays)[0] for one in (folded, model)))
 
 
 @pytest.mark.parametrize(

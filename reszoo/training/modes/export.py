@@ -128,7 +128,7 @@ def _export(
         written = Path(partial) / form.file
         model.export(written, format=form.name_in_keras, verbose=False)
         found = form.answers(written, images)
-        difference = _difference(name, np.float32(expected), np.float32(found))
+        difference = _difference(f"model exported to {name!r}", np.float32(expected), np.float32(found))
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(written, path)
@@ -139,7 +139,7 @@ def _folded(model: keras.Model, images: np.ndarray) -> keras.Model:
     """Returns the model with folded normalizations, after comparing it with the model."""
     folded = fold_normalization(model)
     answers = [np.float32(_in_float32(one)(images, training=False)) for one in (model, folded)]
-    difference = _difference("folded", *answers)
+    difference = _difference("folded model", *answers)
     print(
         f"folded: {_normalizations(model) - _normalizations(folded)} batch normalizations, ", end=""
     )
@@ -151,12 +151,12 @@ def _normalizations(model: keras.Model) -> int:
     return sum(isinstance(part, keras.layers.BatchNormalization) for part in sublayers(model))
 
 
-def _difference(name: str, expected: Any, found: Any) -> float:
+def _difference(model: str, expected: Any, found: Any) -> float:
     difference = float(np.max(np.abs(expected - found)))
     # A comparison that a NaN fails.
     if not difference <= TOLERANCE * max(1, np.max(np.abs(expected))):
         raise ValueError(
-            f"The logits of the {name} model differ by up to {difference}, so it was not written."
+            f"The logits of the {model} differ by up to {difference}, so it was not written."
         )
     return difference
 
