@@ -22,6 +22,8 @@ _IMAGES = flags.DEFINE_list("images", [], "Image files to predict.")
 _FORMAT = flags.DEFINE_list("format", ["savedmodel"], "What to export: savedmodel,onnx,tflite.")
 _FOLD = flags.DEFINE_bool("fold", False, "Whether to export batch normalizations folded.")
 
+# Options that only one mode reads.
+_MODE_OF = {"fold": "export", "format": "export", "images": "predict"}
 _FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", flags=re.DOTALL)
 
 
@@ -136,6 +138,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         _fail("--config must be given, such as --config=configs/digits_resnet18.py.")
     if not _WORKDIR.value:
         _fail("--workdir must be given, the directory of the run, such as --workdir=runs/digits.")
+    for name, mode in _MODE_OF.items():
+        flag = flags.FLAGS[name]
+        if mode != _MODE.value and not flag.using_default_value and flag.value is not False:
+            _fail(f"--{name} needs --mode={mode}.")
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)
     if flags.FLAGS.verbosity < logging.INFO:

@@ -274,6 +274,14 @@ def test_fields_are_taken_out_of_the_command_line(tmp_path):
     ]  # fmt: skip
 
 
+RUN = [f"--config={DIGITS}", "--workdir=a"]
+
+
+def test_options_are_taken_with_their_mode_and_without_a_wish():
+    assert flags(*RUN, "--mode=export", "--fold", "--format=onnx").stderr == ""
+    assert flags(*RUN, "--mode=predict", "--images=a.png", "--nofold").stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -287,6 +295,10 @@ def test_fields_are_taken_out_of_the_command_line(tmp_path):
         (["--mode=test"], "--mode must be train, eval, export or predict, but got 'test'.\n"),
         (["--verbosity=low"], "train.py: --verbosity must be a whole number, but got 'low'.\n"),
         (["--images"], "train.py: --images must have a value.\n"),
+        ([*RUN, "--fold"], "train.py: --fold needs --mode=export.\n"),
+        ([*RUN, "--fold", "--mode=eval"], "train.py: --fold needs --mode=export.\n"),
+        ([*RUN, "--format=savedmodel"], "train.py: --format needs --mode=export.\n"),
+        ([*RUN, "--mode=export", "--images=a.png"], "--images needs --mode=predict.\n"),
         (["--stderrthreshold=low"], "train.py: --stderrthreshold must be one of "),
         (["--flagfile=/nosuch"], "Unable to open flagfile: [Errno 2] No such file"),
     ],
