@@ -32,7 +32,7 @@ def columns(stream: TextIO) -> float:
     try:
         # Some terminals tell no size.
         return os.get_terminal_size(stream.fileno()).columns or math.inf
-    except (OSError, ValueError):  # no terminal
+    except (AttributeError, OSError, ValueError):  # no terminal, or no file, such as a tee
         return math.inf
 
 

@@ -1,11 +1,15 @@
 """Lines of a command on its terminal."""
 
+import io
+import math
 import os
 import pty
 import subprocess
 import sys
 
 import pytest
+
+from reszoo.training.terminal import columns
 
 TOLD = "print('bar', end='', flush=True); tell_at_once('Saving.')"
 HELD = (
@@ -28,7 +32,38 @@ def test_a_line_of_a_handler_appears_at_once(code, tmp_path):
 
 def test_it_takes_the_place_of_a_bar_on_a_terminal():
     reader, terminal = pty.openpty()
-    written(
-        f"import os; os.get_terminal_size = lambda _: os.terminal_size((10, 9)); {TOLD}", terminal
+    try:
+        size = "import os; os.get_terminal_size = lambda _: os.terminal_size((10, 9))"
+        written(f"{size}; {TOLD}", terminal)
+        assert os.read(reader, 100) == b"bar\r         \rSaving.\r\n"
+    finally:
+        os.close(reader)
+        os.close(terminal)
+
+
+class Tee:
+    """What a program can put in the place of standard output, with no more than `write`."""
+
+    def write(self, text):
+        sys.__stdout__.write(text)
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [Tee(), None, io.StringIO(), closed()])
+def test_a_stream_without_a_terminal_has_no_end_of_columns(stream):
+    assert columns(stream) == math.inf
+
+
+def test_a_line_of_a_handler_is_written_beside_a_tee(tmp_path):
+    tee = (
+        "import sys; of_tee = {'write': sys.stderr.write, 'flush': sys.stderr.flush}; "
+        "sys.stderr = type('Tee', (), of_tee)()"
     )
-    assert os.read(reader, 100) == b"bar\r         \rSaving.\r\n"
+    with (tmp_path / "said").open("w") as file:
+        written(f"{tee}; {TOLD}", file)
+    assert (tmp_path / "said").read_text() == "bar\nSaving.\n"
