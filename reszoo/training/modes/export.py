@@ -128,7 +128,9 @@ def _export(
         written = Path(partial) / form.file
         model.export(written, format=form.name_in_keras, verbose=False)
         found = form.answers(written, images)
-        difference = _difference(f"model exported to {name!r}", np.float32(expected), np.float32(found))
+        difference = _difference(
+            f"model exported to {name!r}", np.float32(expected), np.float32(found)
+        )
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(written, path)

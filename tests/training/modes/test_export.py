@@ -85,7 +85,7 @@ def test_a_folded_model_that_answers_differently_is_not_written(
     config, tmp_path, resnet, monkeypatch
 ):
     monkeypatch.setattr(export, "fold_normalization", keras.models.clone_model)
-    with pytest.raises(ValueError, match="^The logits of the folded model differ by up to"):
+    with pytest.raises(ValueError, match=r"^The logits of the folded model differ by up to"):
         export_run(config, tmp_path, fold=True)
     assert not (tmp_path / "export").exists()
 
