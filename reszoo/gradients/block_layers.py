@@ -87,7 +87,8 @@ def _of_step(step: PathStep) -> list[dict[str, Any]]:
     if step.operation is None:
         rows = [_row(None, ", ".join(dict.fromkeys(step.kinds)))]
     else:
-        x = _symbolic(step.input_shape)
+        # The output's shape is known; a layer's own code is not run for it again.
+        x = _symbolic(step.input_shape) if _has_parts(step.operation) else None
         rows = [_described(*applied) for applied in _applied(step.operation, x)]
     if rows:
         rows[-1]["shape"] = _without_examples(step.output_shape)
@@ -110,6 +111,11 @@ def _applied(
         half = _symbolic(shape, operation.compute_dtype)
         yield from _applied(operation.branch, half)
     yield operation, _output(operation, x)
+
+
+def _has_parts(operation: Any) -> bool:
+    """Returns whether `_applied` yields layers in a layer."""
+    return _is_sequence(operation) or isinstance(operation, StopGradSkip | Coupling)
 
 
 def _is_sequence(operation: Any) -> bool:

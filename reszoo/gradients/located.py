@@ -19,8 +19,8 @@ HAS_SHARED_GATE = (
     "the two paths of a block share a gate, as in a highway network; "
     "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
 )
-# Kinds of operations that change no number.
-_UNTOLD = ("Identity", "Cast", "Reshape")
+# Kinds of operations that are not listed, since they change no number.
+_NOT_LISTED = ("Identity", "Cast", "Reshape")
 
 
 class Site(NamedTuple):
@@ -99,7 +99,7 @@ class Located:
 
 
 class Unseen(NamedTuple):
-    """Something that is added inside of a layer and cannot be recorded.
+    """Something that is added inside of a layer and cannot be recorded; other sums of it can be.
 
     Attributes:
         layer: The layer.
@@ -251,7 +251,7 @@ def _steps(trace: Trace, call: TracedCall, adding: TracedCall, numbers: set[int]
     seen, placed = {id(call.below(adding))}, []
     for number in sorted(numbers):
         inner = call.below(trace.call_of[number])
-        if inner is None and trace.kinds[number] not in _UNTOLD:
+        if inner is None and trace.kinds[number] not in _NOT_LISTED:
             placed.append((number, trace.kinds[number]))
         elif inner is not None and id(inner) not in seen:
             seen.add(id(inner))

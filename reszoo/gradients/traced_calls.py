@@ -71,7 +71,7 @@ class Trace:
         kinds: The kind of operation that computes each tensor.
         calls: The calls, in the order in which they begin.
         nodes: Of each node of a functional model the tensors that it read and returned.
-        unseen: Layers whose calls cannot be searched, and why.
+        unseen: Layers with sums that are not in the trace, and why; what is in it is searched.
         reason: The reason for which nothing of it can be recorded, if there is one.
     """
 

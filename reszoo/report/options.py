@@ -39,7 +39,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class _Once(argparse.Action):
-    """Option whose second value would replace the first."""
+    """Option that may be given once."""
 
     def __call__(
         self,

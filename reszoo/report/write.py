@@ -5,7 +5,7 @@ import csv
 import functools
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -34,7 +34,8 @@ def write_report(workdirs: Sequence[str]) -> list[Path | StoredPath]:
     `gradient_flow.html`, one self-contained page with all the runs, and `gradient_flow.csv`, with a
     row for each run, recorded step and block, and a column for each statistic and for the loss of
     the step, empty where it is not known. A directory whose log cannot be read is named in the
-    page and in an `UnreadableRunWarning`, and gets no file. All files are written, or none.
+    page and in an `UnreadableRunWarning`, and gets no file. No file is written unless
+    all are complete.
 
     Args:
         workdirs: Directories of trainings, or of recorders' logs.
@@ -111,7 +112,7 @@ def tracks_files(
 
 
 def write_files(files: Mapping[Path | StoredPath, WriteFile]) -> list[Path | StoredPath]:
-    """Writes files, all or none; earlier ones of these names are kept until all are complete.
+    """Writes files, none unless all are complete; until then earlier ones of these names are kept.
 
     On an object store, those before one that fails are written.
 
@@ -129,14 +130,27 @@ def write_files(files: Mapping[Path | StoredPath, WriteFile]) -> list[Path | Sto
             raise OSError(f"The file {path} cannot be written: a directory has its name.")
     with contextlib.ExitStack() as until_complete:
         for path, write in files.items():
-            try:
-                write(until_complete.enter_context(written_whole(path)))
-            except OSError as error:
-                raise OSError(
-                    f"The file {path} cannot be written: {reason_of(error)}. Make its directory "
-                    "writable, or copy the run to one that is."
-                ) from error
+            # Around its rename too, which is done when all are complete.
+            until_complete.enter_context(_named_in_errors(path))
+            write(until_complete.enter_context(written_whole(path)))
     return list(files)
+
+
+class _NotWrittenError(OSError):
+    """Error that names its file."""
+
+
+@contextlib.contextmanager
+def _named_in_errors(path: Path | StoredPath) -> Iterator[None]:
+    try:
+        yield
+    except _NotWrittenError:
+        raise  # of a later file
+    except OSError as error:
+        raise _NotWrittenError(
+            f"The file {path} cannot be written: {reason_of(error)}. Make its directory "
+            "writable, or copy the run to one that is."
+        ) from error
 
 
 def _bytes(content: bytes) -> WriteFile:

@@ -1,6 +1,8 @@
 """The command writes a report, or one line of what is wrong."""
 
 import csv
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +193,20 @@ def test_nothing_is_written_where_a_directory_cannot_be_written(tmp_path, capsys
     assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'b' / 'gradient_flow.png'} cannot be written: Permission denied." in error
+    assert files_in(tmp_path) == before
+
+
+def test_a_file_that_cannot_get_its_name_is_named(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path / "a")
+    before = files_in(tmp_path)
+
+    def refusing(partial, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, "replace", refusing)
+    assert main([str(tmp_path / "a")]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"gradient_flow\.\w+ cannot be written: No space left on device\.", error)
     assert files_in(tmp_path) == before
 
 
