@@ -90,7 +90,7 @@ def test_a_block_has_its_layers_along_skip_and_branch(page, report):
 
 
 def bars(page, path):
-    """What each bar says, from the left, and its height."""
+    """Returns the height of each bar by its text, from the left."""
     drawn = page.find(f".gf-histogram-{path} rect").all()
     texts = [bar.locator("title").text_content() for bar in drawn]
     return dict(zip(texts, (float(bar.get_attribute("height")) for bar in drawn), strict=True))

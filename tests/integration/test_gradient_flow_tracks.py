@@ -254,7 +254,7 @@ def test_the_zones_of_the_profile_are_the_limits_of_the_alarms_or_ones_own(page,
         return [page.find(".gf-limit").nth(i).input_value() for i in (0, 1)]
 
     def edges():
-        """What is beyond which each zone begins, by where it is drawn."""
+        """Returns the limit of each zone, read from its place in the drawing."""
         drawn = page.find(".gf-profile .gf-now").get_attribute("d")
         heights = [float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", drawn)]
         slope, at_one = np.polyfit(heights, np.log(np.geomspace(5e-3, 1, 6)), 1)

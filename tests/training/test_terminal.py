@@ -42,7 +42,7 @@ def test_it_takes_the_place_of_a_bar_on_a_terminal():
 
 
 class Tee:
-    """What a program can put in the place of standard output, with no more than `write`."""
+    """Standard output as a program may replace it, with no more than `write`."""
 
     def write(self, text):
         sys.__stdout__.write(text)

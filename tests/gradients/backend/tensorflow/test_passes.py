@@ -100,6 +100,16 @@ def by_hand():
     return found
 
 
+def assert_as_by_hand(found):
+    """Holds the statistics of a recorded step of `Two` to those by tapes."""
+    for block, expected in by_hand().items():
+        rate = {"g": RATE, "d": 2 * RATE}[block]
+        assert found[block]["skip_gradient_norm"] == pytest.approx(expected["skip"], rel=1e-4)
+        assert found[block]["branch_gradient_norm"] == pytest.approx(expected["branch"], rel=1e-4)
+        assert found[block]["weight_gradient_norm"] == pytest.approx(expected["weights"], rel=1e-4)
+        assert found[block]["update_norm"] == pytest.approx(rate * expected["weights"], rel=1e-3)
+
+
 def fit(model, log_dir, *data, **options):
     recorder = reszoo.GradientRecorder(log_dir, every_steps=1, **options)
     model.fit(*data or (X,), batch_size=8, shuffle=False, verbose=0, callbacks=[recorder])
@@ -128,12 +138,7 @@ def test_each_of_two_optimizers_updates_its_own(options, tmp_path):
     with pytest.warns(UserWarning, match="the loss of a recorded step is left out"):
         found = fit(Two(**options), tmp_path)
     assert losses(str(tmp_path)) == {}
-    for block, expected in by_hand().items():
-        rate = {"g": RATE, "d": 2 * RATE}[block]
-        assert found[block]["skip_gradient_norm"] == pytest.approx(expected["skip"], rel=1e-4)
-        assert found[block]["branch_gradient_norm"] == pytest.approx(expected["branch"], rel=1e-4)
-        assert found[block]["weight_gradient_norm"] == pytest.approx(expected["weights"], rel=1e-4)
-        assert found[block]["update_norm"] == pytest.approx(rate * expected["weights"], rel=1e-3)
+    assert_as_by_hand(found)
 
 
 def test_training_of_two_is_bit_for_bit_the_same(tmp_path):
