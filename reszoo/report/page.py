@@ -16,7 +16,8 @@ import numpy as np
 from reszoo.files import as_path
 from reszoo.gradients import read_findings, records
 from reszoo.gradients.alarm_log import Finding
-from reszoo.gradients.log import HISTOGRAMS_TAG, log_directories
+from reszoo.gradients.log import HISTOGRAMS_TAG
+from reszoo.gradients.log.event_files import log_directory
 from reszoo.gradients.log.reader import epoch_starts, losses, tensors
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
@@ -117,26 +118,29 @@ def run_names(log_dirs: Sequence[str]) -> list[str]:
         log_dirs: Recorders' `log_dir`s, or trainings' workdirs.
 
     Raises:
-        ValueError: If a directory is given twice.
+        ValueError: If a directory is given twice, or a training and the log in it.
 
     Example:
 
     >>> run_names(["runs/a", "runs/b"]), run_names(["x/a", "y/a"])
     (['a', 'b'], ['x/a', 'y/a'])
     """
-    paths = [as_path(log_dir).resolve() for log_dir in log_dirs]
-    _check_given_once([str(log_dir) for log_dir in log_dirs], paths)
-    names = [path.name for path in paths]
-    unique = len(set(names)) == len(names)
-    return names if unique else [str(log_dir) for log_dir in log_dirs]
+    given = [str(log_dir) for log_dir in log_dirs]
+    if len(given) > 1:
+        _check_given_once(given)
+    names = [as_path(log_dir).resolve().name for log_dir in given]
+    return names if len(set(names)) == len(names) else given
 
 
-def _check_given_once(given: Sequence[str], paths: Sequence[Any]) -> None:
-    for path in paths:
-        same = [name for name, other in zip(given, paths, strict=True) if other == path]
-        spelled = " and ".join(map(repr, dict.fromkeys(same)))
+def _check_given_once(given: Sequence[str]) -> None:
+    logs = [as_path(log_directory(log_dir)).resolve() for log_dir in given]
+    for log in logs:
+        same = [name for name, other in zip(given, logs, strict=True) if other == log]
         if len(same) > 1:
-            found = "are one directory" if len(set(same)) > 1 else "is given more than once"
+            spelled = " and ".join(map(repr, dict.fromkeys(same)))
+            directories = {as_path(name).resolve() for name in same}
+            several = "are one directory" if len(directories) == 1 else "have one log"
+            found = several if len(set(same)) > 1 else "is given more than once"
             raise ValueError(f"Each run must be given once, but {spelled} {found}.")
 
 
@@ -246,7 +250,7 @@ def _loss(log_dir: str, steps: np.ndarray) -> dict[str, list]:
 
 def _alarms(log_dir: str) -> list[dict[str, Any]]:
     """Returns the alarms of a run, by step."""
-    found = [asdict(finding) for each in log_directories(log_dir) for finding in _findings(each)]
+    found = [asdict(finding) for finding in _findings(log_directory(log_dir))]
     return sorted(found, key=lambda alarm: (alarm["step"], alarm["wall_time"]))
 
 

@@ -166,6 +166,25 @@ def test_a_run_that_is_given_twice_is_refused(tmp_path, capsys, monkeypatch, aga
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.parametrize("again", ["run/gradients", "run/gradients/", "link", "link/gradients"])
+def test_a_training_is_not_reported_beside_its_own_log(tmp_path, capsys, monkeypatch, again):
+    write_run(tmp_path / "run" / "gradients")
+    write_run(tmp_path / "other")
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path)
+    before = files_in(tmp_path)
+    assert main([str(tmp_path / "run"), "other", again]) == 1
+    found = "are one directory" if again == "link" else "have one log"
+    assert capsys.readouterr().err.endswith(f"{str(tmp_path / 'run')!r} and {again!r} {found}.\n")
+    assert files_in(tmp_path) == before
+
+
+def test_a_log_in_a_training_directory_and_one_below_it_are_two(tmp_path):
+    write_run(tmp_path / "run")
+    write_run(tmp_path / "run" / "gradients")
+    assert main([str(tmp_path / "run"), str(tmp_path / "run" / "gradients")]) == 0
+
+
 @pytest.mark.parametrize("name", ["gradient_flow.png", "gradient_flow.csv"])
 def test_nothing_is_written_if_one_file_cannot_be(tmp_path, capsys, name):
     write_run(tmp_path / "a")

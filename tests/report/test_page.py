@@ -155,6 +155,15 @@ def test_alarms_are_held(tmp_path):
     assert run["tested_alarms"] is None
 
 
+def test_the_alarms_of_a_log_in_another_directory_are_not_those_of_the_run(tmp_path):
+    for directory in (tmp_path, tmp_path / "gradients"):
+        write_run(directory)
+        alarm = {"step": 10, "alarm": "vanishing", "block": "a", "path": "skip", "wall_time": 5.0}
+        (directory / "alarms.jsonl").write_text(json.dumps({**alarm, "text": directory.name}))
+    (run,) = held(report.show(str(tmp_path)).content)
+    assert [found["text"] for found in run["alarms"]] == [tmp_path.name]
+
+
 def test_the_alarms_that_were_tested_are_held(tmp_path):
     tested = [{"alarm": "vanishing", "fraction": 0.1}]
     for step in (0, 1):

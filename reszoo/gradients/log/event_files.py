@@ -1,5 +1,6 @@
 """Event files of a gradient log: those of a directory, and the events in one."""
 
+import contextlib
 import itertools
 import os
 import struct
@@ -69,6 +70,19 @@ def event_files(log_dir: str) -> list[str]:
         f"There is no gradient log in {str(log_dir)!r}. Give the log_dir of a GradientRecorder, or "
         "the workdir of a training that recorded."
     )
+
+
+def log_directory(log_dir: str) -> str:
+    """Returns the directory of a log's files: the given one, or that of a training.
+
+    Args:
+        log_dir: A recorder's `log_dir`, or a training's workdir; the answer if there is no log.
+    """
+    for directory in log_directories(log_dir):
+        with contextlib.suppress(ValueError):
+            if any(is_log(path, []) for path in files_in(directory, log_dir)):
+                return directory
+    return log_dir
 
 
 def is_log(path: str, unreadable: list[ValueError]) -> bool:
