@@ -18,6 +18,7 @@ from reszoo.gradients import read_findings, records
 from reszoo.gradients.alarm_log import Finding
 from reszoo.gradients.log import HISTOGRAMS_TAG
 from reszoo.gradients.log.event_files import log_directory
+from reszoo.gradients.log.packed_layers import pack_layers
 from reszoo.gradients.log.reader import epoch_starts, losses, tensors
 from reszoo.json_files import to_json
 from reszoo.tensorboard import recording as recordings
@@ -166,7 +167,7 @@ def _described(name: str, log_dir: str) -> dict[str, Any]:
     return {
         "run": name,
         "last_step": int(recording.steps[-1]),
-        **recordings.pack_layers(recording.blocks),
+        **pack_layers(recording.blocks),
         "statistics": recordings.describe_statistics(recording.statistics),
         "alarms": alarms,
         "tested_alarms": recording.tested_alarms,

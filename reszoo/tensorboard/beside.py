@@ -7,9 +7,8 @@ from typing import Any
 from reszoo.files import StoredPath, as_path
 from reszoo.gradients.log.format import GRADIENTS_DIRECTORY
 from reszoo.json_files import NUMBER_OR_NULL, read_json_lines
+from reszoo.training.workdir import METRICS_FILE
 
-# The name that `reszoo.training.workdir` gives it, whose import takes a framework.
-METRICS_FILE = "metrics.jsonl"
 _LINE = {"epoch": int, "test_accuracy": NUMBER_OR_NULL}
 
 

@@ -5,9 +5,8 @@ import math
 from collections.abc import Iterable, Mapping
 
 from reszoo.tensorboard.beside import file_beside
+from reszoo.training.workdir import PATH_LENGTHS_FILE
 
-# The name that `reszoo.training.workdir` gives it, whose import takes a framework.
-PATH_LENGTHS_FILE = "path_lengths.csv"
 _COLUMNS = ("step", "length", "gradient_norm", "number_of_paths")
 
 

@@ -18,19 +18,24 @@ from tensorboard.data import provider
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
+from reszoo.gradients.log.format import (
+    EPOCH_TAG,
+    FINDINGS_TAG,
+    HISTOGRAMS_TAG,
+    LOSS_TAGS,
+    PLUGIN_NAME,
+    TABLES_PLUGIN,
+    TAG,
+    is_tag_of,
+    parse_header,
+)
+from reszoo.gradients.log.packed_layers import pack_layers
 from reszoo.tensorboard import recording as recordings
 from reszoo.tensorboard.beside import last_test_accuracy
 from reszoo.tensorboard.listings import Listings
 from reszoo.tensorboard.path_lengths import path_lengths_of
-from reszoo.tensorboard.recording import (
-    HISTOGRAMS_TAG,
-    PLUGIN_NAME,
-    TABLES_PLUGIN,
-    TAG,
-    Recording,
-)
+from reszoo.tensorboard.recording import Recording
 
-FINDINGS_TAG = f"{TAG}/findings"
 # Recorded steps of a run that TensorBoard keeps, unless --samples_per_plugin sets another number.
 # Of a longer run it keeps a random sample.
 DEFAULT_SAMPLES = 10_000
@@ -57,25 +62,34 @@ class GradientFlowLoader(base_plugin.TBLoader):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kind:
-    """One kind of recorded tensors.
+class _Tensors:
+    """One kind of tensors in a log.
 
     Attributes:
         plugin_name: The plugin by which they are written.
         tag: Their tag, without a digest.
-        parse: Reads a header.
-        most_held: The number of runs of which they are held.
     """
 
     plugin_name: str
     tag: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables(_Tensors):
+    """Tensors with a header, which make up a recording.
+
+    Attributes:
+        parse: Reads a header.
+        most_held: The number of runs of which they are held.
+    """
+
     parse: Callable[[bytes], dict]
     most_held: int
 
 
-_STEPS = _Kind(PLUGIN_NAME, TAG, recordings.parse_header, most_held=16)
-_HISTOGRAMS = _Kind(TABLES_PLUGIN, HISTOGRAMS_TAG, recordings.histograms_header, most_held=2)
-_FINDINGS = _Kind(PLUGIN_NAME, FINDINGS_TAG, recordings.parse_header, most_held=0)
+_STEPS = _Tables(PLUGIN_NAME, TAG, parse_header, most_held=16)
+_HISTOGRAMS = _Tables(TABLES_PLUGIN, HISTOGRAMS_TAG, recordings.histograms_header, most_held=2)
+_FINDINGS = _Tensors(PLUGIN_NAME, FINDINGS_TAG)
 
 
 class _BadRequestError(Exception):
@@ -207,12 +221,12 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
 
     @_answer
     def _serve_loss(self, request: wrappers.Request) -> tuple[Any, str]:
-        losses = self._scalars(request, recordings.LOSS_TAGS)
+        losses = self._scalars(request, LOSS_TAGS)
         return recordings.describe_loss(losses), "application/json"
 
     @_answer
     def _serve_epochs(self, request: wrappers.Request) -> tuple[Any, str]:
-        epochs = self._scalars(request, [recordings.EPOCH_TAG])
+        epochs = self._scalars(request, [EPOCH_TAG])
         return recordings.describe_epochs(epochs), "application/json"
 
     @_answer
@@ -246,12 +260,16 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return {d.step: d.value for d in points}
 
     def _list(
-        self, ctx: RequestContext, experiment_id: str, run: str | None = None, kind: _Kind = _STEPS
+        self,
+        ctx: RequestContext,
+        experiment_id: str,
+        run: str | None = None,
+        kind: _Tensors = _STEPS,
     ) -> dict[str, dict[str, Any]]:
         """Returns the time series of a kind, by run and tag."""
         listed = self._listings.tensors(ctx, experiment_id, kind.plugin_name, run)
         wanted = {
-            each: {tag: tags[tag] for tag in sorted(tags) if recordings.is_tag_of(tag, kind.tag)}
+            each: {tag: tags[tag] for tag in sorted(tags) if is_tag_of(tag, kind.tag)}
             for each, tags in listed.items()
             if run in (None, each)
         }
@@ -277,7 +295,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return (read or {}).get(run, {}).get(tag, [])
 
     def _series(
-        self, ctx: RequestContext, experiment_id: str, run: str, kind: _Kind = _STEPS
+        self, ctx: RequestContext, experiment_id: str, run: str, kind: _Tables = _STEPS
     ) -> dict[str, Any]:
         """Returns the time series of a run by tag, one for each header of its log."""
         series = self._list(ctx, experiment_id, run, kind)
@@ -286,7 +304,7 @@ class GradientFlowPlugin(base_plugin.TBPlugin):
         return series[run]
 
     def _recording(
-        self, ctx: RequestContext, experiment_id: str, run: str, kind: _Kind = _STEPS
+        self, ctx: RequestContext, experiment_id: str, run: str, kind: _Tables = _STEPS
     ) -> Recording:
         """Returns the recording of a run of some kind, which is read again only after new steps."""
         series = self._series(ctx, experiment_id, run, kind)
@@ -323,7 +341,7 @@ def _context(request: wrappers.Request) -> tuple[RequestContext, str]:
     return plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
 
 
-def _headers(series: Mapping[str, Any], kind: _Kind = _STEPS) -> dict[str, dict]:
+def _headers(series: Mapping[str, Any], kind: _Tables = _STEPS) -> dict[str, dict]:
     """Returns the readable headers, by tag."""
     headers = {}
     for tag, of_tag in series.items():
@@ -332,7 +350,7 @@ def _headers(series: Mapping[str, Any], kind: _Kind = _STEPS) -> dict[str, dict]
     return headers
 
 
-def _why_unreadable(series: Mapping[str, Any], kind: _Kind = _STEPS) -> str:
+def _why_unreadable(series: Mapping[str, Any], kind: _Tables = _STEPS) -> str:
     """Returns the error of the first unreadable header."""
     for of_tag in series.values():
         try:
@@ -371,7 +389,7 @@ def _describe_run(run: str, series: Mapping[str, Any]) -> dict[str, Any]:
         "run": run,
         "last_step": max(of_tag.max_step for of_tag in series.values()),
         "last_wall_time": max(of_tag.max_wall_time for of_tag in series.values()),
-        **recordings.pack_layers([newest[block["name"]] for block in described.blocks]),
+        **pack_layers([newest[block["name"]] for block in described.blocks]),
         "statistics": recordings.describe_statistics(described.statistics),
         "tested_alarms": described.tested_alarms,
     }

@@ -13,20 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from reszoo.gradients.log.format import EPOCH_TAG as EPOCH_TAG
-from reszoo.gradients.log.format import LOSS_TAGS as LOSS_TAGS
-from reszoo.gradients.log.format import is_tag_of as is_tag_of
-from reszoo.gradients.log.format import parse_header as parse_header
 from reszoo.gradients.log.format import parse_table_header
-from reszoo.gradients.log.packed_layers import pack_layers as pack_layers
-from reszoo.gradients.log.packed_layers import unpack_layers as unpack_layers
 from reszoo.gradients.statistics import STATISTICS
 from reszoo.json_files import parse_json, to_json
-
-PLUGIN_NAME = "gradient_flow"
-TAG = "gradient_flow"
-TABLES_PLUGIN = "gradient_flow_tables"
-HISTOGRAMS_TAG = "gradient_flow_histograms"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from werkzeug.test import Client
 
 from reszoo.gradients.log import HISTOGRAMS_TAG, PLUGIN_NAME, TAG, LogWriter, load, load_histograms
 from reszoo.gradients.log.format import TABLES_PLUGIN
-from reszoo.tensorboard import beside, listings, path_lengths
+from reszoo.gradients.log.packed_layers import unpack_layers
+from reszoo.tensorboard import listings
 from reszoo.tensorboard import plugin as plugins
-from reszoo.tensorboard import recording as recordings
-from reszoo.training import workdir
 from tests.raw_log import header, write_raw
 from tests.unpacking import unpack
 
@@ -114,14 +113,6 @@ def test_the_loader_asks_for_samples_unless_the_user_did():
     assert flags.samples_per_plugin == chosen
 
 
-def test_the_names_are_those_of_the_log():
-    assert path_lengths.PATH_LENGTHS_FILE == workdir.PATH_LENGTHS_FILE
-    assert beside.METRICS_FILE == workdir.METRICS_FILE
-    assert (recordings.PLUGIN_NAME, recordings.TAG) == (PLUGIN_NAME, TAG)
-    tables = (recordings.TABLES_PLUGIN, recordings.HISTOGRAMS_TAG)
-    assert tables == (TABLES_PLUGIN, HISTOGRAMS_TAG)
-
-
 def test_runs_are_described(server):
     script, plain = server.get("/runs").json["runs"]
     assert (script["run"], plain["run"]) == (SCRIPT, "plain")
@@ -148,7 +139,7 @@ def test_layers_of_a_run_are_those_that_were_written_last(tmp_path):
         blocks = [{"name": "a", "layers": layers}, {"name": "b", "layers": None}]
         write_run(tmp_path / "run", [step], blocks=blocks)
         (run,) = serve(tmp_path).get("/runs").json["runs"]
-        assert recordings.unpack_layers(run["blocks"], run["paths"]) == blocks
+        assert unpack_layers(run["blocks"], run["paths"]) == blocks
 
 
 def test_names_are_data_never_markup(server):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from reszoo.gradients.log.format import parse_header
 from reszoo.gradients.statistics import STATISTICS
 from reszoo.tensorboard import recording as recordings
 from tests.unpacking import unpack
@@ -186,12 +187,12 @@ def test_an_unknown_name_is_refused():
 )
 def test_a_header_that_is_none_is_refused(content):
     with pytest.raises(ValueError, match="header cannot be read"):
-        recordings.parse_header(content)
+        parse_header(content)
 
 
 def test_a_header_of_tomorrow_is_refused():
     with pytest.raises(ValueError, match="format 2, and this version of reszoo reads format 1"):
-        recordings.parse_header('{"version": 2, "blocks": [], "statistics": []}')
+        parse_header('{"version": 2, "blocks": [], "statistics": []}')
 
 
 def test_every_statistic_of_the_table_is_described():
