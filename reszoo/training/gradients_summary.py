@@ -2,7 +2,8 @@
 
 import collections
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,27 +30,37 @@ def summarize_gradients(log_dir: str) -> dict[str, Any]:
 
     Returns:
         The summary; with the reason as `error` alone if the log cannot be read, or none of its
-        steps has these statistics. If only the file of alarms cannot be read, `alarms` is `None`
-        and the reason is `alarms_error`.
+        steps has these statistics. If a part of the log cannot be read, `left_out` says what. If
+        only the file of alarms cannot be read, `alarms` is `None` and the reason is `alarms_error`.
     """
-    last: collections.deque[tuple[int, dict[str, np.ndarray]]]
-    last = collections.deque(maxlen=RECORDED_STEPS)
     try:
-        for record in records(log_dir):
-            values = dict(zip(record.statistics, record.values.T, strict=True))
-            if all(name in values for name in _NEEDED):
-                last.append((record.step, values))
+        last, left_out = _last_steps(log_dir)
     except ValueError as error:
         return {"error": str(error)}
     if not last:
-        return {"error": "No step was recorded with the set 'paths', which they are taken from."}
+        without = "No step was recorded with the set 'paths', which they are taken from."
+        return {"error": left_out or without}
     return {
+        **({"left_out": left_out} if left_out else {}),
         "first_step": last[0][0],
         "last_step": last[-1][0],
         "skip_share": _median([_median(values["skip_share"]) for _, values in last]),
         "last_to_first": _median([_last_to_first(values) for _, values in last]),
         **_alarms(log_dir),
     }
+
+
+def _last_steps(log_dir: str) -> tuple[Sequence[tuple[int, dict[str, np.ndarray]]], str]:
+    """Returns the last recorded steps, and what of the log is left out, in words."""
+    last: collections.deque[tuple[int, dict[str, np.ndarray]]]
+    last = collections.deque(maxlen=RECORDED_STEPS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for record in records(log_dir):
+            values = dict(zip(record.statistics, record.values.T, strict=True))
+            if all(name in values for name in _NEEDED):
+                last.append((record.step, values))
+    return last, " ".join(dict.fromkeys(str(warning.message) for warning in caught))
 
 
 def _alarms(log_dir: str) -> dict[str, Any]:
@@ -80,10 +91,13 @@ def gradients_in_words(summary: Mapping[str, Any]) -> str:
     share, ratio = summary["skip_share"], summary["last_to_first"]
     skip = "share of the skip not defined" if math.isnan(share) else f"skip {share:.0%}"
     change = "not defined" if math.isnan(ratio) else f"x{_short(ratio)}"
-    return (
+    words = (
         f"{skip} in the median block, {change} from the last block to the first, "
         f"{_alarms_in_words(summary)}"
     )
+    if "left_out" not in summary:
+        return words
+    return f"up to step {summary['last_step']}: {words}. {summary['left_out']}"
 
 
 def _alarms_in_words(summary: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +104,34 @@ def test_a_log_that_gives_no_summary_has_the_reason_in_its_place(tmp_path, make,
     words = gradients_in_words(summarize_gradients(str(tmp_path)))
     assert words.startswith("not summarized. ")
     assert reason in words
+
+
+def cut(log_dir, records):
+    """Cuts the file of a log short, in the record after so many."""
+    (path,) = Path(log_dir).iterdir()
+    content, end = path.read_bytes(), 0
+    for _ in range(records):
+        end += int.from_bytes(content[end : end + 8], "little") + 16
+    path.write_bytes(content[: end + 20])
+
+
+@pytest.mark.parametrize("records", [0, 1, 2])
+def test_a_log_that_is_damaged_before_its_first_step_is_said_to_be(tmp_path, records):
+    write(tmp_path, [((1, 1, 1), 1.0, 1.0)])
+    cut(tmp_path, records)
+    words = gradients_in_words(summarize_gradients(str(tmp_path)))
+    assert words.startswith(f"not summarized. {tmp_path}")
+    assert " is damaged " in words
+
+
+def test_a_log_that_is_damaged_later_is_summarized_up_to_there(tmp_path):
+    log_dir = write(tmp_path, [((1, 1, 1), 1.0, 1.0), ((0, 0, 0), 1.0, 1.0)])
+    cut(log_dir, 3)
+    summary = summarize_gradients(log_dir)
+    words = gradients_in_words(summary)
+    assert words.startswith(f"up to step {summary['first_step']}: skip 100% in the median block")
+    assert words.endswith(f". {summary['left_out']}")
+    assert "is damaged after 3 events; what follows is left out." in words
 
 
 def test_alarms_that_cannot_be_read_are_not_said_to_be_none(tmp_path):

@@ -25,6 +25,9 @@ class _DamageError(Exception):
     """A record of a file is not as it was written."""
 
 
+_DAMAGE = (_DamageError, DecodeError, MemoryError, OverflowError)
+
+
 def headers_in(log_dir: str) -> Iterator[str]:
     """Yields the text of the header of each file that has one under the plain tag.
 
@@ -125,10 +128,16 @@ def first_step(path: str) -> int | None:
 
     Args:
         path: An event file.
+
+    Raises:
+        ValueError: If the file cannot be read, or is damaged before that is known.
     """
-    for event in itertools.islice(events(path, warn=False), 2):
-        if event.session_log.status == SessionLog.START:
-            return event.step
+    try:
+        for event in itertools.islice(_undamaged(path), 2):
+            if event.session_log.status == SessionLog.START:
+                return event.step
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is damaged at its beginning. {error}") from error
     return None
 
 
@@ -144,16 +153,23 @@ def events(path: str, warn: bool = True) -> Iterator[Any]:
     """
     read = 0
     try:
-        with as_path(path).open("rb") as file:
-            for record in _records(file):
-                yield Event.FromString(record)
-                read += 1
-    except (_DamageError, DecodeError, MemoryError, OverflowError) as error:
+        for event in _undamaged(path):
+            yield event
+            read += 1
+    except _DAMAGE as error:
         if warn:
             warnings.warn(
                 f"{path} is damaged after {read} events; what follows is left out. {error}",
                 stacklevel=2,
             )
+
+
+def _undamaged(path: str) -> Iterator[Any]:
+    """Yields the events of a file; a damage raises one of `_DAMAGE`."""
+    try:
+        with as_path(path).open("rb") as file:
+            for record in _records(file):
+                yield Event.FromString(record)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {reason_of(error)}") from error
 
