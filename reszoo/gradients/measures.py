@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from reszoo.gradients import backend
+from reszoo.gradients.sums import Sums
 
 Tensor = Any  # of the Keras backend in use
 
@@ -59,11 +60,7 @@ def fork_sums(skip: Tensor, branch: Tensor) -> Tensor:
         Shape `(7,)`.
     """
     reduce = backend.reductions
-
-    def of_both(skip: Tensor, branch: Tensor) -> Tensor:
-        return _joined(reduce.squares([skip, branch]), reduce.products(skip, branch))
-
-    sums, nonfinite = reduce.over_finite(of_both, [skip, branch])
+    sums, nonfinite = reduce.over_finite(Sums(squares=2, products=True), [skip, branch])
     return _joined(sums, reduce.elements(skip), reduce.examples(skip), nonfinite)
 
 
@@ -108,7 +105,7 @@ def merge_sums(gradient: Tensor) -> Tensor:
     Returns:
         Shape `(3,)`.
     """
-    sums, nonfinite = backend.reductions.over_finite(_squares, [gradient])
+    sums, nonfinite = backend.reductions.over_finite(Sums(squares=1), [gradient])
     return _joined(sums, backend.reductions.elements(gradient), nonfinite)
 
 
@@ -137,16 +134,13 @@ def forward_sums(skip: Tensor, branch: Tensor, y: Tensor) -> Tensor:
     """
     reduce = backend.reductions
 
-    def of_all(skip: Tensor, branch: Tensor, y: Tensor) -> Tensor:
-        return _joined(reduce.squares([skip, branch, y]), reduce.total(skip), reduce.total(branch))
-
     def suffice(sums: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         elements = keras.ops.cast(reduce.elements(y), sums.dtype)
         of_squares, totals = sums[:2] * elements, sums[3:]
         spread = of_squares - totals**2 >= LEAST_VARIANCE * of_squares
         return reduce.squares_suffice(sums, tensors) & keras.ops.all(spread)
 
-    sums, _ = reduce.over_finite(of_all, [skip, branch, y], suffice)
+    sums, _ = reduce.over_finite(Sums(squares=3, totals=2), [skip, branch, y], suffice)
     return _joined(sums[3:], sums[:3], reduce.elements(y))
 
 
@@ -175,7 +169,7 @@ def activation_sums(y: Tensor) -> Tensor:
         Shape `(3,)`.
     """
     reduce = backend.reductions
-    total, _ = reduce.over_finite(lambda y: _joined(reduce.total(y)), [y], lambda *_: True)
+    total, _ = reduce.over_finite(Sums(totals=1), [y], lambda *_: True)
     return _joined(total, reduce.zeros(y), reduce.elements(y))
 
 
@@ -314,10 +308,6 @@ def measures_of(sets: Iterable[str]) -> tuple[Measure, ...]:
     """
     sets = set(sets)
     return tuple(measure for measure in MEASURES if sets.intersection(measure.sets))
-
-
-def _squares(*tensors: Tensor) -> Tensor:
-    return backend.reductions.squares(tensors)
 
 
 def _joined(*parts: Tensor) -> Tensor:

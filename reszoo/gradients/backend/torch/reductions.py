@@ -3,13 +3,20 @@
 A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
 float64's range, and sums of many of them are accurate. A CPU, where that takes several times as
 long, adds in float32 if the result shows that this is accurate, and in float64 if not. A GPU always
-adds in float64: it would have to wait for the result of a test.
+adds in float64: it would have to wait for the result of a test. One kernel takes all sums of some
+tensors there (`gpu_sums`), where Triton is installed.
 """
 
+import functools
+import importlib.util
 import math
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+
+from reszoo.gradients.sums import Sums
 
 # Squares whose mean is at least this are summed in float32 with a relative error of 1e-6: squares
 # that are too small for float32 are negligible.
@@ -62,7 +69,7 @@ def squares_of_sum(x: torch.Tensor) -> torch.Tensor:
     Returns:
         A float64 scalar.
     """
-    return over_finite(lambda x: squares([x]), [x])[0][0]
+    return over_finite(Sums(squares=1), [x])[0][0]
 
 
 def zeros(x: torch.Tensor) -> torch.Tensor:
@@ -179,6 +186,9 @@ def over_finite(
     Returns:
         The sums, and the numbers, of shape `(tensors,)`, both float64.
     """
+    kernels = _kernels(tensors) if isinstance(sums, Sums) else None
+    if kernels:
+        return kernels.over_finite(sums, tensors)
     if all(x.device.type == "cpu" for x in tensors):
         wide = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
         cast = [x.to(wide) for x in tensors]
@@ -189,20 +199,51 @@ def over_finite(
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out
 
 
-def squares_of_each(tensors: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _kernels(tensors: Sequence[torch.Tensor]) -> Any:
+    """Returns the module of sums by one kernel; `None` where tensors are not on one GPU."""
+    devices = {x.device for x in tensors}
+    return _kernels_on(devices.pop()) if len(devices) == 1 else None
+
+
+@functools.cache
+def _kernels_on(device: torch.device) -> Any:
+    """Returns the module of sums by one kernel, if Triton can build it for a device."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    from reszoo.gradients.backend.torch import gpu_sums
+
+    try:
+        gpu_sums.over_finite(Sums(squares=1), [torch.ones(1, device=device)])
+    except Exception as error:  # of a compiler or a driver, of any kind
+        warnings.warn(
+            f"Triton cannot build a kernel for {device}: {error} Recorded steps take longer, since "
+            "their sums are computed operation by operation; the values are the same.",
+            stacklevel=2,
+        )
+        return None
+    return gpu_sums
+
+
+def squares_of_each(
+    tensors: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the sum of squares over the finite values of each tensor, and those left out.
 
-    It is `over_finite` of each by itself, with few operations for many small tensors on a CPU.
+    It is `over_finite` of each by itself, with few operations for many small tensors.
 
     Args:
-        tensors: Tensors of any shapes and any float dtypes, on any devices; each is needed only
-            until the next.
+        tensors: Tensors of any shapes and any float dtypes, on any devices.
+        minus: What is subtracted from each first, of the same shapes and dtypes.
 
     Returns:
         The sums, and the numbers of values that are not finite, both of shape `(tensors,)`,
         float64, on a GPU if a tensor is.
     """
-    rows = [_squares_and_left_out(x) for x in tensors]
+    kernels = _kernels(tensors)
+    if kernels:
+        return kernels.squares_of_each(tensors, minus)
+    differences = tensors if minus is None else map(torch.sub, tensors, minus)
+    rows = [_squares_and_left_out(x) for x in differences]
     device = next((row.device for row in rows if isinstance(row, torch.Tensor)), None)
     if device is not None:
         rows = [torch.as_tensor(row, dtype=torch.float64, device=device) for row in rows]

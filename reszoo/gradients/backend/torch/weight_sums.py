@@ -1,6 +1,6 @@
 """Sums of the weights that an optimizer updates."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class WeightSums:
         """
         if not self._with_parts or not gradients:
             return
-        sums, _ = squares_of_each(gradients.values())
+        sums, _ = squares_of_each([*gradients.values()])
         self._parts = self._parts.to(sums.device)
         self._parts[[*gradients]] += unscaled(sums[:, None], NOISE_SUMS, scale)
 
@@ -63,7 +63,7 @@ class WeightSums:
             scale: The factor of the loss, times the number of parts.
         """
         self._of_gradients = {row: i for i, row in enumerate(gradients)}
-        sums = torch.stack(squares_of_each(gradients.values()), dim=1)
+        sums = torch.stack(squares_of_each([*gradients.values()]), dim=1)
         self._gradients = unscaled(sums, _GRADIENT_POWERS, scale)
 
     @torch.no_grad()
@@ -84,8 +84,9 @@ class WeightSums:
         """
         if not weights:
             return
-        of_weights = _squares_or_nan(self._before[row] for row in weights)
-        of_updates = _squares_or_nan(w - self._before[row] for row, w in weights.items())
+        of_weights = _squares_or_nan([self._before[row] for row in weights])
+        before = [self._before[row] for row in weights]
+        of_updates = _squares_or_nan([*weights.values()], before)
         of_gradients, nonfinite = self._gradients[
             [self._of_gradients[row] for row in weights]
         ].unbind(dim=1)
@@ -118,11 +119,14 @@ def _table(rows: int, columns: int) -> torch.Tensor:
     return torch.zeros((rows, columns), dtype=torch.float64)
 
 
-def _squares_or_nan(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+def _squares_or_nan(
+    tensors: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] | None = None
+) -> torch.Tensor:
     """Returns the sum of squares of each; NaN if a value is not finite, as these are not counted.
 
     Args:
-        tensors: Weights or their updates.
+        tensors: Weights.
+        minus: What is subtracted from each first.
     """
-    sums, left_out = squares_of_each(tensors)
+    sums, left_out = squares_of_each(tensors, minus)
     return torch.where(left_out > 0, torch.nan, sums)
