@@ -22,9 +22,9 @@ if keras.backend.backend() == "tensorflow":
 if keras.backend.backend() == "jax":
     import jax
 
-# With oneDNN: elements of one tap, from which on, and places of the kernel in an image, up to
-# which, laying a kernel out takes longer than the products with it.
-_LARGE_TAP, _FEW_PLACES = 256 * 256, 4
+# With oneDNN: elements of one tap, from which on, and places of the kernel in a batch, up to which,
+# laying a kernel out takes longer than the products with it; images of a batch of unknown size.
+_LARGE_TAP, _FEW_PLACES, _USUAL_BATCH = 256 * 256, 256, 64
 # Without: elements of one tap for each place of the kernel in an image, from which on the gradients
 # are faster by products of patches than by rotating the kernel, and than TensorFlow's with strides.
 _ELEMENTS_PER_PLACE, _ELEMENTS_PER_STRIDED_PLACE = 2**14, 2**11
@@ -68,25 +68,27 @@ def cpu_convolution(
         return functools.partial(patch_convolution, **options) if is_small else None
     if len(x.shape) != 4:
         return None
-    if places and _is_by_patches(math.prod(kernel.shape[-2:]), math.prod(places), max(strides)):
+    if places and _is_by_patches(kernel.shape, x.shape[0], math.prod(places), max(strides)):
         return functools.partial(im2col_convolution, **options)
-    if max(size) == 1 and max(strides) == 1:
-        return pointwise_convolution
+    if max(size) == 1 and (places or max(strides) == 1):
+        return functools.partial(pointwise_convolution, strides=strides)
     return rotated_convolution if is_centred and not has_onednn() else None
 
 
-def _is_by_patches(tap: int, places: int, stride: int) -> bool:
+def _is_by_patches(kernel: Sequence[int], images: int | None, places: int, stride: int) -> bool:
     """Returns whether TensorFlow is faster by products of patches than by its own gradients.
 
     Args:
-        tap: Number of elements of one tap.
+        kernel: The kernel's shape.
+        images: Number of images, if it is known.
         places: Number of places of the kernel in an image.
         stride: The largest stride.
     """
+    tap = math.prod(kernel[-2:])
     if has_onednn():
-        return tap >= _LARGE_TAP and places <= _FEW_PLACES
-    per_place = _ELEMENTS_PER_PLACE if stride == 1 else _ELEMENTS_PER_STRIDED_PLACE
-    return tap >= per_place * places
+        return tap >= _LARGE_TAP and places * (images or _USUAL_BATCH) <= _FEW_PLACES
+    is_strided = stride > 1 and max(kernel[:-2]) > 1
+    return tap >= (_ELEMENTS_PER_STRIDED_PLACE if is_strided else _ELEMENTS_PER_PLACE) * places
 
 
 def _runs_on_cpu() -> bool:
@@ -132,7 +134,7 @@ def patch_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding
     return ops.matmul(patches, ops.reshape(kernel, (-1, kernel.shape[-1])))
 
 
-def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+def pointwise_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int] = (1, 1)) -> Tensor:
     """Convolution with a kernel of one tap, for TensorFlow on CPU.
 
     Its gradients are matrix products over all pixels, which are faster than those of a convolution.
@@ -140,11 +142,13 @@ def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
     nothing is trained.
 
     Args:
-        x: Images `(batch, height, width, channels)`.
+        x: Images `(batch, height, width, channels)`; with a stride, of known height and width.
         kernel: Kernel `(1, 1, channels, filters)`.
+        strides: Stride along each axis, in pixels.
 
     Returns:
-        A tensor `(batch, height, width, filters)`, differentiable any number of times.
+        A tensor `(batch, height, width, filters)`, a pixel for each stride, differentiable any
+        number of times.
 
     Example:
 
@@ -163,7 +167,9 @@ def pointwise_convolution(x: Tensor, kernel: Tensor) -> Tensor:
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
-    return convolve(x, tf.convert_to_tensor(kernel))
+    # The other pixels see no tap.
+    seen = x if max(strides) == 1 else _patches(x, (1, 1), strides, "valid")
+    return convolve(seen, tf.convert_to_tensor(kernel))
 
 
 def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str) -> Tensor:
@@ -197,14 +203,14 @@ def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], paddin
     @tf.custom_gradient
     def convolve(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            patches = _patches(x, kernel.shape[:2], strides, padding)
+            patches = _rows(_patches(x, kernel.shape[:2], strides, padding))
             # Its own shape may be unknown, as that of a function of Python.
-            upstream = tf.reshape(upstream, (-1, kernel.shape[-1]))
-            to_kernel = tf.matmul(_rows(patches), upstream, transpose_a=True)
-            # The kernel comes first: it is the larger factor, and is not laid out anew as such.
-            to_patches = tf.transpose(tf.matmul(_rows(kernel), upstream, transpose_b=True))
-            shape = (-1, *patches.shape[1:3], *kernel.shape[:3])
-            to_input = _overlaid(tf.reshape(to_patches, shape), x.shape[1:3], strides, padding)
+            rows = tf.reshape(upstream, (-1, kernel.shape[-1]))
+            to_kernel = tf.matmul(patches, rows, transpose_a=True)
+            places = _places(x, kernel.shape[:2], strides, padding)
+            shape = (math.prod(kernel.shape[:2]), -1, *places, x.shape[-1])
+            by_tap = tf.reshape(_to_taps(kernel, rows), shape)
+            to_input = _overlaid(by_tap, kernel.shape[:2], x.shape[1:3], strides, padding)
             return to_input, _shaped(to_kernel, kernel)
 
         if not has_onednn():
@@ -219,23 +225,51 @@ def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], paddin
 
 def _patches(x: Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> Tensor:
     """Returns what each place of the kernel sees, its taps beside each other in the last axis."""
-    if padding == "same":
-        x = ops.pad(x, [(0, 0), *((n // 2, n // 2) for n in size), (0, 0)])
+    places = _places(x, size, strides, padding)
+    before = [n // 2 if padding == "same" else 0 for n in size]
+    # Whole strides, so that the pixels of a tap are a slice without steps, which is copied faster.
+    whole = [-(-(n + 2 * b) // s) for n, b, s in zip(x.shape[1:-1], before, strides, strict=True)]
+    after = [
+        n * s - pixels - b
+        for n, s, pixels, b in zip(whole, strides, x.shape[1:-1], before, strict=True)
+    ]
+    margins = list(zip(before, after, strict=True))
+    if any(map(any, margins)):
+        x = ops.pad(x, [(0, 0), *margins, (0, 0)])
+    split = itertools.chain(*zip(whole, strides, strict=True))
+    x = ops.reshape(x, (-1, *split, x.shape[-1]))
     # Of each tap, the pixels that it sees at all places.
     seen = [
-        [slice(tap, tap + pixels - n + 1, stride) for tap in range(n)]
-        for pixels, n, stride in zip(x.shape[1:-1], size, strides, strict=True)
+        [(slice(tap // stride, tap // stride + n), tap % stride) for tap in range(k)]
+        for n, stride, k in zip(places, strides, size, strict=True)
     ]
-    return ops.concatenate([x[(slice(None), *taps)] for taps in itertools.product(*seen)], -1)
+    return ops.concatenate(
+        [x[(slice(None), *itertools.chain(*taps))] for taps in itertools.product(*seen)], -1
+    )
+
+
+def _to_taps(kernel: Tensor, upstream: Tensor) -> Tensor:
+    """Returns the gradient at what each tap sees, of shape `(taps, places, channels)`."""
+    taps = tf.reshape(kernel, (-1, *kernel.shape[2:]))
+    if has_onednn():
+        return tf.matmul(upstream[None], taps, transpose_b=True)
+    # The kernel comes first: it is the larger factor, and is not laid out anew as such.
+    products = tf.matmul(_rows(kernel), upstream, transpose_b=True)
+    return tf.transpose(tf.reshape(products, (*taps.shape[:2], -1)), [0, 2, 1])
 
 
 def _overlaid(
-    patches: Tensor, pixels: Sequence[int], strides: Sequence[int], padding: str
+    by_tap: Tensor,
+    size: Sequence[int],
+    pixels: Sequence[int],
+    strides: Sequence[int],
+    padding: str,
 ) -> Tensor:
     """Returns the sum of patches, each added where it was taken: col2im, the reverse of `_patches`.
 
     Args:
-        patches: Shape `(batch, rows, columns, height, width, channels)`, for each place a patch.
+        by_tap: What each tap sees at each place, `(taps, batch, rows, columns, channels)`.
+        size: Height and width of the kernel.
         pixels: Height and width of the images.
         strides: Distances of the places, in pixels.
         padding: `"same"` or `"valid"`.
@@ -243,7 +277,6 @@ def _overlaid(
     Returns:
         Images `(batch, *pixels, channels)`.
     """
-    size = patches.shape[3:5]
     before = [n // 2 if padding == "same" else 0 for n in size]
     # Pixels whose positions are alike modulo the stride are seen by the same taps.
     alike = [
@@ -252,22 +285,22 @@ def _overlaid(
     ]
 
     def placed(row: int, column: int) -> Tensor:
-        ends = zip((row, column), strides, alike, patches.shape[1:3], strict=True)
+        ends = zip((row, column), strides, alike, by_tap.shape[2:4], strict=True)
         margins = [(tap // stride, n - seen - tap // stride) for tap, stride, n, seen in ends]
-        return tf.pad(patches[:, :, :, row, column], [(0, 0), *margins, (0, 0)])
+        return tf.pad(by_tap[row * size[1] + column], [(0, 0), *margins, (0, 0)])
 
     def sum_at(row: int, column: int) -> Tensor:
         taps = itertools.product(*map(range, (row, column), size, strides))
         parts = [placed(*tap) for tap in taps]
-        shape = (tf.shape(patches)[0], *alike, patches.shape[-1])
-        return tf.add_n(parts) if parts else tf.zeros(shape, patches.dtype)
+        shape = (tf.shape(by_tap)[1], *alike, by_tap.shape[-1])
+        return tf.add_n(parts) if parts else tf.zeros(shape, by_tap.dtype)
 
     rows = [
         tf.stack([sum_at(row, column) for column in range(strides[1])], axis=3)
         for row in range(strides[0])
     ]
     height, width = (n * stride for n, stride in zip(alike, strides, strict=True))
-    images = tf.reshape(tf.stack(rows, axis=2), (-1, height, width, patches.shape[-1]))
+    images = tf.reshape(tf.stack(rows, axis=2), (-1, height, width, by_tap.shape[-1]))
     top, left = before
     return images[:, top : top + pixels[0], left : left + pixels[1]]
 

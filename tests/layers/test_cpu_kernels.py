@@ -66,6 +66,15 @@ def test_a_pointwise_convolution_has_tensorflows_derivatives(shape, jit_compile)
 
 
 @pytest.mark.parametrize(
+    ("shape", "strides"), [((6, 4), (2, 2)), ((5, 7), (2, 3)), ((1, 4), (3, 1))]
+)
+@pytest.mark.parametrize("jit_compile", [None, False])
+def test_a_pointwise_convolution_with_a_stride_takes_a_pixel_of_each(shape, strides, jit_compile):
+    ours = functools.partial(pointwise_convolution, strides=strides)
+    check(ours, functools.partial(plain, strides=strides), shape, (1, 1), jit_compile)
+
+
+@pytest.mark.parametrize(
     ("shape", "size", "strides", "padding"),
     [
         ((2, 2), (3, 3), (1, 1), "same"),
@@ -76,6 +85,7 @@ def test_a_pointwise_convolution_has_tensorflows_derivatives(shape, jit_compile)
         ((7, 6), (5, 3), (2, 2), "valid"),
         ((5, 4), (2, 1), (3, 1), "valid"),
         ((4, 7), (1, 3), (2, 3), "valid"),
+        ((8, 3), (2, 3), (4, 3), "valid"),
     ],
 )
 @pytest.mark.parametrize("state", ["onednn", "no_onednn"])
@@ -108,7 +118,8 @@ def onednn(monkeypatch, on_cpu):
 def chosen(x, size=3, strides=1, padding="same", rate=1, channels=2, filters=4):
     """Returns the name of the function that is chosen for an input and a kernel."""
     kernel = tf.ones((size, size, channels, filters))
-    function = cpu_convolution(x, kernel, (strides, strides), padding, (rate, rate))
+    strides = (strides, strides) if isinstance(strides, int) else strides
+    function = cpu_convolution(x, kernel, strides, padding, (rate, rate))
     return getattr(function, "func", function)
 
 
@@ -119,6 +130,7 @@ IMAGES = tf.ones((1, 4, 4, 2))
 def test_without_onednn_the_kernel_is_rotated_unless_there_is_stride_or_dilation():
     assert chosen(IMAGES) is rotated_convolution
     assert chosen(IMAGES, size=1) is pointwise_convolution
+    assert chosen(IMAGES, size=1, strides=2) is pointwise_convolution
     assert chosen(IMAGES, strides=2) is None
     assert chosen(IMAGES, rate=2) is None
     assert chosen(IMAGES, padding="valid") is None
@@ -130,12 +142,13 @@ def test_without_onednn_the_kernel_is_rotated_unless_there_is_stride_or_dilation
 def test_with_onednn_products_take_over_kernels_of_one_tap_and_images_of_few_pixels():
     assert chosen(IMAGES) is None
     assert chosen(IMAGES, size=1) is pointwise_convolution
-    assert chosen(IMAGES, size=1, strides=2) is None
+    assert chosen(IMAGES, size=1, strides=2) is pointwise_convolution
     wide = {"channels": 256, "filters": 256}
-    few, more = tf.ones((1, 2, 2, 256)), tf.ones((1, 4, 4, 256))
+    few, more = tf.ones((16, 4, 4, 256)), tf.ones((17, 4, 4, 256))
     assert chosen(few, **wide) is im2col_convolution
     assert chosen(few) is None
     assert chosen(more, **wide) is None
+    assert chosen(more, **wide, size=1) is pointwise_convolution
     assert chosen(more, **wide, strides=2, padding="valid") is im2col_convolution
     assert chosen(more, **wide, strides=2) is None  # TensorFlow's uneven padding
     assert chosen(more, **wide, strides=2, size=1) is im2col_convolution
@@ -156,15 +169,25 @@ def test_without_onednn_products_take_over_kernels_of_many_channels_for_their_pl
 
 
 @pytest.mark.usefixtures("onednn")
-def test_images_of_unknown_size_are_convolved_plainly():
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((None, None, None), (None, None)),
+        ((2, None, None), (None, None)),
+        ((None, 2, 2), (im2col_convolution, im2col_convolution)),  # counted as 64 images
+        ((None, 3, 3), (None, pointwise_convolution)),
+    ],
+)
+def test_images_of_unknown_size_are_convolved_plainly_and_batches_as_usual_ones(shape, expected):
     chose = []
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 256))])
+    @tf.function(input_signature=[tf.TensorSpec((*shape, 256))])
     def trace(x):
-        chose.append(chosen(x, channels=256, filters=256))
+        wide = {"channels": 256, "filters": 256}
+        chose.extend([chosen(x, **wide), chosen(x, **wide, size=1, strides=(1, 2))])
 
     trace.get_concrete_function()
-    assert chose == [None]
+    assert tuple(chose) == expected
 
 
 @pytest.mark.usefixtures("onednn")
