@@ -54,6 +54,11 @@ class Section:
     on_accelerator: bool = False
 
 
+# Without oneDNN, as train.py starts TensorFlow: it keeps the memory of freed tensors.
+_KERNELS = {
+    True: "TF_ENABLE_ONEDNN_OPTS=1",
+    False: "TF_ENABLE_ONEDNN_OPTS=0 TF_CPU_ALLOCATOR_USE_BFC=1",
+}
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
@@ -84,7 +89,7 @@ def _model(network: str, pixels: int, rounds: int, onednn: bool = True) -> Secti
     return Section(
         f"{name} at {pixels} pixels{'' if onednn else ', oneDNN off'}",
         "Forward pass and training step of a batch of 8 images, beside other libraries.",
-        f"TF_ENABLE_ONEDNN_OPTS={onednn:d} {command} --rounds={rounds}",
+        f"{_KERNELS[onednn]} {command} --rounds={rounds}",
     )
 
 
@@ -93,8 +98,7 @@ def _operations(which: str, onednn: bool) -> Section:
     return Section(
         f"Operations of a training step: {which}",
         "Where the time of a training step of ResNet-18 goes, on one thread.",
-        f"TF_ENABLE_ONEDNN_OPTS={onednn:d} python benchmarks/operations.py --model=resnet18 "
-        "--image_size=128",
+        f"{_KERNELS[onednn]} python benchmarks/operations.py --model=resnet18 --image_size=128",
     )
 
 
@@ -161,8 +165,8 @@ SECTIONS = {
         for onednn in (True, False)
         if not (onednn and pixels == 64)  # measured above, with the memory
     },
-    "kernels": _kernels("oneDNN", "TF_ENABLE_ONEDNN_OPTS=1", "--rounds=7"),
-    "kernels_off": _kernels("TensorFlow's own", "TF_ENABLE_ONEDNN_OPTS=0", "--rounds=5"),
+    "kernels": _kernels("oneDNN", _KERNELS[True], "--rounds=7"),
+    "kernels_off": _kernels("TensorFlow's own", _KERNELS[False], "--rounds=5"),
     "kernels_xla": _kernels("XLA", "KERAS_BACKEND=tensorflow", "--jit --cases 64 16 8 --rounds=3"),
     "kernels_jax": _kernels("JAX", "KERAS_BACKEND=jax", "--cases 64 16 8 --rounds=3"),
     "operations": _operations("oneDNN", True),

@@ -33,9 +33,11 @@ def main(argv: list[str]) -> None:
     Args:
         argv: The name of the program, then fields of the configuration as `name=text`.
     """
+    from reszoo.training.freed_memory import keep_freed_memory
     from reszoo.training.quiet_start import HeldMessages
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keep_freed_memory(os.environ)
     held = HeldMessages()
     try:
         with _interrupts_end_it_at_once(held):

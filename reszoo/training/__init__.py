@@ -9,6 +9,7 @@ A run, from its configuration to its trained model:
 - `identity`: fields and data that must not change when a run is resumed
 - `announcement`: what a run says before its first step; `quiet_start`, `terminal`, `flag_errors`:
   what its command shows of messages, warnings and errors in flags
+- `freed_memory`: variables of the environment that TensorFlow's memory depends on
 - `failures`: errors as one line; `provenance`: command, versions and devices of each start
 
 Parts of a run:
