@@ -101,6 +101,11 @@ class RecordedTraining:
         return self.cadence is not None and self.cadence.due_step is not None
 
     @property
+    def has_alarms(self) -> bool:
+        """Use of alarms, which may read the model's variables: true if there are any."""
+        return bool(self._recording.alarms)
+
+    @property
     def batches_per_step(self) -> int:
         """Number of batches of an update."""
         return self.cadence.batches_per_step

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reszoo
-from reszoo.gradients import gradient_by_path_length, load_histograms, load_variables
+from reszoo.gradients import gradient_by_path_length, load, load_histograms, load_variables
 from reszoo.gradients.backend.jax import reductions
 from tests.gradients.dense import BATCH, LABELS, LOSS, STEPS, X, dense_model, recorded, sgd
 from tests.on_jax.by_hand import path_gradients, weight_gradients
@@ -163,21 +163,49 @@ def test_sums_of_values_that_are_not_finite_count_them():
     np.testing.assert_array_equal(counts, [2, 0, 0, 1, 1])
 
 
-@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3), ()])
-def test_squares_of_any_magnitude_are_added_and_other_values_counted(shape):
-    size = int(np.prod(shape))
-    x = np.asarray([1e30, -1e-30, np.nan, 2.0, -np.inf, 0.0][:size], "float32").reshape(shape)
-    finite = np.where(np.isfinite(x), x, 0).astype("float64")
-    for sums in (reductions.squares_over_finite, jax.jit(reductions.squares_over_finite)):
+def on_gpu(monkeypatch):
+    """Has sums taken as on a GPU, whose operations a CPU has too."""
+    monkeypatch.setattr(reductions, "_is_on_gpu", lambda: True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_squares_of_any_magnitude_are_added_and_other_values_counted(device, monkeypatch):
+    if device == "gpu":
+        on_gpu(monkeypatch)
+    values = np.asarray([1e30, -1e-30, np.nan, 2.0, -np.inf, 0.0], "float32")
+    shapes = [(6,), (2, 3), (1, 2, 3), (2, 3), (), (6,), (0,)]
+    tensors = [values[: np.prod(shape, dtype=int)].reshape(shape) for shape in shapes]
+    tensors[5] = np.full(6, 1e-30, "float32")  # whose squares underflow in float32
+    finite = [np.where(np.isfinite(x), x, 0).astype("float64") for x in tensors]
+    for sums in (reductions.squares_of_each, jax.jit(reductions.squares_of_each)):
         with reductions.in_double():
-            squares, left_out = sums(jnp.asarray(x))
+            squares, left_out = sums([jnp.asarray(x) for x in tensors])
         assert squares.dtype == left_out.dtype == np.float64
-        assert float(squares) == pytest.approx((finite**2).sum(), rel=1e-12)
-        assert float(left_out) == size - np.isfinite(x).sum()
-    tiny = np.full(shape, 1e-30, "float32")  # whose squares underflow in float32
+        np.testing.assert_allclose(squares, [np.sum(x**2) for x in finite], rtol=1e-12)
+        np.testing.assert_array_equal(left_out, [np.sum(~np.isfinite(x)) for x in tensors])
     with reductions.in_double():
-        squares, _ = reductions.squares_over_finite(jnp.asarray(tiny))
-    assert float(squares) == pytest.approx(size * 1e-60, rel=1e-6)
+        of_doubles = reductions.squares_or_nan_of_each([jnp.asarray(x, float) for x in tensors])
+    expected = [
+        np.nan if np.any(~np.isfinite(x)) else np.sum(x.astype(float) ** 2) for x in tensors
+    ]
+    np.testing.assert_allclose(of_doubles, expected, rtol=1e-12)
+
+
+def test_a_gpu_records_what_a_cpu_does(tmp_path, monkeypatch):
+    sets = ("paths", "weights", "forward", "distribution", "variables", "noise_scale")
+
+    def values(log_dir):
+        model = dense_model()
+        model.compile(sgd(gradient_accumulation_steps=2), LOSS)
+        recorder = reszoo.GradientRecorder(log_dir, 1, sets)
+        model.fit(X, LABELS, BATCH, shuffle=False, verbose=0, callbacks=[recorder])
+        return [load(log_dir), load_variables(log_dir)]
+
+    expected = values(tmp_path / "cpu")
+    on_gpu(monkeypatch)
+    for own, other in zip(values(tmp_path / "gpu"), expected, strict=True):
+        assert own.statistic.equals(other.statistic)
+        np.testing.assert_allclose(own.value, other.value, rtol=1e-5, atol=1e-7)
 
 
 def test_steps_of_two_recorders_are_each_recorded(tmp_path):

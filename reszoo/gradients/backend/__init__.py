@@ -76,6 +76,11 @@ class Training(Protocol):
     def due(self) -> bool: ...
 
     @property
+    def has_alarms(self) -> bool:
+        """Use of alarms, which may read the model's variables: true if there are any."""
+        ...
+
+    @property
     def batches_per_step(self) -> int:
         """Number of batches of an update."""
         ...

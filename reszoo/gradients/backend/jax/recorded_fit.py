@@ -205,8 +205,11 @@ class RecordedFit(ObservedFit):
             restore_in_fit(self.model, self._state)
 
     def _variables_readable(self, state: Any) -> contextlib.AbstractContextManager:
-        """Returns a context in which alarms can read the model's variables, if a batch is due."""
-        if not any(training.due for training in self.trainings):
+        """Returns a context in which alarms of a batch that is due can read the model's variables.
+
+        There is none without alarms: it takes longer than all else that the host does.
+        """
+        if not any(training.due and training.has_alarms for training in self.trainings):
             return contextlib.nullcontext()
         return self._variables_at(state)
 

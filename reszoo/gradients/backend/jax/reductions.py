@@ -3,7 +3,8 @@
 A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
 float64's range, and sums of many of them are accurate. On a CPU those of blocks are added in
 float32 if the result shows that this is accurate, and in float64 if not; those of weights in
-float64. A GPU adds in float64, since it would have to wait for the result of a test.
+float64. A GPU adds in float64, since it would have to wait for the result of a test, and takes all
+sums of some tensors in one reduction.
 
 JAX makes no float64 by itself; `in_double` is the context in which these functions are called.
 """
@@ -15,6 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from reszoo.gradients.sums import Sums
 
 Tensor = Any
 
@@ -40,29 +44,85 @@ def squares(tensors: Sequence[Tensor]) -> Tensor:
     return jnp.stack([total(x * x) for x in tensors])
 
 
-def squares_over_finite(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the sum of the squares of a tensor's finite values, and the number of the others.
-
-    Both are taken in one pass, in float64, without a condition: on a CPU, where a tensor is read
-    by a condition, XLA keeps it and what is computed from it apart.
+def in_one_pass(
+    sums: Sums, tensors: Sequence[Tensor], axes: Sequence[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns sums over the finite values, and the numbers of others, by one reduction.
 
     Args:
-        x: Any shape, any float dtype.
+        sums: The sums.
+        tensors: Tensors of one shape and any float dtypes.
+        axes: The axes that are summed over.
 
     Returns:
-        Two float64 scalars.
+        The sums, and the number of each tensor, all float64 and of the shape that is left.
     """
-    is_finite = jnp.isfinite(x)
-    values = jnp.where(is_finite, x.astype(jnp.float64), 0.0)
-    pair = values * values, (~is_finite).astype(jnp.float64)
-    nothing = jnp.zeros((), jnp.float64), jnp.zeros((), jnp.float64)
+    are_finite = [jnp.isfinite(x) for x in tensors]
+    pairs = zip(are_finite, tensors, strict=True)
+    values = [jnp.where(is_finite, x.astype(jnp.float64), 0.0) for is_finite, x in pairs]
+    terms = [x * x for x in values[: sums.squares]]
+    terms += [values[0] * values[1]] if sums.products else []
+    terms += values[: sums.totals] + [(~x).astype(jnp.float64) for x in are_finite]
+    nothing = [jnp.zeros((), jnp.float64)] * len(terms)
 
-    def add(sums: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        return sums[0] + others[0], sums[1] + others[1]
+    def add(one: Sequence[Tensor], other: Sequence[Tensor]) -> list[Tensor]:
+        return [x + y for x, y in zip(one, other, strict=True)]
 
-    # As in `total`, the last axis by itself.
-    squares, left_out = jax.lax.reduce(pair, nothing, add, tuple(range(x.ndim - 1)))
-    return jnp.sum(squares), jnp.sum(left_out)
+    taken = jax.lax.reduce(terms, nothing, add, tuple(axes))
+    return taken[: -len(tensors)], taken[-len(tensors) :]
+
+
+def squares_of_each(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns the sum of squares over the finite values of each tensor, and those left out.
+
+    All are added in float64, without a condition: on a CPU, where a tensor is read by a condition,
+    XLA keeps it and what is computed from it apart. A GPU takes those of one shape together, since
+    a kernel of its own for each small tensor takes longer than reading it.
+
+    Args:
+        tensors: Tensors of any shapes and any float dtypes.
+
+    Returns:
+        The sums, and the numbers of values that are not finite, both of shape `(tensors,)`,
+        float64.
+    """
+    if not tensors:
+        return jnp.zeros(0, jnp.float64), jnp.zeros(0, jnp.float64)
+    if not _is_on_gpu():
+        # As in `total`, the last axis by itself.
+        parts = [in_one_pass(Sums(squares=1), [x], range(x.ndim - 1)) for x in tensors]
+        rows = [[jnp.sum(squares), jnp.sum(number)] for (squares,), (number,) in parts]
+        return tuple(jnp.stack(column) for column in zip(*rows, strict=True))
+    return _squares_by_shape(tensors)
+
+
+def squares_or_nan_of_each(tensors: Sequence[Tensor]) -> Tensor:
+    """Returns the sum of squares of each tensor; NaN if a value is not finite.
+
+    Args:
+        tensors: Tensors of any shapes, all float64.
+
+    Returns:
+        Shape `(tensors,)`, float64.
+    """
+    if not _is_on_gpu():
+        sums = squares(tensors)
+        return jnp.where(jnp.isfinite(sums), sums, jnp.nan)
+    sums, left_out = _squares_by_shape(tensors)
+    return jnp.where(left_out > 0, jnp.nan, sums)
+
+
+def _squares_by_shape(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    groups: dict[Any, list[int]] = {}
+    for row, x in enumerate(tensors):
+        groups.setdefault((x.shape, x.dtype), []).append(row)
+    of_groups = []
+    for rows in groups.values():
+        stacked = jnp.stack([tensors[row] for row in rows])
+        of_groups.append(in_one_pass(Sums(squares=1), [stacked], range(1, stacked.ndim)))
+    order = np.argsort([row for rows in groups.values() for row in rows])
+    squares, left_out = (jnp.concatenate([x for (x,) in of]) for of in zip(*of_groups, strict=True))
+    return squares[order], left_out[order]
 
 
 def products(x: Tensor, y: Tensor) -> Tensor:
@@ -101,6 +161,9 @@ def squares_of_sum(*tensors: Tensor) -> Tensor:
     # the operations after it would be computed in another order than without a recorder.
     def added(*tensors: Tensor) -> Tensor:
         return functools.reduce(operator.add, tensors)
+
+    if _is_on_gpu():
+        return over_finite(Sums(squares=1), [added(*tensors)])[0][0]
 
     def single(*tensors: Tensor) -> Tensor:
         return squares([_wide(added(*tensors))])
@@ -232,6 +295,9 @@ def over_finite(
     Returns:
         The sums, and the numbers, of shape `(tensors,)`, both float64.
     """
+    if isinstance(sums, Sums) and _is_on_gpu():
+        taken, left_out = in_one_pass(sums, tensors, range(tensors[0].ndim))
+        return jnp.stack(taken), jnp.stack(left_out)
 
     def single(*tensors: Tensor) -> Tensor:
         nothing = jnp.zeros(len(tensors), jnp.float64)
@@ -260,6 +326,10 @@ def _in_single_or_double(
     cheap = single(*tensors)
     enough = jnp.all(jnp.isfinite(cheap)) & suffice(cheap, [_wide(x) for x in tensors])
     return jax.lax.cond(enough, lambda: cheap, lambda: double(*tensors))
+
+
+def _is_on_gpu() -> bool:
+    return jax.default_backend() == "gpu"
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -6,7 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import keras
 
-from reszoo.gradients.backend.jax.reductions import in_double, squares, squares_over_finite
+from reszoo.gradients.backend.jax.reductions import (
+    in_double,
+    squares_of_each,
+    squares_or_nan_of_each,
+)
 from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
 from reszoo.keras_internals import accumulated_gradient, optimized_variables
 from reszoo.updates import (
@@ -74,9 +78,9 @@ class UpdateTap:
         whole = values.of_all_batches(gradients, [variables[i] for i in places])
         with in_double():
             if self._of_parts:
-                of_part, _ = _gradient_sums(gradients)
+                of_part, _ = squares_of_each(gradients)
                 self._part_sums = self._part_sums.at[rows, 0].add(of_part)
-            sums = [*_gradient_sums(whole), *_update_sums(before, after), self._sums[rows, -1] + 1]
+            sums = [*squares_of_each(whole), *_update_sums(before, after), self._sums[rows, -1] + 1]
             columns: dict[str, Tensor] = dict(zip(_COLUMNS, sums, strict=True))
             sums = jnp.stack([columns[name] for name in WEIGHT_SUMS], axis=1)
             sums = jnp.where(values.makes_update(), sums, self._sums[rows])
@@ -136,12 +140,6 @@ class Values:
         return [g + scale * old for g, old in zip(gradients, before, strict=True)]
 
 
-def _gradient_sums(gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Returns sums of squares and numbers of non-finite values, each of shape `(weights,)`."""
-    sums, left_out = zip(*map(squares_over_finite, gradients), strict=True)
-    return jnp.stack(sums), jnp.stack(left_out)
-
-
 def _update_sums(before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tensor]:
     """Returns sums of squares of weights before an update, and those of the update.
 
@@ -151,5 +149,4 @@ def _update_sums(before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tens
     # would keep the update from being made in place.
     before, after = ([x.astype(jnp.float64) for x in weights] for weights in (before, after))
     updates = [new - old for old, new in zip(before, after, strict=True)]
-    sums = squares([*before, *updates])
-    return jnp.split(jnp.where(jnp.isfinite(sums), sums, jnp.nan), 2)
+    return jnp.split(squares_or_nan_of_each([*before, *updates]), 2)
