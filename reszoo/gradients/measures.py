@@ -194,11 +194,11 @@ def distribution_sums(skip: Tensor, branch: Tensor) -> Tensor:
     reduce = backend.reductions
 
     def fourth_powers(*paths: Tensor) -> Tensor:
-        return reduce.squares([keras.ops.square(path * FOURTH_POWER_MULTIPLE) for path in paths])
+        return reduce.fourth_powers(paths, FOURTH_POWER_MULTIPLE)
 
     of_multiples, _ = reduce.over_finite(fourth_powers, [skip, branch])
     zeros = [reduce.zeros(path) for path in (skip, branch)]
-    return _joined(*zeros, of_multiples / FOURTH_POWER_MULTIPLE**4)
+    return _joined(*zeros, reduce.multiplied(of_multiples, FOURTH_POWER_MULTIPLE**-4))
 
 
 DISTRIBUTION = Measure(

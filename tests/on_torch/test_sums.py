@@ -1,9 +1,38 @@
-"""Sums of many tensors at once, on PyTorch."""
+"""Sums of tensors on PyTorch, as a CPU takes them and as a GPU does."""
 
+import keras
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from reszoo.gradients.backend.torch.reductions import squares_of_each
+import reszoo
+from reszoo.gradients.backend.torch import many_tensors, reductions
+from reszoo.gradients.backend.torch.reductions import OnHost
+from reszoo.gradients.measures import (
+    DISTRIBUTION,
+    DISTRIBUTION_MAXIMA,
+    FORK,
+    FORWARD,
+    HISTOGRAMS,
+    MERGE,
+)
+
+# Names of PyTorch's operations with which the host waits for a GPU.
+WAITING = {"_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal"}
+# Those that only look at a tensor in another way.
+VIEWS = {"detach", "view", "split_with_sizes", "unsqueeze", "expand", "t", "permute", "slice"}
+
+
+@pytest.fixture(params=["CPU", "GPU"])
+def device(request, monkeypatch):
+    """Takes sums as on a CPU, and as on a GPU, which PyTorch's operations do on a CPU too."""
+    if request.param == "GPU":
+        as_on_a_gpu(monkeypatch)
+
+
+def as_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(reductions, "adds_there", lambda x: True)
 
 
 def tensors():
@@ -21,17 +50,144 @@ def tensors():
         (torch.full((3,), 2.0, dtype=torch.bfloat16), 12, 0),
         (torch.tensor(1e30), 1e60, 0),  # beyond float32
         (torch.zeros(0), 0, 0),
+        (torch.tensor([-torch.inf, 2.0], dtype=torch.float16), 4, 1),
+        (ordinary.T.expand(2, 4, 3), 2 * (ordinary.double() ** 2).sum().item(), 0),
     ]
 
 
-def test_each_tensor_is_summed_over_its_finite_values():
+def values_of(sums):
+    return OnHost(sums)(sums).tolist()
+
+
+def measured(measure, *tensors):
+    """Returns the sums of a measure by their names."""
+    sums = measure.formula(*tensors)
+    return dict(zip(measure.powers, values_of(sums), strict=True))
+
+
+@pytest.mark.parametrize("bucket", [1, 14, many_tensors.BUCKET])
+def test_each_tensor_is_summed_over_its_finite_values(device, monkeypatch, bucket):
+    monkeypatch.setattr(many_tensors, "BUCKET", bucket)
     given, squares, left_out = zip(*tensors(), strict=True)
-    found, number = squares_of_each(given)
-    assert found.dtype == number.dtype == torch.float64
-    assert found.tolist() == pytest.approx(squares, rel=1e-6, abs=1e-60)
-    assert number.tolist() == list(left_out)
+    found, number = many_tensors.squares_of_each(given)
+    assert values_of(found) == pytest.approx(squares, rel=1e-6, abs=1e-60)
+    assert values_of(number) == list(left_out)
 
 
-def test_no_tensors_have_no_sums():
-    found, number = squares_of_each([])
-    assert found.shape == number.shape == (0,)
+def test_differences_of_tensors_are_summed(device):
+    given = [x for x, *_ in tensors()]
+    minus = [torch.full_like(x, 1.5) for x in given]
+    found, number = many_tensors.squares_of_each(given, minus)
+    differences = [(x - y).double() for x, y in zip(given, minus, strict=True)]
+    expected = [(x[x.isfinite()] ** 2).sum().item() for x in differences]
+    assert values_of(found) == pytest.approx(expected, rel=1e-6)
+    assert values_of(number) == [(~x.isfinite()).sum() for x in differences]
+
+
+def test_no_tensors_have_no_sums(device):
+    assert many_tensors.squares_of_each([]) == ([], [])
+    assert many_tensors.squares_of_each([], []) == ([], [])
+    assert many_tensors.copies([]) == []
+
+
+def test_copies_are_exact():
+    given = [x for x, *_ in tensors()]
+    for x, copy in zip(given, many_tensors.copies(given), strict=True):
+        assert x.dtype == copy.dtype
+        assert torch.equal(x.nan_to_num(7), copy.nan_to_num(7))
+        assert not x.numel() or copy.data_ptr() != x.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 1e-12])
+def test_sums_of_a_fork_are_those_in_float64(device, dtype, size):
+    generator = torch.Generator().manual_seed(0)
+    size = max(size, 1e-3) if dtype == torch.float16 else size
+    skip, branch = (torch.randn(2, 3, 4, 5, generator=generator) * size for _ in range(2))
+    skip[0, 0, 0, 0], branch[1, 2, 3, 4], branch[0, 0, 0, 1] = torch.nan, torch.inf, -torch.inf
+    skip[1, 1, 1, 1] = 0
+    skip, branch = skip.to(dtype), branch.to(dtype)
+    s, b = (np.nan_to_num(x.double().numpy(), nan=0, posinf=0, neginf=0) for x in (skip, branch))
+    assert measured(FORK, skip, branch) == pytest.approx(
+        {
+            "skip_gradient_squares": (s**2).sum(),
+            "branch_gradient_squares": (b**2).sum(),
+            "skip_branch_products": (s * b).sum(),
+            "input_elements": 120,
+            "examples": 2,
+            "skip_gradient_nonfinite": 1,
+            "branch_gradient_nonfinite": 2,
+        },
+        rel=1e-6,
+        abs=1e-60,
+    )
+    assert measured(MERGE, branch)["output_gradient_nonfinite"] == 2
+    assert measured(DISTRIBUTION, skip, branch) == pytest.approx(
+        {
+            "skip_gradient_zeros": 1,
+            "branch_gradient_zeros": 0,
+            "skip_gradient_fourth_powers": (s**4).sum(),
+            "branch_gradient_fourth_powers": (b**4).sum(),
+        },
+        rel=1e-5,
+        abs=1e-90,
+    )
+    largest = measured(DISTRIBUTION_MAXIMA, skip, branch)
+    assert [*largest.values()] == pytest.approx([abs(s).max(), abs(b).max()])
+    counts = [*measured(HISTOGRAMS, skip, branch).values()]
+    assert (sum(counts[:65]), sum(counts[65:])) == (119, 118)
+
+
+def test_sums_of_a_forward_pass_are_those_in_float64(device):
+    x, f = torch.randn(2, 9) + 100, torch.randn(2, 9) * 1e-20
+    sums = measured(FORWARD, x, f, x + f)
+    assert sums["skip_output_sum"] == pytest.approx(x.double().sum().item(), rel=1e-9)
+    assert sums["branch_output_sum"] == pytest.approx(f.double().sum().item(), rel=1e-9)
+    assert sums["branch_output_squares"] == pytest.approx((f.double() ** 2).sum().item())
+    assert sums["sum_squares"] == pytest.approx((x.double() ** 2).sum().item(), rel=1e-6)
+
+
+class Operations(TorchDispatchMode):
+    """Context that lists the names of all operations that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function._schema.name.split("::")[1])
+        return function(*args, **(kwargs or {}))
+
+
+class Listed(keras.Sequential):
+    """A model that keeps the names of the operations of its last step."""
+
+    def train_step(self, data):
+        with Operations() as operations:
+            logs = super().train_step(data)
+        self.operations = operations.names
+        return logs
+
+
+def operations_of_a_step(blocks, *recorders):
+    """Returns the numbers of operations that a step launches, and that the host waits for."""
+    layers = [reszoo.ResidualBlock([keras.layers.Dense(4)]) for _ in range(blocks)]
+    model = Listed([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    model.fit(np.ones((8, 4)), np.zeros((8, 4)), verbose=0, callbacks=list(recorders))
+    names = [name for name in model.operations if name not in VIEWS]
+    return len(names), sum(name in WAITING for name in names)
+
+
+def test_a_recorded_step_on_a_gpu_launches_little_and_never_waits(monkeypatch, tmp_path):
+    as_on_a_gpu(monkeypatch)
+    added = []
+    for blocks in (1, 3):
+        launched, waited = operations_of_a_step(blocks)
+        recorder = reszoo.GradientRecorder(tmp_path / str(blocks), 1)
+        with_recorder, still_waited = operations_of_a_step(blocks, recorder)
+        assert still_waited == waited
+        added.append(with_recorder - launched)
+    of_a_block = (added[1] - added[0]) / 2
+    assert of_a_block <= 17
+    assert added[0] - of_a_block <= 30

@@ -7,7 +7,7 @@ import torch
 from reszoo import keras_internals
 from reszoo.gradients import backend
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import RUN_BACKWARD
+from reszoo.keras_internals import MULTIPLY_EACH, NORM_OF_EACH, RUN_BACKWARD
 
 
 def test_every_backward_pass_is_made_by_one_function():
@@ -33,6 +33,15 @@ def test_every_backward_pass_is_made_by_one_function():
         pytest.fail(f"torch.autograd.{RUN_BACKWARD} is not what reszoo relies on: {passes}")
     assert gradient.tolist() == [2, 2]
     assert x.grad.tolist() == [4, 4]
+
+
+def test_functions_of_torch_take_many_tensors_at_once():
+    tensors = [torch.tensor([3.0, 4.0]), torch.tensor([[-1e30]]), torch.zeros(0)]
+    norms = vars(torch)[NORM_OF_EACH](tensors, 2, dtype=torch.float64)
+    assert [norm.dtype for norm in norms] == [torch.float64] * 3
+    assert [norm.item() for norm in norms] == pytest.approx([5, 1e30, 0])
+    copies = vars(torch)[MULTIPLY_EACH](tensors, 1.0)
+    assert all(map(torch.equal, copies, tensors))
 
 
 def test_the_backend_has_the_names_of_all():

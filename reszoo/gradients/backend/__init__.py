@@ -3,8 +3,9 @@
 The names of the backend in use are attributes of this package, such as `backend.ModelTaps`:
 
 - `reductions`: sums over tensors, with which the formulas of `reszoo.gradients.measures` are
-  written. `squares(tensors)` returns a vector; `products(x, y)`, `total(x)`, `squares_of_sum(x)`
-  or `(x, y)`, `zeros(x)`, `largest(x)`, `elements(x)` and `examples(x)` return scalars;
+  written. `squares(tensors)` and `fourth_powers(tensors, multiple)` return a vector; `products(x,
+  y)`, `total(x)`, `squares_of_sum(x)` or `(x, y)`, `zeros(x)`, `largest(x)`, `elements(x)` and
+  `examples(x)` return scalars; `multiplied(sums, factor)` multiplies them;
   `counts_by_exponent(x, first, bins)` a vector. `over_finite(sums, tensors, suffice)` returns
   sums over the finite values, and the numbers of the others; `squares_suffice(sums, tensors)` is
   its default test of whether sums in float32 are accurate.

@@ -242,6 +242,29 @@ def counts_by_exponent(x: Tensor, first: int, bins: int) -> Tensor:
     return jax.ops.segment_sum(counted, position, bins + 1)
 
 
+def fourth_powers(tensors: Sequence[Tensor], multiple: float) -> Tensor:
+    """Returns the sum of the fourth powers of the multiples of each tensor's values.
+
+    Args:
+        tensors: As `squares` takes them.
+        multiple: A number by which the values are multiplied first.
+
+    Returns:
+        Shape `(tensors,)`, of their dtype.
+    """
+    return squares([jnp.square(x * multiple) for x in tensors])
+
+
+def multiplied(sums: Tensor, factor: float) -> Tensor:
+    """Returns multiples of sums.
+
+    Args:
+        sums: Any shape.
+        factor: A positive number.
+    """
+    return sums * factor
+
+
 def zero_if_nonfinite(x: Tensor, dtype: Any = jnp.float64) -> Tensor:
     """Returns a tensor with zero in place of values that are not finite.
 

@@ -180,6 +180,29 @@ def counts_by_exponent(x: tf.Tensor, first: int, bins: int) -> tf.Tensor:
     return tf.math.unsorted_segment_sum(counted, position, bins + 1)
 
 
+def fourth_powers(tensors: Sequence[tf.Tensor], multiple: float) -> tf.Tensor:
+    """Returns the sum of the fourth powers of the multiples of each tensor's values.
+
+    Args:
+        tensors: As `squares` takes them.
+        multiple: A number by which the values are multiplied first.
+
+    Returns:
+        Shape `(tensors,)`, of their dtype.
+    """
+    return squares([tf.square(x * multiple) for x in tensors])
+
+
+def multiplied(sums: tf.Tensor, factor: float) -> tf.Tensor:
+    """Returns multiples of sums.
+
+    Args:
+        sums: Any shape.
+        factor: A positive number.
+    """
+    return sums * factor
+
+
 def zero_if_nonfinite(x: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Returns a tensor with zero in place of values that are not finite.
 

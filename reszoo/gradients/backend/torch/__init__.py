@@ -5,7 +5,8 @@ one are there taps, and all others run unchanged. A tap is an autograd function,
 tensor, that computes sums as soon as the gradient is there. They stay on the device until the step
 is over.
 
-- `reductions`: sums over tensors
+- `reductions`: sums over tensors, and their transfer to the host
+- `many_tensors`: sums over each of many tensors at once
 - `passes`: the backward pass that is recorded
 - `block_sums`: the sums of one block
 - `taps`: a block's fork, merge and activation

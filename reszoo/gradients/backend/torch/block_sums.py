@@ -1,14 +1,28 @@
 """Sums of one block in a recorded step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
+import numpy as np
 
 from reszoo.gradients.backend.torch.passes import Turn
+from reszoo.gradients.backend.torch.reductions import OnHost, Scale, Sum
 from reszoo.gradients.measures import BACKWARD_PLACES, Measure
 
-Sums = dict[str, torch.Tensor]  # by the name of the measure's formula
+
+@dataclass(frozen=True)
+class Taken:
+    """Sums of one call of a block, or of a batch's gradients.
+
+    Attributes:
+        measure: The measure.
+        sums: Its sums.
+        scale: The factor of the loss in the gradients.
+    """
+
+    measure: Measure
+    sums: list[Sum]
+    scale: Scale = 1.0
 
 
 @dataclass
@@ -18,12 +32,12 @@ class _OfPass:
     Attributes:
         turn: The pass.
         passes: Number of passes of the same kind that have been here so far.
-        sums: The sums over all calls of the block.
+        taken: The sums of each call of the block.
     """
 
     turn: Turn
     passes: int = 1
-    sums: Sums = field(default_factory=dict)
+    taken: list[Taken] = field(default_factory=list)
 
 
 class BlockSums:
@@ -42,14 +56,16 @@ class BlockSums:
     """
 
     def __init__(self, measures: Sequence[Measure]):
-        self._measures = {m.formula.__name__: m for m in measures}
+        self._measures = measures
+        places = {measure.place for measure in measures}
+        self._of_place = {p: [m for m in measures if m.place == p] for p in places}
         self.clear()
 
     def clear(self) -> None:
         """Begins a step."""
         self.ran = 0
         self.passes: dict[str, int] = dict.fromkeys(BACKWARD_PLACES, 0)
-        self._total: Sums = {}
+        self._taken: list[Taken] = []
         self._begin_batch()
 
     def _begin_batch(self) -> None:
@@ -62,16 +78,15 @@ class BlockSums:
         Args:
             place: The place of the block.
         """
-        return [measure for measure in self._measures.values() if measure.place == place]
+        return self._of_place.get(place, [])
 
-    def add_forward(self, measure: Measure, sums: torch.Tensor) -> None:
+    def add_forward(self, taken: Taken) -> None:
         """Adds sums of a forward run.
 
         Args:
-            measure: The measure.
-            sums: Its sums, of shape `(sums,)`.
+            taken: The sums.
         """
-        self._add(self._total, measure, sums)
+        self._taken.append(taken)
 
     def is_taken(self, place: str, turn: Turn) -> bool:
         """Returns whether sums of a pass are needed at a place, and drops those that it replaces.
@@ -88,14 +103,13 @@ class BlockSums:
             self._last[place] = _OfPass(turn, last.passes + 1 if last and alike else 1)
         return True
 
-    def add_backward(self, measure: Measure, sums: torch.Tensor) -> None:
+    def add_backward(self, taken: Taken) -> None:
         """Adds sums of a pass that is taken.
 
         Args:
-            measure: The measure.
-            sums: Its sums, of shape `(sums,)`.
+            taken: The sums.
         """
-        self._add(self._last[measure.place].sums, measure, sums)
+        self._last[taken.measure.place].taken.append(taken)
 
     def update(self) -> None:
         """Keeps the passes made so far: with their gradients the block's weights are updated."""
@@ -114,35 +128,31 @@ class BlockSums:
         recorded = self._last | self._updated_by
         for place, of_pass in recorded.items():
             self.passes[place] = max(self.passes[place], of_pass.passes)
-            for name, sums in of_pass.sums.items():
-                self._add(self._total, self._measures[name], sums)
+            self._taken += of_pass.taken
         self._begin_batch()
         return {of_pass.turn.number for of_pass in recorded.values()}
 
-    def result(self, zeros: Callable[[int], torch.Tensor]) -> list[torch.Tensor]:
+    def sums(self) -> Iterator[Sum]:
+        """Yields everything that `result` needs on the host."""
+        for taken in self._taken:
+            yield from (*taken.sums, taken.scale)
+
+    def result(self, on_host: OnHost) -> list[np.ndarray]:
         """Returns the sums of the step, in the order of the measures.
 
         Args:
-            zeros: Returns a number of zeros, for a measure that was never taken.
+            on_host: Returns the values of `sums`.
         """
-        return [
-            self._total[name] if name in self._total else zeros(len(measure.powers))
-            for name, measure in self._measures.items()
-        ]
-
-    def _add(self, into: Sums, measure: Measure, sums: torch.Tensor) -> None:
-        name = measure.formula.__name__
-        if name not in into:
-            into[name] = sums
-        elif measure.maximum:
-            into[name] = torch.maximum(into[name], sums.to(into[name].device))
-        else:
-            into[name] = into[name] + sums.to(into[name].device)
+        found = {m.formula.__name__: np.zeros(len(m.powers)) for m in self._measures}
+        for taken in self._taken:
+            name, powers = taken.measure.formula.__name__, taken.measure.powers
+            values = unscaled(on_host(taken.sums), powers, on_host([taken.scale]))
+            combine = np.maximum if taken.measure.maximum else np.add
+            found[name] = combine(found[name], values)
+        return list(found.values())
 
 
-def unscaled(
-    sums: torch.Tensor, powers: Mapping[str, int], scale: torch.Tensor | float
-) -> torch.Tensor:
+def unscaled(sums: np.ndarray, powers: Mapping[str, int], scale: np.ndarray) -> np.ndarray:
     """Returns sums of the gradients of the mean loss, given sums of the gradients of a scaled one.
 
     Args:
@@ -153,12 +163,4 @@ def unscaled(
     Returns:
         The same shape.
     """
-    if not any(powers.values()):
-        return sums
-    if not isinstance(scale, torch.Tensor):
-        if scale == 1:
-            return sums
-        scale = torch.full((), scale, dtype=torch.float64, device=sums.device)
-    inverse = 1 / scale.to(sums.device, torch.float64)
-    by_power = {power: inverse**power for power in set(powers.values())}
-    return sums * torch.stack([by_power[power] for power in powers.values()])
+    return sums * (1 / scale) ** np.array([*powers.values()])

@@ -8,6 +8,7 @@ registers. It is written in Triton, which comes with PyTorch's builds for GPUs.
 # Triton's functions have types of their own, and options that their signatures do not name.
 # pyright: reportMissingParameterType=false, reportCallIssue=false
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -69,8 +70,12 @@ def squares_of_each(
         float64.
     """
     groups = [_in_one_order(pair) for pair in zip(tensors, minus or tensors, strict=True)]
+    dtypes = {x.dtype for x in tensors}
+    if len(dtypes) == 1:
+        found = _squares_of_pairs(groups, minus is not None)
+        return found[:, 0], found[:, 1]
     found = tensors[0].new_zeros((len(groups), 2), dtype=torch.float64)
-    for dtype in {x.dtype for x in tensors}:
+    for dtype in dtypes:
         rows = [row for row, (x, _) in enumerate(groups) if x.dtype == dtype]
         found[rows] = _squares_of_pairs([groups[row] for row in rows], minus is not None)
     return found[:, 0], found[:, 1]
@@ -100,6 +105,7 @@ def _squares_of_pairs(pairs: Sequence[Sequence[torch.Tensor]], subtracts: bool) 
     return parts.sum(dim=1)
 
 
+@functools.cache
 def _multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":  # Triton's interpreter
         return 1
@@ -108,6 +114,8 @@ def _multiprocessors(device: torch.device) -> int:
 
 def _in_one_order(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Returns tensors whose values are in the same order in memory, without gaps."""
+    if all(x.is_contiguous() for x in tensors):
+        return list(tensors)
     orders = {x.stride() for x in tensors}
     if len(orders) == 1 and _has_no_gaps(tensors[0]):
         return list(tensors)

@@ -1,7 +1,6 @@
 """Taps of a whole model: installed while a recorded step runs, and read by the host."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from reszoo.distribution import is_chief
 from reszoo.gradients.backend.torch.block_sums import BlockSums
 from reszoo.gradients.backend.torch.passes import Passes
 from reszoo.gradients.backend.torch.processes import gathered, number_of_processes
+from reszoo.gradients.backend.torch.reductions import OnHost, Scale, Sum
 from reszoo.gradients.backend.torch.switch import Switch
 from reszoo.gradients.backend.torch.taps import BlockTaps
 from reszoo.gradients.backend.torch.update_taps import UpdateTaps
@@ -66,7 +66,8 @@ class ModelTaps:
         self._switch = Switch(self._optimizer)
         self._passes = Passes(list(self.blocks.values()))
         self._number_of_passes = 0
-        self._losses: list[torch.Tensor] = []  # of the recorded batches
+        # Those of the recorded batches, with their scales.
+        self._losses: list[tuple[Sum, Scale]] = []
         self._of_blocks = [BlockSums(self._measures) for _ in self.blocks]
         self._of_weights = None
         if {"weights", "noise_scale", "variables"}.intersection(sets):
@@ -165,21 +166,14 @@ class ModelTaps:
         Those of the blocks are the first. The last are the loss, and the number of batches in which
         it is known.
         """
-        zeros = functools.partial(torch.zeros, dtype=torch.float64)
-        tensors = [x for sums in self._of_blocks for x in sums.result(zeros)]
-        if self._of_weights is not None:
-            tensors += self._of_weights.result()
-        tensors.append(self._loss())
-        device = next((x.device for x in tensors if x.device.type != "cpu"), torch.device("cpu"))
-        joined = gathered(torch.cat([x.to(device) for x in tensors])).cpu().numpy()
-        return np.split(joined, np.cumsum([len(x) for x in tensors])[:-1], axis=1)
-
-    def _loss(self) -> torch.Tensor:
-        known = torch.full((1,), len(self._losses), dtype=torch.float64)
-        total = torch.zeros(1, dtype=torch.float64)
-        for loss in self._losses:
-            total = total.to(loss.device) + loss
-        return torch.cat([total, known.to(total.device)])
+        sources = [*self._of_blocks, *([] if self._of_weights is None else [self._of_weights])]
+        sums = [x for source in sources for x in source.sums()]
+        on_host = OnHost([*sums, *(x for pair in self._losses for x in pair)])
+        values = [x for source in sources for x in source.result(on_host)]
+        losses = [on_host([loss]) / on_host([scale]) for loss, scale in self._losses]
+        values.append(np.array([np.sum(losses), len(losses)]))
+        joined = gathered(np.concatenate(values), on_host.device)
+        return np.split(joined, np.cumsum([len(x) for x in values])[:-1], axis=1)
 
     def _clear(self) -> None:
         for sums in (*self._of_blocks, self._of_weights):
@@ -202,8 +196,8 @@ class ModelTaps:
         recorded = {number for sums in self._of_blocks for number in sums.end_batch()}
         number = pass_of_all(recorded, self._passes.number)
         loss = None if number is None else self._passes.losses[number - 1]
-        if loss is not None:
-            self._losses.append(loss)
+        if number is not None and loss is not None:
+            self._losses.append((loss, self._passes.scales[number - 1]))
         self._number_of_passes += self._passes.number
 
     def _replacements(self) -> Iterator[tuple[Any, str, Callable]]:
@@ -211,7 +205,7 @@ class ModelTaps:
         for position, block in enumerate(self.blocks.values()):
             block = acting_block(block)
             sums = self._of_blocks[position]
-            taps = BlockTaps(block, position, sums, self._passes, self._scale)
+            taps = BlockTaps(block, position, sums, self._passes)
             for attribute, replacement in taps.replacements().items():
                 yield block, attribute, replacement
         for searched in self._found_in:

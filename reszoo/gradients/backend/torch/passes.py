@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from reszoo.gradients.backend.torch.reductions import Scale
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.layers import ResidualBlock
 
@@ -36,7 +37,8 @@ class Passes:
         anchor: A scalar that every fork takes too. Without it no gradient would come back to a
             block that is the first one, or that has only frozen layers before it.
         number: Number of passes of the batch so far.
-        losses: The loss of each of them, without its scale; `None` if it is not known.
+        losses: The loss of each of them, with its scale; `None` if it is not known.
+        scales: The factor of the loss in each of them.
         is_running: Whether a pass is made now.
     """
 
@@ -46,11 +48,12 @@ class Passes:
         self.anchor = torch.zeros((), requires_grad=True)
         self.number = 0
         self.losses: list[torch.Tensor | None] = []
+        self.scales: list[Scale] = []
         self.is_running = False
 
     def begin_batch(self) -> None:
         """Counts from 0 again."""
-        self.number, self.losses = 0, []
+        self.number, self.losses, self.scales = 0, [], []
 
     def turn(self, position: int) -> Turn:
         """Returns the claim of the running pass.
@@ -60,6 +63,11 @@ class Passes:
         """
         own = self._weights[position]
         return Turn(bool(own & self._inputs) if self._inputs else bool(own), self.number)
+
+    @property
+    def scale(self) -> Scale:
+        """Factor of the loss in the gradients of the running pass."""
+        return self.scales[-1]
 
     def counted(self, run_backward: Callable, scale: Callable[[], Any]) -> Callable:
         """Returns the replacement of PyTorch's function that makes a pass.
@@ -85,7 +93,8 @@ class Passes:
             if self.is_running:
                 return original(inputs, allow_unreachable)
             self.number += 1
-            self.losses.append(_differentiated(outputs, gradients, scale()))
+            self.losses.append(_differentiated(outputs, gradients))
+            self.scales.append(kept(scale()))
             self._inputs = set(map(id, inputs))
             self.is_running = True
             try:
@@ -100,15 +109,23 @@ class Passes:
         return run
 
 
+def kept(scale: Scale) -> Scale:
+    """Returns a factor as it is now, which an optimizer may change in place.
+
+    Args:
+        scale: A scalar.
+    """
+    return scale.detach().clone() if isinstance(scale, torch.Tensor) else float(scale)
+
+
 def _differentiated(
-    outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None], scale: Any
+    outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
 ) -> torch.Tensor | None:
-    """Returns the loss that a pass starts from; `None` if that is not known.
+    """Returns the loss that a pass starts from, with its scale; `None` if that is not known.
 
     Args:
         outputs: The tensors that the pass starts from.
         gradients: The gradient that each begins with.
-        scale: The factor of the loss in them.
     """
     # The gradient from a tensor on is not that of the tensor's own sum.
     if any(x.numel() != 1 or x.is_complex() for x in outputs):
@@ -118,7 +135,7 @@ def _differentiated(
             x.detach().double() * (1.0 if factor is None else factor.detach().double())
             for x, factor in zip(outputs, gradients, strict=True)
         )
-        return torch.as_tensor(total).reshape(1) / scale
+        return torch.as_tensor(total).reshape(())
 
 
 def _without_last(gradients: Sequence[Any], allow_unreachable: bool) -> tuple:

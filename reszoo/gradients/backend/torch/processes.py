@@ -1,5 +1,6 @@
 """Processes of `torch.distributed` that train one model together."""
 
+import numpy as np
 import torch
 import torch.distributed
 
@@ -11,18 +12,20 @@ def number_of_processes() -> int:
     return distributed.get_world_size() if are_there else 1
 
 
-def gathered(sums: torch.Tensor) -> torch.Tensor:
+def gathered(sums: np.ndarray, device: torch.device) -> np.ndarray:
     """Returns the sums of each process. Every process must call it.
 
     Args:
         sums: Shape `(sums,)`.
+        device: The device that the processes train on.
 
     Returns:
         Shape `(processes, sums)`.
     """
     if number_of_processes() == 1:
         return sums[None]
-    table = torch.zeros((number_of_processes(), len(sums)), dtype=sums.dtype, device=sums.device)
+    table = np.zeros((number_of_processes(), len(sums)))
     table[torch.distributed.get_rank()] = sums
-    torch.distributed.all_reduce(table)  # which, unlike gathering, every transport has on a GPU
-    return table
+    everywhere = torch.as_tensor(table, device=device)
+    torch.distributed.all_reduce(everywhere)  # which, unlike gathering, every transport has on GPUs
+    return everywhere.cpu().numpy()

@@ -1,122 +1,193 @@
 """Sums over the values of tensors, computed on their device.
 
-A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
-float64's range, and sums of many of them are accurate. A CPU, where that takes several times as
-long, adds in float32 if the result shows that this is accurate, and in float64 if not. A GPU always
-adds in float64: it would have to wait for the result of a test. One kernel takes all sums of some
-tensors there (`gpu_sums`), where Triton is installed.
+A sum is a number of Python where the tensor is on the host. Elsewhere it stays on the device until
+`OnHost` transfers all of a step: nothing waits for a GPU before. `adds_there` alone tells the two
+apart.
+
+Sums are those of float64: the square of any normal float32 number, and its fourth power, are within
+its range, and sums of many of them are accurate. A CPU, where that takes several times as long,
+adds in float32 if the result shows that this is accurate, and in float64 if not. A GPU, which would
+have to wait for the result of a test, always adds in float64. One kernel takes all sums of some
+tensors there (`gpu_sums`), where Triton is installed; elsewhere few operations do.
 """
 
 import functools
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from reszoo.gradients.sums import Sums
+from reszoo.keras_internals import NORM_OF_EACH
 
 # Squares whose mean is at least this are summed in float32 with a relative error of 1e-6: squares
 # that are too small for float32 are negligible.
 LEAST_MEAN_SQUARE = 1e-30
 
 
-def squares(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+@dataclass(frozen=True)
+class Norm:
+    """Square root of a sum of squares, which the host squares.
+
+    Attributes:
+        value: A scalar.
+    """
+
+    value: torch.Tensor
+
+
+Scale = float | torch.Tensor
+# A sum, or several of them in a vector.
+Sum = float | torch.Tensor | Norm
+Several = list[Sum] | torch.Tensor
+
+
+def adds_there(x: torch.Tensor) -> bool:
+    """Returns whether a tensor's sums stay on its device, for which the host does not wait.
+
+    Args:
+        x: Any tensor.
+    """
+    return x.device.type != "cpu"
+
+
+def squares(tensors: Sequence[torch.Tensor]) -> list[Sum]:
     """Returns the sum of the squares of each tensor's values.
 
     Args:
-        tensors: Tensors of any shapes, all float32 or all float64.
-
-    Returns:
-        Shape `(tensors,)`, of their dtype.
+        tensors: Tensors of any shapes, all of one device and dtype; on a CPU float32 or float64.
     """
-    return torch.stack([(x * x).sum() for x in tensors])
+    if adds_there(tensors[0]):
+        return norms(tensors)
+    return [squares_on_cpu(x) for x in tensors]
 
 
-def products(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def squares_on_cpu(x: torch.Tensor) -> float:
+    """Returns the sum of the squares of a tensor's values.
+
+    Args:
+        x: Any shape, float32 or float64, on a CPU.
+    """
+    return (x * x).sum().item()
+
+
+def norms(tensors: Sequence[torch.Tensor]) -> list[Sum]:
+    """Returns the sum of the squares of each tensor's values, in a few launches for all of them.
+
+    Args:
+        tensors: Tensors of any shapes and any float dtypes.
+    """
+    return [Norm(value) for value in lengths(tensors, 2)]
+
+
+def lengths(tensors: Sequence[torch.Tensor], order: float) -> list[torch.Tensor]:
+    """Returns the norm of each tensor, a float64 scalar, in a few launches for all of them.
+
+    Args:
+        tensors: Tensors of any shapes and any float dtypes.
+        order: Order of the norm.
+    """
+    return vars(torch)[NORM_OF_EACH](list(tensors), order, dtype=torch.float64)
+
+
+def products(x: torch.Tensor, y: torch.Tensor) -> Sum:
     """Returns the sum of the products of two tensors' values.
 
     Args:
-        x: Any shape, float32 or float64.
+        x: Any shape, float32 or float64; any float dtype on a GPU.
         y: The same shape and dtype.
-
-    Returns:
-        A scalar of their dtype.
     """
-    return (x * y).sum()  # a matrix product would round its factors on a GPU
+    if not adds_there(x):
+        return (x * y).sum().item()
+    # One launch makes float64 products; a matrix product would round its factors.
+    return torch.addcmul(_zero(x.ndim, x.device), x, y).sum()
 
 
-def total(x: torch.Tensor) -> torch.Tensor:
+def total(x: torch.Tensor) -> Sum:
     """Returns the sum of a tensor's values.
 
     Args:
         x: Any shape.
-
-    Returns:
-        A scalar of its dtype.
     """
-    return x.sum()
+    return x.sum(dtype=torch.float64) if adds_there(x) else x.sum().item()
 
 
-def squares_of_sum(x: torch.Tensor) -> torch.Tensor:
+def squares_of_sum(x: torch.Tensor) -> Several:
     """Returns the sum of the squares of a tensor's finite values.
 
     Args:
         x: Any shape, any float dtype.
-
-    Returns:
-        A float64 scalar.
     """
-    return over_finite(Sums(squares=1), [x])[0][0]
+    return over_finite(Sums(squares=1), [x])[0][:1]
 
 
-def zeros(x: torch.Tensor) -> torch.Tensor:
-    """Returns the number of a tensor's values that are exactly zero, a float64 scalar.
+def zeros(x: torch.Tensor) -> Sum:
+    """Returns the number of a tensor's values that are exactly zero.
 
     Args:
         x: Any shape.
     """
-    return (x == 0).sum().double()
+    return _counted(x == 0)
 
 
-def largest(x: torch.Tensor) -> torch.Tensor:
-    """Returns the largest magnitude of a tensor's finite values, a float64 scalar.
+def largest(x: torch.Tensor) -> Sum:
+    """Returns the largest magnitude of a tensor's finite values.
 
     Args:
         x: Any shape, any float dtype.
     """
     if x.numel() == 0:
-        return _scalar(0, x)
-    return zero_if_nonfinite(x, x.dtype).abs().amax().double()
+        return 0.0
+    magnitude = torch.linalg.vector_norm(zero_if_nonfinite(x, x.dtype), math.inf)
+    return magnitude if adds_there(x) else magnitude.item()
 
 
-def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Returns scalars and vectors as one vector.
+def joined(parts: Iterable[Sum | Several]) -> list[Sum]:
+    """Returns sums and lists of them as one list.
 
     Args:
-        parts: Tensors of at most one dimension, of one dtype.
+        parts: Sums, and lists of sums.
     """
-    return torch.cat([part.reshape(-1) for part in parts])
+    found: list[Sum] = []
+    for part in parts:
+        if isinstance(part, list):
+            found.extend(part)
+        else:
+            found.append(part)
+    return found
 
 
-def elements(x: torch.Tensor) -> torch.Tensor:
-    """Returns the number of a tensor's values, a float64 scalar.
+def multiplied(sums: Sequence[Sum], factor: float) -> list[Sum]:
+    """Returns multiples of sums.
+
+    Args:
+        sums: The sums.
+        factor: A positive number.
+    """
+    return [Norm(x.value * math.sqrt(factor)) if isinstance(x, Norm) else x * factor for x in sums]
+
+
+def elements(x: torch.Tensor) -> float:
+    """Returns the number of a tensor's values.
 
     Args:
         x: Any shape.
     """
-    return _scalar(x.numel(), x)
+    return float(x.numel())
 
 
-def examples(x: torch.Tensor) -> torch.Tensor:
-    """Returns the number of examples in a batch, a float64 scalar.
+def examples(x: torch.Tensor) -> float:
+    """Returns the number of examples in a batch.
 
     Args:
         x: Shape `(batch, ...)`.
     """
-    return _scalar(x.shape[0], x)
+    return float(x.shape[0])
 
 
 def counts_by_exponent(x: torch.Tensor, first: int, bins: int) -> torch.Tensor:
@@ -138,6 +209,17 @@ def counts_by_exponent(x: torch.Tensor, first: int, bins: int) -> torch.Tensor:
     return counts.scatter_add_(0, position, torch.isfinite(x).double())
 
 
+def fourth_powers(tensors: Sequence[torch.Tensor], multiple: float) -> list[Sum]:
+    """Returns the sum of the fourth powers of the multiples of each tensor's values.
+
+    Args:
+        tensors: As `squares` takes them.
+        multiple: A number by which the values are multiplied first.
+    """
+    wide = [x.double() if adds_there(x) else x for x in tensors]
+    return squares([torch.square(x * multiple) for x in wide])
+
+
 def zero_if_nonfinite(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Returns a tensor with zero in place of values that are not finite.
 
@@ -148,7 +230,18 @@ def zero_if_nonfinite(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     Returns:
         The same shape.
     """
-    return torch.where(torch.isfinite(x), x.to(dtype), 0)
+    return torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0).to(dtype)
+
+
+def suffices(squares: float, x: torch.Tensor) -> bool:
+    """Returns whether a sum of squares in the tensor's dtype is accurate.
+
+    Args:
+        squares: The sum, finite.
+        x: The tensor, float32 or float64, on a CPU.
+    """
+    is_large = squares >= LEAST_MEAN_SQUARE * x.numel()
+    return x.dtype == torch.float64 or is_large or not x.any()
 
 
 def squares_suffice(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -164,43 +257,51 @@ def squares_suffice(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torc
     """
     # Numbers of Python: each operation on a tensor takes longer than all tests of them.
     pairs = zip(sums[: len(tensors)].tolist(), tensors, strict=True)
-    return torch.tensor(all(_suffices(s, x) for s, x in pairs))
+    return torch.tensor(all(suffices(s, x) for s, x in pairs))
 
 
 def over_finite(
-    sums: Callable[..., torch.Tensor],
+    sums: Callable[..., list[Sum]],
     tensors: Sequence[torch.Tensor],
-    suffice: Callable[[torch.Tensor, Sequence[torch.Tensor]], torch.Tensor] = squares_suffice,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    suffice: Callable[[torch.Tensor, Sequence[torch.Tensor]], Any] = squares_suffice,
+) -> tuple[Several, Several]:
     """Returns sums over the finite values, and the number of non-finite values of each tensor.
 
     On a CPU a second pass is made only where the sums of the first are not finite, which shows
     values that are not, or not accurate.
 
     Args:
-        sums: Takes the tensors, in float32 or float64, and returns sums of shape `(sums,)`, of
-            the same dtype; they must not be finite if a value is not.
-        tensors: Tensors of any shapes and any float dtypes.
-        suffice: Takes the sums and the tensors, and returns whether the sums are accurate.
+        sums: Takes the tensors, on a CPU in float32 or float64, and returns sums; they must not be
+            finite if a value is not. Only `Sums` are taken by one kernel.
+        tensors: Tensors of any shapes and any float dtypes, on one device.
+        suffice: Takes the sums, of shape `(sums,)`, and the tensors, and returns whether the sums
+            are accurate. Only a CPU asks.
 
     Returns:
-        The sums, and the numbers, of shape `(tensors,)`, both float64.
+        The sums, and the numbers.
     """
-    kernels = _kernels(tensors) if isinstance(sums, Sums) else None
-    if kernels:
-        return kernels.over_finite(sums, tensors)
-    if all(x.device.type == "cpu" for x in tensors):
-        wide = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
-        cast = [x.to(wide) for x in tensors]
-        cheap = sums(*cast)
-        if all(map(math.isfinite, cheap.tolist())) and suffice(cheap, cast):
-            return cheap.double(), torch.zeros(len(tensors), dtype=torch.float64)
-    left_out = torch.stack([(~torch.isfinite(x)).sum().double() for x in tensors])
+    one_kernel = kernels(tensors) if isinstance(sums, Sums) else None
+    if one_kernel:
+        return one_kernel.over_finite(sums, tensors)
+    if adds_there(tensors[0]):
+        finite = [zero_if_nonfinite(x, x.dtype) for x in tensors]
+        return sums(*finite), [_counted(x != y) for x, y in zip(tensors, finite, strict=True)]
+    wide = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
+    cast = [x.to(wide) for x in tensors]
+    cheap: Any = sums(*cast)
+    nothing: list[Sum] = [0.0] * len(tensors)
+    if all(map(math.isfinite, cheap)) and suffice(torch.tensor(cheap, dtype=torch.float64), cast):
+        return cheap, nothing
+    left_out = [_counted(~torch.isfinite(x)) for x in tensors]
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out
 
 
-def _kernels(tensors: Sequence[torch.Tensor]) -> Any:
-    """Returns the module of sums by one kernel; `None` where tensors are not on one GPU."""
+def kernels(tensors: Sequence[torch.Tensor]) -> Any:
+    """Returns the module of sums by one kernel; `None` where tensors are not on one GPU.
+
+    Args:
+        tensors: Tensors on any devices.
+    """
     devices = {x.device for x in tensors}
     return _kernels_on(devices.pop()) if len(devices) == 1 else None
 
@@ -224,52 +325,65 @@ def _kernels_on(device: torch.device) -> Any:
     return gpu_sums
 
 
-def squares_of_each(
-    tensors: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the sum of squares over the finite values of each tensor, and those left out.
-
-    It is `over_finite` of each by itself, with few operations for many small tensors.
+class OnHost:
+    """Values of sums, all of a device transferred at once.
 
     Args:
-        tensors: Tensors of any shapes and any float dtypes, on any devices.
-        minus: What is subtracted from each first, of the same shapes and dtypes.
+        sums: The sums.
 
-    Returns:
-        The sums, and the numbers of values that are not finite, both of shape `(tensors,)`,
-        float64, on a GPU if a tensor is.
+    Attributes:
+        device: The device of the sums, or of some of them; the host's if all are there.
     """
-    kernels = _kernels(tensors)
-    if kernels:
-        return kernels.squares_of_each(tensors, minus)
-    differences = tensors if minus is None else map(torch.sub, tensors, minus)
-    rows = [_squares_and_left_out(x) for x in differences]
-    device = next((row.device for row in rows if isinstance(row, torch.Tensor)), None)
-    if device is not None:
-        rows = [torch.as_tensor(row, dtype=torch.float64, device=device) for row in rows]
-        table = torch.stack(rows)
-    else:
-        table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+
+    def __init__(self, sums: Iterable[Sum]):
+        self._sums = list(sums)  # alive, since values are found by their identity
+        tensors = [x for x in map(_value, self._sums) if isinstance(x, torch.Tensor)]
+        self.device = next((x.device for x in tensors if adds_there(x)), torch.device("cpu"))
+        self._values: dict[int, np.ndarray] = {}
+        for device in {x.device for x in tensors}:
+            self._transfer([x for x in tensors if x.device == device])
+
+    def _transfer(self, tensors: Sequence[torch.Tensor]) -> None:
+        of_dtypes = [[x for x in tensors if x.dtype == d] for d in {x.dtype for x in tensors}]
+        table = torch.cat([_vector(group).double() for group in of_dtypes]).cpu().numpy()
+        ordered = [x for group in of_dtypes for x in group]
+        ends = np.cumsum([x.numel() for x in ordered])[:-1]
+        self._values |= dict(zip(map(id, ordered), np.split(table, ends), strict=True))
+
+    def __call__(self, sums: Sequence[Sum]) -> np.ndarray:
+        """Returns the values of some of the sums.
+
+        Args:
+            sums: The sums.
+
+        Returns:
+            A vector of float64.
+        """
+        if not self._values or not sums:
+            return np.array(sums, float)
+        return np.concatenate([self._value(x) for x in sums])
+
+    def _value(self, x: Sum) -> np.ndarray:
+        if isinstance(x, Norm):
+            return self._values[id(x.value)] ** 2
+        return self._values[id(x)] if isinstance(x, torch.Tensor) else np.array([x])
 
 
-def _squares_and_left_out(x: torch.Tensor) -> torch.Tensor | tuple[float, ...]:
-    """Returns the sum of squares and the number of values left out; numbers of Python on a CPU."""
-    is_on_cpu = x.device.type == "cpu"
-    if is_on_cpu:
-        wide = x if x.dtype == torch.float64 else x.float()
-        found = (wide * wide).sum().item()
-        if math.isfinite(found) and _suffices(found, wide):
-            return found, 0.0
-    of_one = torch.cat(over_finite(lambda x: squares([x]), [x]))
-    return tuple(of_one.tolist()) if is_on_cpu else of_one
+def _vector(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    if all(x.ndim == 0 for x in tensors):
+        return torch.stack(list(tensors))
+    return torch.cat([x if x.ndim else x[None] for x in tensors])
 
 
-def _suffices(squares: float, x: torch.Tensor) -> bool:
-    """Returns whether a sum of squares in the tensor's dtype is accurate."""
-    is_large = squares >= LEAST_MEAN_SQUARE * x.numel()
-    return x.dtype == torch.float64 or is_large or not x.any()
+def _value(x: Sum) -> float | torch.Tensor:
+    return x.value if isinstance(x, Norm) else x
 
 
-def _scalar(value: int, like: torch.Tensor) -> torch.Tensor:
-    return torch.full((), value, dtype=torch.float64, device=like.device)
+@functools.cache
+def _zero(dimensions: int, device: torch.device) -> torch.Tensor:
+    return torch.zeros((1,) * dimensions, dtype=torch.float64, device=device)
+
+
+def _counted(is_counted: torch.Tensor) -> Sum:
+    number = is_counted.sum()
+    return number if adds_there(is_counted) else float(number.item())

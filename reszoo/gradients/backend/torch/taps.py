@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reszoo.gradients.backend.torch.block_sums import BlockSums, unscaled
+from reszoo.gradients.backend.torch.block_sums import BlockSums, Taken
 from reszoo.gradients.backend.torch.passes import Passes
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.measures import Measure
@@ -78,7 +78,6 @@ class BlockTaps:
         position: Its position in the network, from 0.
         sums: The sums of the block.
         passes: The backward passes of the batch.
-        scale: Returns the factor of the loss in the running pass.
     """
 
     def __init__(
@@ -87,7 +86,6 @@ class BlockTaps:
         position: int,
         sums: BlockSums,
         passes: Passes,
-        scale: Callable[[], torch.Tensor | float],
     ):
         # Another recorder's fork, if there is one; a block's own returns its input twice, as here.
         self._own_fork = vars(block).get("fork")
@@ -96,7 +94,6 @@ class BlockTaps:
         self._position = position
         self._sums = sums
         self._passes = passes
-        self._scale = scale
 
     def replacements(self) -> dict[str, Callable]:
         """Returns the replacements of the block's attributes, by their names."""
@@ -139,7 +136,7 @@ class BlockTaps:
         measures = self._sums.of_place(place)
         if measures and self._sums.is_taken(place, self._passes.turn(self._position)):
             for measure in measures:
-                self._sums.add_backward(measure, self._taken(measure, gradients))
+                self._sums.add_backward(self._taken(measure, gradients))
 
     def _runs_once(self) -> bool:
         """Returns whether what runs now is to be counted, and not what runs before or after it.
@@ -151,10 +148,15 @@ class BlockTaps:
     def _observe_forward(self, place: str, *tensors: torch.Tensor) -> None:
         if self._runs_once():
             for measure in self._sums.of_place(place):
-                self._sums.add_forward(measure, self._taken(measure, tensors))
+                self._sums.add_forward(self._forward_taken(measure, tensors))
 
     @torch.no_grad()
-    def _taken(self, measure: Measure, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def _forward_taken(self, measure: Measure, tensors: tuple[torch.Tensor, ...]) -> Taken:
+        return Taken(measure, measure.formula(*tensors))
+
+    @torch.no_grad()
+    def _taken(self, measure: Measure, tensors: tuple[torch.Tensor, ...]) -> Taken:
+        scale = self._passes.scale
         if measure.unscaled:
-            tensors = tuple(unscaled(x.double(), {"": 1}, self._scale()) for x in tensors)
-        return unscaled(measure.formula(*tensors), measure.powers, self._scale())
+            tensors = tuple(x.double() / scale for x in tensors)
+        return Taken(measure, measure.formula(*tensors), scale)

@@ -1,18 +1,44 @@
 """Sums of the weights that an optimizer updates."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from reszoo.gradients.backend.torch.block_sums import unscaled
-from reszoo.gradients.backend.torch.reductions import squares_of_each
+from reszoo.gradients.backend.torch.many_tensors import copies, squares_of_each
+from reszoo.gradients.backend.torch.passes import kept
+from reszoo.gradients.backend.torch.reductions import OnHost, Scale, Sum
 from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
 
-_GRADIENT_POWERS = {
-    name: WEIGHT_SUMS[name] for name in ("weight_gradient_squares", "weight_gradient_nonfinite")
-}
+_UPDATE_SUMS = list(WEIGHT_SUMS)[:-1]
+_GRADIENTS, _WEIGHTS, _UPDATES, _LEFT_OUT = _UPDATE_SUMS
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """Sums of squares of one kind of tensors of some weights.
+
+    Attributes:
+        name: Name of the sum.
+        rows: The weights.
+        sums: The sum of each, over its finite values.
+        left_out: The number of other values in each.
+        scale: The factor of the loss in the tensors.
+    """
+
+    name: str
+    rows: list[int]
+    sums: list[Sum]
+    left_out: list[Sum]
+    scale: Scale = 1.0
+
+    def values(self, on_host: OnHost) -> np.ndarray:
+        """Returns the sums without the factor of the loss, of shape `(rows,)`."""
+        powers = {self.name: {**WEIGHT_SUMS, **NOISE_SUMS}[self.name]}
+        return unscaled(on_host(self.sums), powers, on_host([self.scale]))
 
 
 class WeightSums:
@@ -34,37 +60,34 @@ class WeightSums:
     def clear(self) -> None:
         """Begins a step."""
         self._seen = [0] * self._number
-        self._updates = _table(self._number, len(WEIGHT_SUMS) - 1)
-        self._parts = _table(self._number, len(NOISE_SUMS))
-        self._of_gradients: dict[int, int] = {}  # the rows of `_gradients` by those of the weights
-        self._gradients = _table(0, len(_GRADIENT_POWERS))
+        self._of_updates: list[_Squares] = []
+        self._of_parts: list[_Squares] = []
+        self._of_gradients: list[_Squares] = []  # of the update that is made
         self._before: dict[int, torch.Tensor] = {}
 
     @torch.no_grad()
-    def add_parts(self, gradients: Mapping[int, torch.Tensor], scale: Any) -> None:
+    def add_parts(self, gradients: Mapping[int, torch.Tensor], scale: Scale) -> None:
         """Adds the squares of the gradients of a part of a batch.
 
         Args:
             gradients: The gradient of each weight.
             scale: The factor of the loss, times the number of parts.
         """
-        if not self._with_parts or not gradients:
-            return
-        sums, _ = squares_of_each([*gradients.values()])
-        self._parts = self._parts.to(sums.device)
-        self._parts[[*gradients]] += unscaled(sums[:, None], NOISE_SUMS, scale)
+        if self._with_parts:
+            sums = squares_of_each([*gradients.values()])
+            (name,) = NOISE_SUMS
+            self._of_parts.append(_Squares(name, [*gradients], *sums, kept(scale)))
 
     @torch.no_grad()
-    def add_gradients(self, gradients: Mapping[int, torch.Tensor], scale: Any) -> None:
+    def add_gradients(self, gradients: Mapping[int, torch.Tensor], scale: Scale) -> None:
         """Keeps the sums of the gradients of an update.
 
         Args:
             gradients: The gradient of each weight.
             scale: The factor of the loss, times the number of parts.
         """
-        self._of_gradients = {row: i for i, row in enumerate(gradients)}
-        sums = torch.stack(squares_of_each([*gradients.values()]), dim=1)
-        self._gradients = unscaled(sums, _GRADIENT_POWERS, scale)
+        sums = squares_of_each([*gradients.values()])
+        self._of_gradients = [_Squares(_GRADIENTS, [*gradients], *sums, kept(scale))]
 
     @torch.no_grad()
     def begin_update(self, weights: Mapping[int, torch.Tensor]) -> None:
@@ -73,7 +96,7 @@ class WeightSums:
         Args:
             weights: The weights that are about to be updated.
         """
-        self._before = {row: weight.clone() for row, weight in weights.items()}
+        self._before = dict(zip(weights, copies([*weights.values()]), strict=True))
 
     @torch.no_grad()
     def end_update(self, weights: Mapping[int, torch.Tensor]) -> None:
@@ -82,25 +105,39 @@ class WeightSums:
         Args:
             weights: The weights after it.
         """
-        if not weights:
-            return
-        of_weights = _squares_or_nan([self._before[row] for row in weights])
-        before = [self._before[row] for row in weights]
-        of_updates = _squares_or_nan([*weights.values()], before)
-        of_gradients, nonfinite = self._gradients[
-            [self._of_gradients[row] for row in weights]
-        ].unbind(dim=1)
-        sums = torch.stack([of_gradients, of_weights, of_updates, nonfinite], dim=1)
-        self._updates = self._updates.to(sums.device)
-        self._updates[[*weights]] = sums
-        for row in weights:
+        rows, before = [*weights], [self._before[row] for row in weights]
+        self._of_updates += [
+            *self._of_gradients,
+            _Squares(_WEIGHTS, rows, *squares_of_each(before)),
+            _Squares(_UPDATES, rows, *squares_of_each([*weights.values()], before)),
+        ]
+        for row in rows:
             self._seen[row] += 1
-        self._of_gradients, self._before = {}, {}
+        self._of_gradients, self._before = [], {}
 
-    def result(self) -> list[torch.Tensor]:
-        """Returns the sums of the step, as `by_name` takes their values."""
-        tables = [self._updates, *([self._parts] if self._with_parts else [])]
-        return [table.reshape(-1) for table in tables]
+    def sums(self) -> Iterator[Sum]:
+        """Yields everything that `result` needs on the host."""
+        for of_some in (*self._of_updates, *self._of_parts):
+            yield from itertools.chain(of_some.sums, of_some.left_out, [of_some.scale])
+
+    def result(self, on_host: OnHost) -> list[np.ndarray]:
+        """Returns the sums of the step, as `by_name` takes them.
+
+        Args:
+            on_host: Returns the values of `sums`.
+        """
+        table = {name: np.zeros(self._number) for name in _UPDATE_SUMS}
+        for of_some in self._of_updates:
+            values, left_out = of_some.values(on_host), on_host(of_some.left_out)
+            if of_some.name == _GRADIENTS:
+                table[_LEFT_OUT][of_some.rows] = left_out
+            else:  # whose values that are not finite are not counted
+                values[left_out > 0] = np.nan
+            table[of_some.name][of_some.rows] = values
+        parts = np.zeros(self._number)
+        for of_some in self._of_parts:
+            parts[of_some.rows] += of_some.values(on_host)
+        return [np.concatenate([*table.values()]), *([parts] if self._with_parts else [])]
 
     def by_name(self, values: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Returns the sums of the step by name, each of shape `(weights,)`.
@@ -109,24 +146,7 @@ class WeightSums:
             values: The values of `result`.
         """
         found = {"updates_seen": np.array(self._seen, float)}
-        for names, table in zip((list(WEIGHT_SUMS)[:-1], NOISE_SUMS), values, strict=False):
-            columns = table.reshape(self._number, len(names)).T
-            found |= dict(zip(names, columns, strict=True))
+        for names, table in zip((_UPDATE_SUMS, NOISE_SUMS), values, strict=False):
+            rows = table.reshape(len(names), self._number)
+            found |= dict(zip(names, rows, strict=True))
         return found
-
-
-def _table(rows: int, columns: int) -> torch.Tensor:
-    return torch.zeros((rows, columns), dtype=torch.float64)
-
-
-def _squares_or_nan(
-    tensors: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] | None = None
-) -> torch.Tensor:
-    """Returns the sum of squares of each; NaN if a value is not finite, as these are not counted.
-
-    Args:
-        tensors: Weights.
-        minus: What is subtracted from each first.
-    """
-    sums, left_out = squares_of_each(tensors, minus)
-    return torch.where(left_out > 0, torch.nan, sums)
