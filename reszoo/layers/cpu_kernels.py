@@ -1,8 +1,8 @@
-"""Convolutions that are faster on a CPU than the backend's own: of TensorFlow, and under XLA.
+"""Convolutions and max pooling that are faster on a CPU than TensorFlow's own, or XLA's.
 
 Code for a single backend is here, in `fused_normalization` and in `recomputation`; the other files
 of `reszoo.layers` are written with `keras` and `keras.ops` alone. On other backends this file can
-be imported, and `cpu_convolution` returns `None`.
+be imported, and `cpu_convolution` and `cpu_max_pool` return `None`.
 """
 
 import functools
@@ -380,6 +380,78 @@ def _to_kernel(x: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
 
     # A batch without examples would be a kernel without channels.
     return tf.cond(tf.shape(x)[0] > 0, convolved, lambda: tf.zeros_like(kernel))
+
+
+def cpu_max_pool(
+    x: Tensor, size: Sequence[int], strides: Sequence[int]
+) -> Callable[[Tensor], Tensor] | None:
+    """Returns a way to pool images without padding that is faster than TensorFlow's own, if any.
+
+    Args:
+        x: The images.
+        size: Height and width of the windows, in pixels.
+        strides: Distances of the windows, in pixels.
+    """
+    if keras.backend.backend() != "tensorflow" or len(x.shape) != 4 or is_traced_for_xla():
+        return None
+    if has_onednn() or not _runs_on_cpu() or None in x.shape[1:3]:
+        return None
+    return functools.partial(separable_max_pool, size=size, strides=strides)
+
+
+def separable_max_pool(x: Tensor, size: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Largest value of each window, for TensorFlow's own kernels on CPU.
+
+    Without oneDNN, TensorFlow's gradient searches each window again, pixel by pixel. Here it is
+    that of the largest of each row and of the largest of these: of equal values the first has the
+    gradient, row by row, as in TensorFlow.
+
+    Args:
+        x: Images `(batch, height, width, channels)`, of known height and width.
+        size: Height and width of the windows, in pixels.
+        strides: Distances of the windows, in pixels.
+
+    Returns:
+        A tensor `(batch, height, width, channels)`, a pixel for each window.
+
+    Example:
+
+    >>> separable_max_pool(keras.ops.ones((1, 5, 5, 2)), (3, 3), (2, 2)).shape
+    TensorShape([1, 2, 2, 2])
+    """
+
+    @tf.custom_gradient
+    def pool(x: Tensor) -> tuple[Tensor, Callable]:
+        def gradient(upstream: Tensor) -> Tensor:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = x
+                for axis in (2, 1):
+                    y = _largest_along(y, axis, size[axis - 1], strides[axis - 1])
+            return tape.gradient(y, x, output_gradients=upstream)
+
+        return tf.nn.max_pool2d(x, size, strides, "VALID"), gradient
+
+    return pool(x)
+
+
+def _largest_along(x: Tensor, axis: int, size: int, stride: int) -> Tensor:
+    """Returns the largest value of each window of an axis, whose gradient is the first one's."""
+    windows, whole = (x.shape[axis] - size) // stride + 1, -(-x.shape[axis] // stride)
+    if whole * stride > x.shape[axis]:
+        margins = [[0, 0] for _ in x.shape]
+        margins[axis][1] = whole * stride - x.shape[axis]
+        x = tf.pad(x, margins)
+    shape = (-1, *x.shape[1:axis], whole, stride, *x.shape[axis + 1 :])
+    phases = tf.unstack(tf.reshape(x, shape), axis=axis + 1)
+
+    def seen(tap: int) -> Tensor:
+        begin, extent = [0] * 4, [-1] * 4
+        begin[axis], extent[axis] = tap // stride, windows
+        return tf.slice(phases[tap % stride], begin, extent)
+
+    # The gradient of a maximum of two equal values is the first one's.
+    return functools.reduce(tf.maximum, map(seen, range(size)))
 
 
 def convolves_each_group() -> bool:

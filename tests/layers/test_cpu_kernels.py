@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from reszoo.layers import Convolution, cpu_kernels
+from reszoo.layers import Convolution, MaxPool, cpu_kernels
 from reszoo.layers.cpu_kernels import (
     cpu_convolution,
+    cpu_max_pool,
     im2col_convolution,
     patch_convolution,
     pointwise_convolution,
     rotated_convolution,
+    separable_max_pool,
 )
 
 
@@ -304,3 +306,85 @@ def test_an_upstream_gradient_of_unknown_shape_is_taken(channels, options, state
 
     for value, true in zip(gradients(True), gradients(False), strict=True):
         np.testing.assert_allclose(value, true, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "strides"),
+    [
+        ((9, 7), (3, 3), (2, 2)),
+        ((6, 5), (2, 3), (1, 1)),
+        ((8, 8), (3, 2), (3, 2)),
+        ((7, 9), (1, 2), (3, 4)),
+        ((5, 6), (5, 3), (2, 5)),
+        ((3, 3), (3, 3), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("jit_compile", [None, False])
+def test_a_separable_maximum_has_tensorflows_value_and_gradients(shape, size, strides, jit_compile):
+    # Few values, so that most windows have the largest several times, and in float64, for which
+    # TensorFlow has no kernel of oneDNN.
+    generator = np.random.default_rng(1)
+    x = tf.constant(generator.integers(0, 3, (2, *shape, 3)), "float64")
+
+    def numbers(pool):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = pool(x)
+                weights = tf.reshape(tf.range(tf.size(y, tf.int64)) + 1, tf.shape(y))
+                loss = tf.reduce_sum(tf.cast(weights, y.dtype) * tf.exp(y))
+            first = tape.gradient(loss, x)
+            penalty = tf.reduce_sum(tf.sin(first))
+        return y, first, outer.gradient(penalty, x)
+
+    ours = functools.partial(separable_max_pool, size=size, strides=strides)
+    run = numbers if jit_compile is None else tf.function(numbers)
+    theirs = numbers(lambda x: tf.nn.max_pool2d(x, size, strides, "VALID"))
+    for value, true in zip(run(ours), theirs, strict=True):
+        np.testing.assert_allclose(value, true, rtol=1e-12)
+
+
+def test_a_maximum_is_separable_on_cpus_without_onednn_alone(no_onednn, monkeypatch):
+    def pool(x):
+        return cpu_max_pool(x, (3, 3), (2, 2))
+
+    traced = []
+    assert pool(IMAGES) is not None
+    assert pool(IMAGES[0]) is None
+    tf.function(lambda x: traced.append(pool(x)), jit_compile=True)(IMAGES)
+    unknown = [tf.TensorSpec((None, None, 4, 2))]
+    tf.function(lambda x: traced.append(pool(x)), unknown).get_concrete_function()
+    monkeypatch.setattr(cpu_kernels, "has_onednn", lambda: True)
+    traced.append(pool(IMAGES))
+    assert traced == [None] * 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("options", [{}, {"padding_value": 0.0}, {"padding": "same"}], ids=str)
+def test_a_layer_pools_alike_with_and_without_onednn(options, dtype, no_onednn, monkeypatch):
+    x = tf.nn.relu(tf.random.normal((2, 7, 6, 3), seed=1))
+    layer = MaxPool(dtype=dtype, **options)
+
+    def numbers():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.sin(tf.cast(y, "float32")))
+        return y, tape.gradient(loss, x)
+
+    ours = numbers()
+    monkeypatch.setattr(cpu_kernels, "has_onednn", lambda: True)
+    for value, true in zip(ours, numbers(), strict=True):
+        assert value.dtype == true.dtype
+        np.testing.assert_allclose(
+            tf.cast(value, "float32"), tf.cast(true, "float32"), 2e-2 if "16" in dtype else 1e-6
+        )
+
+
+def test_a_pooled_batch_without_examples_has_a_gradient(no_onednn):
+    x = tf.zeros((0, 6, 6, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = MaxPool()(x)
+    assert tape.gradient(y, x).shape == x.shape
