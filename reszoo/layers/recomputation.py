@@ -321,7 +321,7 @@ class _OfCarried:
         tensors: Its tensors.
 
     Attributes:
-        gradients: The gradients.
+        gradients: Their sums so far, in the structure of the tensors; `None` before the first.
     """
 
     def __init__(self, carried: Carried, tensors: Any):

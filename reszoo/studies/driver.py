@@ -48,7 +48,7 @@ class Driver:
 
     Args:
         workdir: The work directory; each scale has a directory of its own in it.
-        scale: The scale.
+        scale: The size of the studies, one of `SCALES`.
         processes: Number of cells that are measured at a time.
     """
 

@@ -276,7 +276,7 @@ def first_below(means: Any, level: float) -> str:
 
     Args:
         means: Means by number of layers, in order.
-        level: The level.
+        level: What the mean must be below.
 
     Example:
 

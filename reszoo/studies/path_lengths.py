@@ -179,7 +179,7 @@ def quantile(network: pd.DataFrame, share: float) -> int:
 
     Args:
         network: A table of `by_length`.
-        share: The share.
+        share: What the paths must carry, from 0 to 1.
     """
     return int(network.length[network.share.cumsum() >= share].iloc[0])
 

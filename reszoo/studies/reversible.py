@@ -126,8 +126,8 @@ def relative_error(x: Any, exact: Any) -> float:
     """Returns the norm of the difference of two tensors, relative to that of the second.
 
     Args:
-        x: The inexact one.
-        exact: The other.
+        x: The tensor with the error.
+        exact: The tensor that it should be.
     """
     x, exact = (keras.ops.convert_to_numpy(keras.ops.cast(v, "float64")) for v in (x, exact))
     return float(np.linalg.norm(x - exact) / np.linalg.norm(exact))

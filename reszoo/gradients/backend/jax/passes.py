@@ -90,7 +90,7 @@ class Passes:
 
         Args:
             tensors: The gradients of each tap.
-            others: Others.
+            others: The gradients that are added to them, in the same order.
         """
         with in_double():
             return jax.tree.map(jnp.add, tensors, others)
