@@ -73,6 +73,37 @@ class ResidualSum:
         return self.skip.tensor == self.fork
 
 
+@dataclass(frozen=True)
+class GatedSum:
+    """A sum `f(x) + x g(x)` that is no residual sum, since its paths part at several tensors.
+
+    Attributes:
+        addition: The addition that returns the sum.
+        fork: The number of `x`.
+        shares_gate: Whether the gate, or a part of it, is in `f(x)` too.
+        reads_more: Whether anything but `x` and weights is in the sum.
+    """
+
+    addition: Addition
+    fork: int
+    shares_gate: bool
+    reads_more: bool
+
+    @property
+    def reason(self) -> str:
+        """Why it is not recorded."""
+        if self.reads_more:
+            shared = " and share a gate" if self.shares_gate else ""
+            return (
+                f"the two paths of a block read another tensor{shared}, as those of each step of a "
+                "GRU do, so that they part at several tensors"
+            )
+        return (
+            "the two paths of a block share a gate or a part of it, as in a highway network; "
+            "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
+        )
+
+
 @dataclass
 class Tensor:
     """A tensor of the flow.
@@ -204,11 +235,10 @@ def residual_sums(flow: Flow) -> list[ResidualSum]:
     ]
 
 
-def gated_sums(flow: Flow) -> list[tuple[Addition, int]]:
-    """Returns the additions `f(x) + x g(x)` that are no residual sums, each with the number of `x`.
+def gated_sums(flow: Flow) -> list[GatedSum]:
+    """Returns the sums with a gated shortcut that are no residual sums.
 
-    The gate `g(x)` has weights and is part of `f(x)` too, as in a highway network, so that there
-    are two tensors at which the paths part.
+    The gate has weights, as in a highway network or a GRU.
 
     Args:
         flow: The flow.
@@ -217,23 +247,31 @@ def gated_sums(flow: Flow) -> list[tuple[Addition, int]]:
     for addition in flow.additions:
         terms = [x for x in addition.operands if x is not None]
         if len(terms) == 2 and flow.common_origin(terms) is None:
-            forks = (_gated_tensor(flow, *pair) for pair in (terms, terms[::-1]))
-            found += [(addition, fork) for fork in forks if fork is not None][:1]
+            sums = (_gated_sum(flow, addition, *pair) for pair in (terms, terms[::-1]))
+            found += [gated for gated in sums if gated is not None][:1]
     return found
 
 
-def _gated_tensor(flow: Flow, gated: int, other: int) -> int | None:
-    """Returns the tensor that is multiplied by a gate of itself, and is read by the other term."""
+def _gated_sum(flow: Flow, addition: Addition, gated: int, other: int) -> GatedSum | None:
+    """Returns a sum one term of which is a tensor times a gate of itself, read by the other too."""
     sources = flow.tensors[gated].sources if gated in flow.products else ()
     for x in sources:
         gates = [gate for gate in sources if gate != x and flow.depends(gate, x)]
         if flow.tensors[x].shape != flow.tensors[gated].shape or not flow.depends(other, x):
             continue
         of_gates = {number for gate in gates for number in flow.between(x, gate)}
-        of_other = set(flow.between(x, other)) - of_gates
-        if all(any(flow.tensors[n].kernels for n in path) for path in (of_gates, of_other)):
-            return x
+        of_other = set(flow.between(x, other))
+        own = of_other - of_gates
+        if all(any(flow.tensors[n].kernels for n in path) for path in (of_gates, own)):
+            return GatedSum(addition, x, bool(of_other & of_gates), _reads_more(flow, addition, x))
     return None
+
+
+def _reads_more(flow: Flow, addition: Addition, fork: int) -> bool:
+    """Returns whether a sum has anything in it but what depends on a fork, and weights."""
+    paths = flow.between(fork, addition.result)
+    read = {source for number in paths for source in flow.tensors[number].sources}
+    return any(flow.tensors[x].is_input and not flow.depends(x, fork) for x in read)
 
 
 def _terms(addition: Addition) -> list[Term]:

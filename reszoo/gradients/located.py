@@ -15,10 +15,6 @@ from reszoo.keras_internals import is_addition, is_layer_of_keras, is_subtractio
 from reszoo.layers import ResidualBlock
 
 SKIP, BRANCH = "skip", "branch"
-HAS_SHARED_GATE = (
-    "the two paths of a block share a gate, as in a highway network; "
-    "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
-)
 # Kinds of operations that are not listed, since they change no number.
 _NOT_LISTED = ("Identity", "Cast", "Reshape")
 
@@ -147,15 +143,16 @@ def located_in(trace: Trace, graph_owners: Iterable[Any]) -> tuple[list[Located]
 
 
 def _gated(trace: Trace, owners: set[int]) -> Iterator[Unseen]:
-    """Yields the layers that add a branch and a gated shortcut which share the gate."""
-    for addition, fork in gated_sums(trace.flow):
-        adding, flow = addition.place[0], trace.flow
-        calls = [trace.call_of[n] for n in flow.between(fork, addition.result)]
+    """Yields the layers that add a branch and a gated shortcut."""
+    for found in gated_sums(trace.flow):
+        adding = found.addition.place[0]
+        between = trace.flow.between(found.fork, found.addition.result)
+        calls = [trace.call_of[n] for n in between]
         call = innermost_around([adding, *calls])
         if call is None or (id(call.layer) in owners and _is_of_graph(call, adding)):
             continue
         if not (isinstance(call.layer, ResidualBlock) or is_layer_of_keras(call.layer)):
-            yield Unseen(call.layer, HAS_SHARED_GATE)
+            yield Unseen(call.layer, found.reason)
 
 
 def _located(trace: Trace, found: ResidualSum, owners: set[int]) -> Located | None:

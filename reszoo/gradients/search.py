@@ -15,7 +15,7 @@ from reszoo.gradients.calls import Calls
 from reszoo.gradients.first_batch import has_all_weights
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.graph import Graph
-from reszoo.gradients.located import HAS_SHARED_GATE, Located, Unseen, located_in
+from reszoo.gradients.located import Located, Unseen, located_in
 from reszoo.gradients.traced_calls import Trace
 from reszoo.keras_internals import is_layer_of_keras, sublayers, symbolic_inputs
 from reszoo.layers import ResidualBlock
@@ -90,10 +90,18 @@ class Search:
                 f"What {_some(others)} adds is not recorded: only additions are, by +, "
                 "keras.ops.add or keras.layers.Add."
             )
-        if gated := [repr(name) for graph in self._graphs for name in graph.gated]:
-            yield f"What {_some(gated)} adds is not recorded: {HAS_SHARED_GATE}."
+        for reason, names in self._gated().items():
+            yield f"What {_some(names)} adds is not recorded: {reason}."
         if self._unseen:
             yield _unseen_in_words(list(self._unseen.values()))
+
+    def _gated(self) -> dict[str, list[str]]:
+        """Returns the names of additions with a gated shortcut, by the reason."""
+        names: dict[str, list[str]] = {}
+        for graph in self._graphs:
+            for name, reason in graph.gated:
+                names.setdefault(reason, []).append(repr(name))
+        return names
 
     def _search(self, layer: Any, path: tuple[str, ...]) -> None:
         """Searches a layer, or the functional models in one that cannot be searched itself."""
@@ -153,7 +161,7 @@ class Search:
             for one in unseen:
                 self._unseen.setdefault((id(one.layer), one.reason), one)
             for located in found:
-                # That in training is the later one.
+                # In training, of which the later trace is, a layer may apply more.
                 of_keys.setdefault(located.key, located).steps = located.steps
         # What is seen of a layer in one call only, as of the cell of an RNN, is not enough.
         whole = {id(unseen.layer) for unseen in self._unseen.values() if unseen.is_whole}

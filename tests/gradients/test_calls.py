@@ -449,7 +449,10 @@ UNSEEN = {
     "no call is seen": lambda: named(lambda m, x: tf.raw_ops.AddV2(x=x, y=m.f(x))),
     "by a function of which": lambda: named(lambda m, x: tf.reduce_sum(tf.stack([x, m.f(x)]), 0)),
     "no call is seen; . or add": lambda: named(lambda m, x: keras.ops.mean([x, m.f(x)], 0)),
-    "a gate, as in a highway": lambda: named(lambda m, x: highway(x, m.f(x), m.g(x))),
+    "or a part of it, as in a highway": lambda: named(lambda m, x: highway(x, m.f(x), m.g(x))),
+    "another tensor and share a gate, as": lambda: named(
+        lambda m, x: highway(h := m.f(x), m.g(h) * x, m.f(h * h))
+    ),
     "for both paths": lambda: named(lambda m, x: 0.7 * x + m.f(x * tf.reduce_mean(x))),
 }
 

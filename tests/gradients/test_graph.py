@@ -166,6 +166,32 @@ def test_a_block_that_is_not_recorded_is_named(kind):
         assert list(instrument(keras.Model(inputs, x))) == ["residual"]
 
 
+GATED_SUMS = {
+    "one gate": (lambda h, x, gate, f: (g := gate(h)) * h + (1 - g) * f(h), "Exclusive"),
+    "a part of it": (lambda h, x, gate, f: gate(y := dense()(h)) * h + f(y), "Exclusive"),
+    "a step of a GRU": (
+        lambda h, x, gate, f: (g := gate(h + x)) * h + (1 - g) * f(x + h * h),
+        "read another tensor and share a gate",
+    ),
+    "a minimal one": (
+        lambda h, x, gate, f: (g := gate(h + x)) * h + (1 - g) * f(h),
+        "read another tensor and share a gate",
+    ),
+    "two gates": (lambda h, x, gate, f: gate(h + x) * h + f(h + x), "read another tensor, as"),
+}
+
+
+@pytest.mark.parametrize("kind", GATED_SUMS)
+def test_a_cure_for_a_gated_sum_is_named_only_where_it_is_one(kind):
+    inputs = keras.Input((SIZE,)), keras.Input((SIZE,))
+    of_both, reason = GATED_SUMS[kind]
+    h = of_both(dense()(inputs[0]), inputs[1], dense(activation="sigmoid"), dense())
+    model = keras.Model(inputs, layers.Add(name="residual")([h, dense()(h)]))
+    with pytest.warns(UserWarning, match=f"is not recorded: .*{reason}") as warned:
+        assert "residual" in instrument(model)
+    assert ("Exclusive" in str(warned[0].message)) == (reason == "Exclusive")
+
+
 def test_neither_gates_nor_cells_nor_means_of_models_are_named():
     def conv(x, size=1):
         return layers.Conv2D(SIZE, size, padding="same", activation="relu")(x)
