@@ -25,10 +25,11 @@ def describe_layers(block: ResidualBlock | FoundBlock) -> dict[str, Any] | None:
         A dictionary of JSON values: `skip` and `branch`, each a list, empty for the identity, and
         `activation`, the name of the function of the sum or `None`. A layer is a dictionary with
         its `name`, `None` for operations of a layer's own code; `kind`, its class; `shape` of its
-        output, without the axis of examples, `None` if it is not known; `parameters`, the number of
-        its weights, trainable or not, `None` if it is not known; `activation`, the name of its
-        activation function or `None`. `None` in place of all for a block with a `call` or `paths`
-        of its own, which may apply anything.
+        output, without the axis of examples, `None` if it is not known or has no such axis, and
+        `None` for an unknown size; `parameters`, the number of its weights, trainable or not,
+        `None` if it is not known; `activation`, the name of its activation function or `None`.
+        `None` in place of all for a block with a `call` or `paths` of its own, which may apply
+        anything.
 
     Example:
 
@@ -156,4 +157,4 @@ def _parameters(operation: keras.Operation) -> int | None:
 
 
 def _without_examples(shape: Any) -> list[int | None] | None:
-    return None if shape is None else [size and int(size) for size in shape[1:]]
+    return [size and int(size) for size in shape[1:]] if shape else None

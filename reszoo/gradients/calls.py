@@ -79,7 +79,7 @@ class CallsBlock(FoundBlock):
         return ", ".join(kind.lower() for kind in self.located.shortcut_kinds)
 
     @property
-    def shapes(self) -> tuple[tuple, tuple]:
+    def shapes(self) -> tuple[tuple | None, tuple | None]:
         return self.located.shapes
 
     def readers_of_fork(self) -> tuple[set[Any], set[Any]]:
@@ -298,10 +298,16 @@ class _BlockRun:
 
     def _differ(self) -> bool:
         """Returns whether the terms have other shapes than in the trace."""
-        shapes = [tuple(getattr(x, "shape", ())) for x in self._terms.values()]
+        shapes = [_sizes(x) for x in self._terms.values()]
         return "lost" in self._ends or any(shape != shapes[0] for shape in shapes)
 
     def close(self) -> None:
         """Ends the run."""
         if self._ends and not self._is_merged:
             self.block.lose()
+
+
+def _sizes(x: Any) -> tuple | None:
+    """Returns the shape of a tensor, or of a number; `None` if its rank is unknown."""
+    shape = getattr(x, "shape", ())
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)

@@ -5,6 +5,7 @@ additions inside of layers, which a trace of the model finds.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +111,7 @@ class Tensor:
 
     Attributes:
         sources: The numbers of the tensors from which gradients flow into it.
-        shape: Its shape; `None` for an unknown size.
+        shape: Its shape, with `None` for an unknown size; `None` if its rank is unknown.
         is_nonlinear: Whether an activation function returns it.
         has_weights: Whether weights of the model are in it, beside those in its sources.
         kernels: Number of matrices and filters among these weights.
@@ -120,7 +121,7 @@ class Tensor:
     """
 
     sources: tuple[int, ...]
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
     is_nonlinear: bool = False
     has_weights: bool = False
     kernels: int = 0
@@ -198,12 +199,17 @@ class Flow:
         if not common:
             return None
         nearest = common.bit_length() - 1
-        rank = len(self.tensors[nearest].shape)
+        rank = self._rank(nearest)
         beyond = functools.reduce(int.__or__, origins) & ~common
         exits = {source for v in _bits(beyond) for source in self.tensors[v].sources}
         exits |= set(tensors)
-        parting = {x for x in exits if common >> x & 1 and len(self.tensors[x].shape) >= rank}
+        parting = {x for x in exits if common >> x & 1 and not self._rank(x) < rank}
         return nearest if parting == {nearest} else None
+
+    def _rank(self, tensor: int) -> float:
+        """Returns the rank of a tensor; NaN, which is less than none, if it is unknown."""
+        shape = self.tensors[tensor].shape
+        return math.nan if shape is None else len(shape)
 
 
 def residual_sums(flow: Flow) -> list[ResidualSum]:

@@ -118,8 +118,8 @@ class FoundBlock(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def shapes(self) -> tuple[tuple, tuple]:
-        """The shapes at the fork and of the sum."""
+    def shapes(self) -> tuple[tuple | None, tuple | None]:
+        """The shapes at the fork and of the sum; `None` for one of unknown rank."""
 
     @property
     def operations(self) -> list[keras.Operation]:
@@ -147,7 +147,7 @@ class FoundBlock(abc.ABC):
     @property
     def strides(self) -> int:
         """The factor by which an image shrinks from the fork to the merge."""
-        before, after = self.shapes
+        before, after = (shape or () for shape in self.shapes)
         sides = range(1, min(len(before), len(after)))
         if len(before) > 2 and keras.config.image_data_format() == "channels_last":
             sides = sides[:-1]

@@ -55,7 +55,7 @@ class Located:
         steps: What is applied on the skip and on the branch, in its order.
         shortcut_kinds: The kinds of other operations on the shortcut.
         own_weights: Weights of the layer itself that may be on the paths.
-        shapes: The shapes at the fork and of the sum.
+        shapes: The shapes at the fork and of the sum; `None` for one of unknown rank.
         fork_key: The same for all blocks with this fork.
         parts: The layers and additions on the paths.
         names: The names of the layers around, the outermost first.
@@ -77,7 +77,7 @@ class Located:
     steps: dict[str, list[PathStep]] = field(default_factory=dict)
     shortcut_kinds: list[str] = field(default_factory=list)
     own_weights: list[keras.Variable] = field(default_factory=list)
-    shapes: tuple[tuple, tuple] = ((), ())
+    shapes: tuple[tuple | None, tuple | None] = ((), ())
     fork_key: Any = None
     parts: list[Any] = field(default_factory=list)
     names: tuple[str, ...] = ()

@@ -210,6 +210,26 @@ def test_a_shape_is_the_same_whatever_the_batch():
     assert described[0] == described[1]
 
 
+class MeanOfAll(layers.Layer):
+    """One number for the whole batch."""
+
+    def call(self, x):
+        return keras.ops.mean(x)
+
+
+def test_a_shape_is_not_known_without_an_axis_of_examples_and_none_for_a_number_of_each():
+    inputs = keras.Input((None, SIZE))
+    x = layers.Dense(SIZE, name="dense")(inputs)
+    y = layers.Lambda(lambda y: keras.ops.mean(y, (1, 2)), name="of_each")(x)
+    x = x * MeanOfAll(name="of_all")(x) * keras.ops.reshape(y, (-1, 1, 1))
+    model = keras.Model(inputs, layers.Add(name="sum")([inputs, x]))
+    described = describe_layers(instrument(model)["sum"])["branch"]
+    shapes = {row["name"]: row["shape"] for row in described}
+    assert shapes["dense"] == [None, SIZE]
+    assert shapes["of_all"] is None
+    assert shapes["of_each"] == []
+
+
 def test_a_recorded_training_has_its_layers_in_the_log(tmp_path):
     inputs = keras.Input((SIZE,))
     block = ResidualBlock([layers.Dense(SIZE, "relu", name="dense")], name="block")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import reszoo
-from reszoo.gradients import instrument, load
+from reszoo.gradients import instrument, load, load_layers
 from reszoo.gradients.blocks import describe_blocks
 from tests.gradients.devices import two_devices
 
@@ -330,6 +330,39 @@ def test_two_blocks_from_one_fork_and_one_around_them_are_seen_exactly(x, tmp_pa
     assert [b["parent"] for b in describe_blocks(blocks)] == ["outer", "outer", None]
     expected = by_hand(forward, x)
     assert_recorded(recorded(model, x, tmp_path, blocks), expected)
+
+
+class OfUnknownRank(layers.Layer):
+    """The identity, whose output has a rank that TensorFlow does not know."""
+
+    def call(self, x):
+        sizes = tf.raw_ops.PlaceholderWithDefault(input=tf.shape(x), shape=(None,))
+        return tf.reshape(x, sizes)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_a_block_of_unknown_rank_is_recorded_and_its_shapes_are_not_known(x, tmp_path):
+    lose, lose_too = OfUnknownRank(name="lose"), OfUnknownRank(name="lose_too")
+
+    def call(m, x):
+        y = lose(x) + lose_too(m.f(x))
+        return m.g(tf.ensure_shape(y, (None, SIZE)))
+
+    layer = Called(call, name="layer")
+    model = model_of(layer)
+    (block,) = instrument(model).values()
+
+    def forward(x, forks):
+        skip, branch = forks.fork("layer", model.layers[1](x))
+        return layer.g(forks.merge("layer", skip + layer.f(branch)))
+
+    expected = by_hand(forward, x)
+    assert_recorded(recorded(model, x, tmp_path, {"layer": block}), expected)
+    table = load_layers(str(tmp_path)).set_index("layer")
+    assert table["shape"].to_dict() == {"lose": None, "f": (SIZE,), "lose_too": None}
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")

@@ -54,9 +54,16 @@ def lines(page, path):
 def test_a_block_has_its_layers_along_skip_and_branch(page, report):
     many = [layer(f"conv{i}") for i in range(30)]
     own_code = layer(None, "Relu, Mul", None, None)
+    rest = layer("lose", "Layer", None, 0), layer("mean", "Mean", [], 0)
     skip = layer("project", "Conv2D", [None, 4], 1)
     blocks = [
-        layers(layer("dense", "Dense", [4], 20, "gelu"), own_code, skip=[skip], activation="relu"),
+        layers(
+            layer("dense", "Dense", [4], 20, "gelu"),
+            own_code,
+            *rest,
+            skip=[skip],
+            activation="relu",
+        ),
         layers(*many),
         {"layers": None},
         {},
@@ -67,6 +74,8 @@ def test_a_block_has_its_layers_along_skip_and_branch(page, report):
     assert lines(page, "branch") == [
         ("dense", "Dense, gelu \u00b7 4 \u00b7 20\u00a0weights"),
         ("own code", "Relu, Mul"),
+        ("lose", "Layer \u00b7 shape unknown"),
+        ("mean", "Mean \u00b7 scalar"),
     ]
     assert page.find(".gf-layers > p").text_content() == "relu of the sum"
     opened(page, "b")

@@ -121,11 +121,12 @@ def load_layers(log_dir: str) -> "pd.DataFrame":
         A `pandas.DataFrame` with a row for each layer, in the order in which a block applies them,
         and the columns `block`, `path` (`"skip"` or `"branch"`), `layer`, its name, or an empty
         string for operations of a layer's own code; `kind`, its class; `shape` of its output, a
-        tuple without the axis of examples, or `None` if it is not known; `parameters` (Int64), the
-        number of its weights, missing if it is not known; `activation`, the name of its activation
-        function, or an empty string. Of a block that was recorded several times, as it was at the
-        end. A path without layers, such as an identity, has no row; neither has a block whose
-        layers are not known, nor one in logs of earlier versions.
+        tuple without the axis of examples, with `None` for an unknown size, or `None` if the shape
+        is not known or has no such axis; `parameters` (Int64), the number of its weights, missing
+        if it is not known; `activation`, the name of its activation function, or an empty string.
+        Of a block that was recorded several times, as it was at the end. A path without layers,
+        such as an identity, has no row; neither has a block whose layers are not known, nor one in
+        logs of earlier versions.
 
     Raises:
         ValueError: If there is no log.

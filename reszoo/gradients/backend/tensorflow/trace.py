@@ -267,7 +267,7 @@ class _Builder:
         sources = dict.fromkeys(self._numbers[name] for name in names if name in self._numbers)
         if sources and not has_gradient(operation):
             sources = {}
-        shape = tuple(y.shape) if y.shape.rank is not None else (None,)
+        shape = None if y.shape.rank is None else tuple(y.shape)
         is_nonlinear = operation.type in _NONLINEAR
         kernels = int(_has_kernel(operation, weights))
         weights |= bool(kernels)

@@ -14,8 +14,10 @@ export function layersOf(block, paths = []) {
 }
 
 /** What a layer has, in words: "Conv2D · 8×8×4 · 148 weights". */
-export function layerInWords({kind, shape, parameters, activation}) {
-  const size = shape?.map((each) => each ?? "?").join("\u00d7");
+export function layerInWords({name, kind, shape, parameters, activation}) {
+  // Of operations of a layer's own code the log never has a shape.
+  const unknown = name === null ? "" : "shape unknown";
+  const size = shape ? shape.map((each) => each ?? "?").join("\u00d7") || "scalar" : unknown;
   const weights = parameters ? `${wholeNumber(parameters)}\u00a0weight${parameters > 1 ? "s" : ""}` : "";
   return [kind + (activation ? `, ${activation}` : ""), size, weights].filter(Boolean).join(" \u00b7 ");
 }
