@@ -930,8 +930,14 @@ def test_a_pdf_is_printed_by_the_browser_on_a_page_of_the_size_of_the_view(open_
     # A frame that may not print does nothing, and the page says so.
     page.tab.evaluate("window.print = () => {}")
     page.find(".gf-save:has-text('PDF')").click()
+    page.find(".gf-save:has-text('PDF')").click()  # again, before it says so
+    assert printed.count() == 1
     page.find(".gf-help:has-text('Take the SVG')").wait_for()
     assert printed.count() == 0
+    assert page.tab.title() == title
+    # Nor does a later print of the page, by the browser's menu, bring anything back.
+    page.tab.evaluate("document.title = 'renamed'; window.dispatchEvent(new Event('afterprint'))")
+    assert page.tab.title() == "renamed"
 
 
 def test_path_lengths_are_a_ridge_for_each_measurement(page, report, one):

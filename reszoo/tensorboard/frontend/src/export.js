@@ -167,6 +167,8 @@ export async function savePng(view) {
 const textOf = (picture) => new XMLSerializer().serializeToString(picture);
 
 const PRINTS_MS = 1500;
+// Takes the picture that is being printed off the page; nothing before the first.
+let endOfPrint = () => {};
 
 /**
  * Opens the print dialog on the picture alone, on a page of its size; "Save as PDF" there gives a PDF
@@ -175,6 +177,7 @@ const PRINTS_MS = 1500;
  * @param refused Called where a frame may not print.
  */
 export function savePdf(view, refused) {
+  endOfPrint(); // of a print that did not begin
   const picture = toSvg(view);
   // A pixel more, since a page that is rounded down is two.
   const [width, height] = [picture.getAttribute("width"), Number(picture.getAttribute("height")) + 1];
@@ -185,17 +188,22 @@ export function savePdf(view, refused) {
   const {title} = document;
   document.title = view.name;
   document.body.append(style, sheet);
-  const end = () => {
+  const listening = new AbortController();
+  const {signal} = listening;
+  // A frame that may not print does nothing, and says so to nobody.
+  const waiting = setTimeout(() => {
+    endOfPrint();
+    refused();
+  }, PRINTS_MS);
+  endOfPrint = () => {
+    endOfPrint = () => {};
+    clearTimeout(waiting);
+    listening.abort();
     style.remove();
     sheet.remove();
     document.title = title;
   };
-  // A frame that may not print does nothing, and says so to nobody.
-  const waiting = setTimeout(() => {
-    end();
-    refused();
-  }, PRINTS_MS);
-  window.addEventListener("beforeprint", () => clearTimeout(waiting), {once: true});
-  window.addEventListener("afterprint", end, {once: true});
+  window.addEventListener("beforeprint", () => clearTimeout(waiting), {signal});
+  window.addEventListener("afterprint", () => endOfPrint(), {signal});
   window.print();
 }
