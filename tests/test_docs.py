@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 import reszoo
+from reszoo.gradients.measures import HISTOGRAM_EXPONENTS
 from reszoo.gradients.statistics import markdown_table
+from reszoo.report import page
+from reszoo.tensorboard import plugin
 from reszoo.training import read_config
 from tests.children import blocks_on
 
@@ -36,6 +39,21 @@ WITH_PYTHON = [path for path in DOCUMENTS if python_blocks(path)]
 
 def test_the_table_of_statistics_is_that_of_the_code():
     assert markdown_table() in (DOCS / "statistics.md").read_text(encoding="utf-8")
+
+
+def test_the_documents_have_the_numbers_of_steps_that_are_kept():
+    statistics, page_of_runs = (
+        " ".join((DOCS / name).read_text(encoding="utf-8").split())
+        for name in ("statistics.md", "gradient_flow.md")
+    )
+    low, high = HISTOGRAM_EXPONENTS[0], HISTOGRAM_EXPONENTS[-1]
+    assert f"powers of two from `2^{low}` to `2^{high}`" in statistics
+    assert f"TensorBoard keeps {plugin.DEFAULT_TABLE_SAMPLES} steps with them" in statistics
+    assert f"and the last, at most {page.MOST_HISTOGRAMS}." in statistics
+    assert f"keeps {plugin.DEFAULT_SAMPLES:,} recorded steps of a run" in page_of_runs
+    assert f"at most {plugin.DEFAULT_STEPS_AN_ANSWER:,} of these" in page_of_runs
+    assert f"at most {page.MOST_STEPS:,} steps of each run" in page_of_runs
+    assert f"`max_steps` (3 to {plugin.MOST_STEPS_AN_ANSWER:,})" in page_of_runs
 
 
 @pytest.fixture

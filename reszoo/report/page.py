@@ -222,7 +222,7 @@ def _histograms(log_dir: str) -> str | None:
 
 
 def _evenly(histograms: Iterable[tuple]) -> tuple[list[tuple], int]:
-    """Returns at most `MOST_HISTOGRAMS` and the last one, and the number of all.
+    """Returns `MOST_HISTOGRAMS` at most, with the first and the last, and the number of all.
 
     All of a long run may be more than fits into memory.
     """
@@ -233,8 +233,9 @@ def _evenly(histograms: Iterable[tuple]) -> tuple[list[tuple], int]:
             kept.append(histogram)
         if len(kept) > MOST_HISTOGRAMS:
             kept, every = kept[::2], 2 * every
-    is_whole = not last or kept[-1] is last[0]
-    return kept if is_whole else kept + last, number
+    if not last or kept[-1] is last[0]:
+        return kept, number
+    return [*(kept if len(kept) < MOST_HISTOGRAMS else kept[::2]), *last], number
 
 
 def _compressed(packed: bytes) -> str:

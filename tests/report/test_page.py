@@ -111,15 +111,31 @@ def test_the_layers_are_held_as_at_the_end_and_each_path_once(tmp_path):
     assert [block["layers"]["branch"] for block in run["blocks"]] == [1, 1]
 
 
-def test_the_histograms_of_evenly_spaced_steps_are_held(tmp_path, monkeypatch):
-    monkeypatch.setattr("reszoo.report.page.MOST_HISTOGRAMS", 10)
-    write_run(tmp_path / "none")
-    writer = LogWriter(str(tmp_path / "some"), [{"name": "a"}], ["x"], 0)
-    for step in range(100):
+def write_histograms(log_dir, steps):
+    writer = LogWriter(str(log_dir), [{"name": "a"}], ["x"], 0)
+    for step in range(steps):
         writer.write(step, [[0.0]], {})
         header = {"rows": ["a"], "columns": ["skip 0.0", "branch 0.5"]}
         writer.write_table(step, HISTOGRAMS_TAG, np.array([[step, 2 * step]]), header)
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "every"), [(1, 1), (9, 1), (10, 1), (11, 2), (19, 2), (20, 4), (21, 4), (37, 4)]
+)
+def test_the_histograms_are_no_more_than_the_most(tmp_path, monkeypatch, number, every):
+    monkeypatch.setattr("reszoo.report.page.MOST_HISTOGRAMS", 10)
+    write_histograms(tmp_path, number)
+    (run,) = held(report.show(str(tmp_path)).content)
+    _, steps, _, _ = unpack(gzip.decompress(base64.b64decode(run["histograms"])))
+    assert len(steps) <= 10
+    assert list(steps) == sorted({*range(0, number, every), number - 1})
+
+
+def test_the_histograms_of_evenly_spaced_steps_are_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("reszoo.report.page.MOST_HISTOGRAMS", 10)
+    write_run(tmp_path / "none")
+    write_histograms(tmp_path / "some", 100)
     none, some = held(report.show([str(tmp_path / "none"), str(tmp_path / "some")]).content)
     assert none["histograms"] is None
     packed = gzip.decompress(base64.b64decode(some["histograms"]))
