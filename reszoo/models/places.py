@@ -23,7 +23,8 @@ class Place:
         before: The layer whose output is its input, and that nothing else reads; `None` if there is
             none, or it is not known.
         where: The place in words, such as "behind Activation", where `before` is `None`.
-        trains: Whether it runs as in training, whatever the network is told.
+        trains: Whether it runs as in training if the network is not told how to. The outermost call
+            with an argument `training` decides, as in Keras.
     """
 
     name: str
@@ -49,20 +50,20 @@ def places(layer: keras.Operation) -> Iterator[Place]:
     >>> [(place.name, place.before) for place in places(chain)][0]
     ('dense', None)
     """
-    yield from _within(layer, "", False, set())
+    yield from _within(layer, "", None, set())
 
 
 def _within(
-    layer: keras.Operation, prefix: str, trains: bool, seen: set[tuple[int, bool]]
+    layer: keras.Operation, prefix: str, told: bool | None, seen: set[tuple[int, bool | None]]
 ) -> Iterator[Place]:
-    if (id(layer), trains) in seen:
+    if (id(layer), told) in seen:
         return
-    seen.add((id(layer), trains))
-    for name, place, training in _children(layer):
-        runs_as_told = trains if training is None else training
-        place = dataclasses.replace(place, name=f"{prefix}{name}", trains=runs_as_told)
+    seen.add((id(layer), told))
+    for name, place, own in _children(layer):
+        training = own if told is None else told
+        place = dataclasses.replace(place, name=f"{prefix}{name}", trains=bool(training))
         yield place
-        yield from _within(place.layer, f"{place.name}/", runs_as_told, seen)
+        yield from _within(place.layer, f"{place.name}/", training, seen)
 
 
 def is_chain(layer: Any) -> bool:
@@ -128,8 +129,9 @@ def _in_graph(model: keras.Function) -> Iterator[_Child]:
 def _training_of(node: Any) -> bool | None:
     """Returns the argument `training` of a call; `None` if it has none."""
     layer, arguments = node.operation, node.arguments
+    given = arguments.kwargs.get("training")  # of a layer whose `call` takes none, too
     call = inspect.signature(type(layer).call)
-    if "training" not in call.parameters:
-        return None
-    given = call.bind_partial(layer, *arguments.args, **arguments.kwargs).arguments.get("training")
-    return None if given is None else given is not False
+    if "training" in call.parameters:
+        bound = call.bind_partial(layer, *arguments.args, **arguments.kwargs)
+        given = bound.arguments.get("training")
+    return None if given is None else bool(given)

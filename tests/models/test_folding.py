@@ -296,6 +296,38 @@ def graph_in_graph(x):
     return inner(x)
 
 
+def told(inner, outer, own):
+    """A network that tells a part of it, and the part its normalization, whether it is training."""
+
+    def part(x):
+        if inner == "block":
+            return reszoo.ResidualBlock([layers.Conv2D(3, 1), BN()])(x, training=own)
+        return BN()(layers.Conv2D(3, 1)(x), training=own)
+
+    def chained(x):
+        return Chain([graph(part)])(x, training=outer)
+
+    of_part = graph(part)
+    return graph(chained if inner == "chain" else lambda x: of_part(x, training=outer))
+
+
+@pytest.mark.parametrize("own", [None, False, True])
+@pytest.mark.parametrize("outer", [None, False, True])
+@pytest.mark.parametrize("inner", ["norm", "block", "chain"])
+def test_the_outermost_call_that_says_so_decides_what_trains(inner, outer, own):
+    model = randomized(told(inner, outer, own))
+    (x,) = examples(model)
+    folded = fold_normalization(model)
+    number = sum(isinstance(part, BN) for part in sublayers(folded))
+    assert number == int(bool(own if outer is None else outer))
+    for training in (False, None):  # the latter changes the averages that are in training
+        found, true = (
+            keras.ops.convert_to_numpy(m(x) if training is None else m(x, training=training))
+            for m in (folded, model)
+        )
+        np.testing.assert_allclose(found, true, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("function", "extra", "reason"),
     [
