@@ -1,9 +1,9 @@
 """Sums over the values of tensors, computed on the device.
 
 A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
-float64's range, and sums of many of them are accurate. XLA and GPUs add in float64. A CPU without
-XLA, where that takes nine times as long, adds in float32 if the result shows that this is accurate,
-and in float64 if not.
+float64's range, and sums of many of them are accurate. XLA adds in float64. Without it, where that
+takes nine times as long on a CPU, and on a GPU writes and reads tensors of float64, sums are added in
+float32 if the result shows that this is accurate, and in float64 if not.
 """
 
 import functools
@@ -248,9 +248,8 @@ def over_finite(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns sums over the finite values, and the number of non-finite values of each tensor.
 
-    On a CPU without XLA a second pass is made only where the sums of the first are not finite,
-    which shows values that are not, or not accurate. XLA counts such values in the same pass. A GPU
-    always counts them, since it would have to wait for the result of a test.
+    Without XLA a second pass is made only where the sums of the first are not finite, which shows
+    values that are not, or not accurate. XLA counts such values in the same pass.
 
     Args:
         sums: Takes the tensors, in float32 or float64, and returns sums of shape `(sums,)`, of
@@ -261,7 +260,7 @@ def over_finite(
     Returns:
         The sums, and the numbers, of shape `(tensors,)`, both float64.
     """
-    if is_traced_for_xla() or has_gpu():
+    if is_traced_for_xla():
         return _without_nonfinite(sums, tensors)
     tensors = [tf.reshape(x, [1]) if x.shape.rank == 0 else x for x in tensors]
     wide = tf.float64 if any(x.dtype == tf.float64 for x in tensors) else tf.float32
