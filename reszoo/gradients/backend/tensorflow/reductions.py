@@ -1,9 +1,9 @@
 """Sums over the values of tensors, computed on the device.
 
 A sum is a float64 scalar: the square of any normal float32 number, and its fourth power, are within
-float64's range, and sums of many of them are accurate. XLA adds in float64. Without it, where that
-takes nine times as long on a CPU, and on a GPU writes and reads tensors of float64, sums are added in
-float32 if the result shows that this is accurate, and in float64 if not.
+float64's range, and sums of many of them are accurate. XLA adds in float64. Without it, float32 is
+used if the result shows that this is accurate, and float64 if not: it takes nine times as long on a
+CPU, and has a GPU write and read larger tensors.
 """
 
 import functools
