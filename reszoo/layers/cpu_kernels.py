@@ -167,20 +167,8 @@ def pointwise_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int] = (1
 
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
-    x = x if max(strides) == 1 else _first_of_strides(x, strides)
+    x = x if max(strides) == 1 else first_of_strides(x, strides)
     return convolve(x, tf.convert_to_tensor(kernel))
-
-
-def _first_of_strides(x: Tensor, strides: Sequence[int]) -> Tensor:
-    """Returns the first pixel of each stride of images of known height and width."""
-    channels = x.shape[-1]
-    whole = [-(-n // stride) for n, stride in zip(x.shape[1:3], strides, strict=True)]
-    after = [n * s - pixels for n, s, pixels in zip(whole, strides, x.shape[1:3], strict=True)]
-    x = tf.pad(x, [(0, 0), *((0, n) for n in after), (0, 0)]) if any(after) else x
-    rows = tf.reshape(x, (-1, strides[0], whole[1], strides[1] * channels))
-    # The gradient of a slice without steps is a padding, many times faster than that of an index.
-    first = tf.slice(rows, [0, 0, 0, 0], [-1, 1, -1, channels])
-    return tf.reshape(first, (-1, *whole, channels))
 
 
 def im2col_convolution(x: Tensor, kernel: Tensor, strides: Sequence[int], padding: str) -> Tensor:
@@ -382,6 +370,42 @@ def _to_kernel(x: Tensor, kernel: Tensor, upstream: Tensor) -> Tensor:
     return tf.cond(tf.shape(x)[0] > 0, convolved, lambda: tf.zeros_like(kernel))
 
 
+def first_of_strides(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """Returns the first pixel of each stride, on any backend.
+
+    TensorFlow copies a slice with steps, and assigns its gradient, several times slower on CPU than
+    a slice of the images whose strides are an axis of their own.
+
+    Args:
+        x: A tensor `(batch, ..., channels)` with any number of spatial axes.
+        strides: Stride along each spatial axis, in pixels.
+
+    Returns:
+        A tensor `(batch, ..., channels)`, of a pixel for each begun stride.
+
+    Example:
+
+    >>> first_of_strides(keras.ops.reshape(keras.ops.arange(5), (1, 5, 1)), [2])[0, :, 0]
+    <tf.Tensor: shape=(3,), dtype=int32, numpy=array([0, 2, 4], dtype=int32)>
+    """
+    if not _is_for_tensorflows_cpu(x):
+        return x[(slice(None), *[slice(None, None, step) for step in strides], slice(None))]
+    channels = x.shape[-1]
+    whole = [-(-n // stride) for n, stride in zip(x.shape[1:3], strides, strict=True)]
+    after = [n * s - pixels for n, s, pixels in zip(whole, strides, x.shape[1:3], strict=True)]
+    x = tf.pad(x, [(0, 0), *((0, n) for n in after), (0, 0)]) if any(after) else x
+    rows = tf.reshape(x, (-1, strides[0], whole[1], strides[1] * channels))
+    first = tf.slice(rows, [0, 0, 0, 0], [-1, 1, -1, channels])
+    return tf.reshape(first, (-1, *whole, channels))
+
+
+def _is_for_tensorflows_cpu(x: Tensor) -> bool:
+    """Returns whether these are images of known height and width for TensorFlow's CPU kernels."""
+    if keras.backend.backend() != "tensorflow" or len(x.shape) != 4 or is_traced_for_xla():
+        return False
+    return None not in x.shape[1:] and _runs_on_cpu()
+
+
 def cpu_max_pool(
     x: Tensor, size: Sequence[int], strides: Sequence[int]
 ) -> Callable[[Tensor], Tensor] | None:
@@ -392,9 +416,7 @@ def cpu_max_pool(
         size: Height and width of the windows, in pixels.
         strides: Distances of the windows, in pixels.
     """
-    if keras.backend.backend() != "tensorflow" or len(x.shape) != 4 or is_traced_for_xla():
-        return None
-    if has_onednn() or not _runs_on_cpu() or None in x.shape[1:3]:
+    if not _is_for_tensorflows_cpu(x) or has_onednn():
         return None
     return functools.partial(separable_max_pool, size=size, strides=strides)
 

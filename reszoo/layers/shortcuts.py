@@ -8,6 +8,7 @@ from keras import ops
 from reszoo.layers.chain import Chain
 from reszoo.layers.configured import Configured
 from reszoo.layers.convolution import convolution_before
+from reszoo.layers.cpu_kernels import first_of_strides
 from reszoo.layers.normalization import Norm, normalization
 from reszoo.layers.shapes import (
     Shape,
@@ -126,7 +127,7 @@ class ZeroPadShortcut(Configured):
         rank = len(x.shape) - 2
         strides = self._along(rank)
         if max(strides) > 1:
-            x = x[(slice(None), *[slice(None, None, step) for step in strides], slice(None))]
+            x = first_of_strides(x, strides)
         missing = self.filters - x.shape[-1]
         if missing == 0:
             return x

@@ -11,6 +11,7 @@ from reszoo.layers import Convolution, MaxPool, cpu_kernels
 from reszoo.layers.cpu_kernels import (
     cpu_convolution,
     cpu_max_pool,
+    first_of_strides,
     im2col_convolution,
     patch_convolution,
     pointwise_convolution,
@@ -100,6 +101,37 @@ def test_a_product_of_patches_has_tensorflows_derivatives(
     theirs = functools.partial(plain, strides=strides, padding=padding.upper())
     for convolve in (im2col_convolution, patch_convolution):
         check(functools.partial(convolve, **options), theirs, shape, size, jit_compile)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [((5, 4), (2, 2)), ((6, 7), (3, 2)), ((1, 2), (2, 1)), ((5,), (2,)), ((3, 4, 5), (1, 2, 3))],
+)
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+def test_the_first_of_strides_has_the_value_and_gradient_of_an_index(shape, strides, jit_compile):
+    x = tf.random.normal((2, *shape, 3), seed=1)
+
+    def numbers(take):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = take(x)
+            loss = tf.reduce_sum(y * y)
+        return y, tape.gradient(loss, x)
+
+    run = numbers if jit_compile is None else tf.function(numbers, jit_compile=jit_compile)
+    steps = [slice(None, None, step) for step in strides]
+    expected = numbers(lambda x: x[(slice(None), *steps)])
+    for value, true in zip(run(lambda x: first_of_strides(x, strides)), expected, strict=True):
+        np.testing.assert_array_equal(value, true)
+
+
+def test_the_first_of_strides_is_taken_of_images_of_unknown_size_and_of_none():
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 4, 1))])
+    def unknown(x):
+        return first_of_strides(x, (2, 2))
+
+    assert unknown(tf.ones((2, 5, 4, 1))).shape == (2, 3, 2, 1)
+    assert first_of_strides(tf.ones((0, 5, 4, 1)), (2, 2)).shape == (0, 3, 2, 1)
 
 
 @pytest.fixture
