@@ -198,13 +198,19 @@ SECTIONS = {
         "python benchmarks/gradient_flow_page.py",
         smoke="--blocks=4 --steps=20 --rounds=1",
     ),
-    "accelerator": Section(
-        "Accelerator",
-        "Exactness, cost and memory of recording on JAX and PyTorch, beside torchvision.",
-        "python benchmarks/accelerator.py",
-        smoke="--small",
-        on_accelerator=True,
-    ),
+    **{
+        f"accelerator_{backend}": Section(
+            f"Accelerator, {title}",
+            f"Exactness, cost and memory of recording{peers}.",
+            f"python benchmarks/accelerator.py --backends {backend}",
+            smoke="--small",
+            on_accelerator=True,
+        )
+        for backend, title, peers in (
+            ("torch", "PyTorch", ", beside torchvision"),
+            ("jax", "JAX", ""),
+        )
+    },
 }
 
 

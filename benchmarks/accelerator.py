@@ -3,8 +3,8 @@
     python benchmarks/accelerator.py
     python benchmarks/accelerator.py --small
 
-It needs this package, keras and tensorboard, and JAX and PyTorch built for the device. Each backend
-runs in a process of its own, and has:
+It needs this package, keras and tensorboard, and JAX and PyTorch built for the device. On each
+backend there are, each in a process of its own, so that one that fails leaves the others:
 
 1. Exactness: the statistics of a small ResNet in float32, of the device and of the CPU, and its
    weights with a recorder, and in a second run without, beside a first one without.
@@ -12,7 +12,8 @@ runs in a process of its own, and has:
    bfloat16; images a second.
 3. Memory: the peak of a plain and of a recorded training, each in a process of its own.
 
-On PyTorch torchvision's ResNet-50 is trained beside it, by `torch.compile` and in channels-last.
+4. On PyTorch the training step of torchvision's ResNet-50, by `torch.compile` and in channels-last.
+
 `--small` runs all of this in seconds on a CPU, where a device's memory is not reported, and
 `torch.compile`, which needs a C++ compiler there, only with `--compile`. What has not begun when
 `--minutes` are over is left out, and said so.
@@ -41,7 +42,7 @@ def main():
     parser.add_argument("--compile", action="store_true", help="torch.compile also with --small")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=7.0, help="for all backends together")
-    parser.add_argument("--part", choices=BACKENDS, help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part is None:
@@ -53,45 +54,47 @@ def main():
     if options.memory_of:
         print(peak_memory_here(options))
     else:
-        run_part(options)
+        PARTS[options.part](options)
 
 
 def run_all(options):
-    """Runs the part of each backend in a process of its own; fails if one of them failed."""
-    minutes = options.minutes / len(options.backends)
-    failed = [name for name in options.backends if run_here(options, name, minutes).returncode]
+    """Runs each part of each backend in a process of its own; fails if one of them failed."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())
+    failed = []
+    for backend in options.backends:
+        end = time.monotonic() + 60 * options.minutes / len(options.backends)
+        for part in PARTS:
+            if part == "torchvision" and backend != "torch":
+                continue
+            minutes = (end - time.monotonic()) / 60
+            if run_here(options, backend, minutes, f"--part={part}").returncode:
+                failed.append(f"{part} on {backend}")
     if failed:
-        sys.exit(f"The part of {' and '.join(failed)} failed; its error is above.")
+        sys.exit(f"Failed: {', '.join(failed)}. The errors are above.")
 
 
 def run_here(options, backend, minutes, *arguments, **of_process):
     """Runs this script for a backend, and returns the finished process."""
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tempfile.mkdtemp()
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONFAULTHANDLER": "1",
         # A process that measures memory need not compile what another has compiled.
-        "JAX_COMPILATION_CACHE_DIR": cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     given = [name for name in ("small", "compile") if getattr(options, name)]
     command = [sys.executable, __file__, *(f"--{name}" for name in given)]
-    command += [f"--rounds={options.rounds}", f"--minutes={minutes}", f"--part={backend}"]
+    command += [f"--rounds={options.rounds}", f"--minutes={minutes}"]
     return subprocess.run([*command, *arguments], env=environment, **of_process)
 
 
-def run_part(options):
-    """Prints all about one backend."""
-    from timing import machine
+def backend_here():
+    """Returns the name of the Keras backend of this process."""
+    import keras
 
-    print(f"## {options.part}\n\n{machine()}\n{device_name()}", flush=True)
-    print_exactness(options)
-    print_cost(options)
-    print_memory(options)
-    if options.part == "torch":
-        print_torchvision(options)
+    return keras.backend.backend()
 
 
 def device_name():
@@ -120,10 +123,12 @@ def is_late(options, what):
 
 
 def print_exactness(options):
-    """Prints the largest difference of a statistic, and of a weight with and without recorder."""
+    """Prints the device, and the largest difference of a statistic and of a weight."""
     import numpy as np
+    from timing import machine
 
-    use_full_precision(options.part)
+    print(f"## {backend_here()}\n\n{machine()}\n{device_name()}", flush=True)
+    use_full_precision(backend_here())
     recorded, weights = trained_for_two_steps(options.small, record=True)
     on_cpu, _ = trained_for_two_steps(options.small, record=True, device="cpu")
     (_, plain), (_, again) = (trained_for_two_steps(options.small, record=False) for _ in "12")
@@ -171,19 +176,6 @@ def use_full_precision(backend):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
-
-
-def use_default_precision(backend):
-    """Undoes `use_full_precision`."""
-    if backend == "jax":
-        import jax
-
-        jax.config.update("jax_default_matmul_precision", None)
-    else:
-        import torch
-
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.deterministic = False
 
 
 def two_blocks(classes, image_size):
@@ -292,13 +284,18 @@ VARIANTS = {
 }
 
 
+def print_cost_and_memory(options):
+    """Prints the time of a recorded step and of a plain one, and the peak memory."""
+    print_cost(options)
+    print_memory(options)
+
+
 def print_cost(options):
     """Prints the time of a recorded step and of a plain one."""
     from timing import interleaved, print_table, seconds_of
 
     if is_late(options, "cost"):
         return
-    use_default_precision(options.part)
     runs = {name: new(options) for name, new in VARIANTS.items()}
     first = {name: f"{seconds_of(run)[1]:.1f}" for name, run in runs.items()}
     seconds = interleaved(runs, options.rounds)
@@ -324,7 +321,7 @@ def rates(options, seconds):
 
 def print_memory(options):
     """Prints the peak memory of the device for a plain and a recorded training."""
-    if peak_bytes(options.part) is None:
+    if peak_bytes(backend_here()) is None:
         print("\npeak memory: not reported by this device")
         return
     for name in ("plain", "every step recorded"):
@@ -332,7 +329,12 @@ def print_memory(options):
             continue
         minutes = (options.end - time.monotonic()) / 60
         finished = run_here(
-            options, options.part, minutes, f"--memory_of={name}", stdout=subprocess.PIPE, text=True
+            options,
+            backend_here(),
+            minutes,
+            f"--memory_of={name}",
+            stdout=subprocess.PIPE,
+            text=True,
         )
         if finished.returncode:
             sys.exit(f"The memory of {name!r} could not be measured; the error is above.")
@@ -344,7 +346,7 @@ def peak_memory_here(options):
     run = VARIANTS[options.memory_of](options)
     for _ in range(3):
         run()
-    return f"{(peak_bytes(options.part) or 0) / 2**20:.0f} MiB"
+    return f"{(peak_bytes(backend_here()) or 0) / 2**20:.0f} MiB"
 
 
 def peak_bytes(backend):
@@ -425,6 +427,12 @@ def torchvision_step(options, torchvision, compiles):
 
     return step
 
+
+PARTS = {
+    "exactness": print_exactness,
+    "cost": print_cost_and_memory,
+    "torchvision": print_torchvision,
+}
 
 if __name__ == "__main__":
     main()
