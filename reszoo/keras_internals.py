@@ -25,6 +25,7 @@ RUN_BACKWARD = "_engine_run_backward"
 # Functions of `torch` that take a list of tensors, and run few kernels for all of them on a GPU.
 NORM_OF_EACH = "_foreach_norm"
 MULTIPLY_EACH = "_foreach_mul"
+SUBTRACT_FROM_EACH = "_foreach_sub_"
 # The method of a model on JAX to which its `make_train_function` gives the compiled step.
 MAKE_FUNCTION = "_make_function"
 # Names of the classes of activation functions, those of operations and of layers.

@@ -77,8 +77,8 @@ def test_each_tensor_is_summed_over_its_finite_values(device, monkeypatch, bucke
 def test_differences_of_tensors_are_summed(device):
     given = [x for x, *_ in tensors()]
     minus = [torch.full_like(x, 1.5) for x in given]
-    found, number = many_tensors.squares_of_each(given, minus)
     differences = [(x - y).double() for x, y in zip(given, minus, strict=True)]
+    found, number = many_tensors.squares_of_each(given, minus)
     expected = [(x[x.isfinite()] ** 2).sum().item() for x in differences]
     assert values_of(found) == pytest.approx(expected, rel=1e-6)
     assert values_of(number) == [(~x.isfinite()).sum() for x in differences]
@@ -191,3 +191,52 @@ def test_a_recorded_step_on_a_gpu_launches_little_and_never_waits(monkeypatch, t
     of_a_block = (added[1] - added[0]) / 2
     assert of_a_block <= 17
     assert added[0] - of_a_block <= 30
+
+
+@pytest.mark.parametrize(
+    ("of_branch", "is_known"),
+    [
+        (lambda skip, other: other, True),
+        (lambda skip, other: 1e-3 * other, True),
+        (lambda skip, other: 0 * other, True),
+        (lambda skip, other: -skip + 1e-4 * other, False),  # cancels most of it
+        (lambda skip, other: -skip, False),
+        (lambda skip, other: other / 0, False),
+        (lambda skip, other: 1e37 * other, False),
+        (lambda skip, other: other.half(), False),
+    ],
+)
+def test_squares_of_a_sum_are_known_by_those_of_its_parts(of_branch, is_known):
+    generator = torch.Generator().manual_seed(0)
+    skip, other = torch.randn(2, 5, 3, 8, 40, generator=generator)
+    branch = of_branch(skip, other)
+    skip = skip.to(branch.dtype)
+    found = reductions.squares_of_sum_by(FORK.formula(skip, branch), skip.dtype)
+    assert (found is not None) == is_known
+    if is_known:
+        expected = (skip.double() + branch.double()).square().sum().item()
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [7, 1024, 2304, 2 * 1021, 1_300_001])
+def test_squares_of_many_values_are_accurate_on_a_cpu(size):
+    generator = torch.Generator().manual_seed(0)
+    alike = torch.full((size,), 0.1)
+    uneven = torch.randn(size, generator=generator).exp()
+    uneven[3] = 1e3
+    found = reductions.squares_on_cpu([alike, uneven])
+    expected = [x.double().square().sum().item() for x in (alike, uneven)]
+    assert found.tolist() == pytest.approx(expected, rel=2e-6)
+
+
+def test_values_are_read_in_the_order_of_memory():
+    x = torch.randn(2, 3, 5, 7)
+    for turned in (
+        x,
+        x.permute(0, 2, 3, 1),
+        x.transpose(0, 1),
+        x[:, ::2],
+        x[:1].expand(4, 3, 5, 7),
+    ):
+        expected = turned.double().square().sum().item()
+        assert reductions.squares_on_cpu([turned]).item() == pytest.approx(expected, rel=1e-6)

@@ -7,7 +7,7 @@ import torch
 from reszoo import keras_internals
 from reszoo.gradients import backend
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import MULTIPLY_EACH, NORM_OF_EACH, RUN_BACKWARD
+from reszoo.keras_internals import MULTIPLY_EACH, NORM_OF_EACH, RUN_BACKWARD, SUBTRACT_FROM_EACH
 
 
 def test_every_backward_pass_is_made_by_one_function():
@@ -42,6 +42,8 @@ def test_functions_of_torch_take_many_tensors_at_once():
     assert [norm.item() for norm in norms] == pytest.approx([5, 1e30, 0])
     copies = vars(torch)[MULTIPLY_EACH](tensors, 1.0)
     assert all(map(torch.equal, copies, tensors))
+    vars(torch)[SUBTRACT_FROM_EACH](copies, tensors)
+    assert not any(copy.any() for copy in copies)
 
 
 def test_the_backend_has_the_names_of_all():

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from reszoo.gradients.backend.torch.reductions import Scale
+from reszoo.gradients.backend.torch import reductions
+from reszoo.gradients.backend.torch.reductions import Scale, Sum
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.layers import ResidualBlock
 
@@ -47,7 +48,7 @@ class Passes:
         self._inputs: set[int] = set()
         self.anchor = torch.zeros((), requires_grad=True)
         self.number = 0
-        self.losses: list[torch.Tensor | None] = []
+        self.losses: list[Sum | None] = []
         self.scales: list[Scale] = []
         self.is_running = False
 
@@ -120,7 +121,7 @@ def kept(scale: Scale) -> Scale:
 
 def _differentiated(
     outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-) -> torch.Tensor | None:
+) -> Sum | None:
     """Returns the loss that a pass starts from, with its scale; `None` if that is not known.
 
     Args:
@@ -135,7 +136,8 @@ def _differentiated(
             x.detach().double() * (1.0 if factor is None else factor.detach().double())
             for x, factor in zip(outputs, gradients, strict=True)
         )
-        return torch.as_tensor(total).reshape(())
+        total = torch.as_tensor(total).reshape(())
+        return total if reductions.adds_there(total) else total.item()
 
 
 def _without_last(gradients: Sequence[Any], allow_unreachable: bool) -> tuple:

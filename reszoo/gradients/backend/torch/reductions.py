@@ -28,6 +28,10 @@ from reszoo.keras_internals import NORM_OF_EACH
 # Squares whose mean is at least this are summed in float32 with a relative error of 1e-6: squares
 # that are too small for float32 are negligible.
 LEAST_MEAN_SQUARE = 1e-30
+# A sum of squares of two tensors below this shows that their sum is finite in float32.
+GREATEST_SQUARES = 1e70
+# Number of values whose squares a CPU adds in float32 at once, with a relative error of 1e-6.
+ROW = 1024
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,54 @@ def squares(tensors: Sequence[torch.Tensor]) -> list[Sum]:
     """
     if adds_there(tensors[0]):
         return norms(tensors)
-    return [squares_on_cpu(x) for x in tensors]
+    return squares_on_cpu(tensors).tolist()
 
 
-def squares_on_cpu(x: torch.Tensor) -> float:
-    """Returns the sum of the squares of a tensor's values.
+def squares_on_cpu(tensors: Sequence[torch.Tensor]) -> np.ndarray:
+    """Returns the sum of the squares of each tensor's values.
+
+    Norms of rows take one pass, which writes nothing; those of longer ones would not be accurate.
 
     Args:
-        x: Any shape, float32 or float64, on a CPU.
+        tensors: Tensors of any shapes, all float32 or all float64, on a CPU.
+
+    Returns:
+        Shape `(tensors,)`, float64.
     """
-    return (x * x).sum().item()
+    norms = [torch.linalg.vector_norm(part, dim=1) for x in tensors for part in _rows(x)]
+    squares = np.square(torch.cat(norms).numpy(), dtype=np.float64)
+    if len(squares) == len(tensors):
+        return squares
+    ends = np.cumsum([_number_of_rows(x.numel()) for x in tensors])
+    return np.add.reduceat(squares, [0, *ends[:-1]])
+
+
+def _rows(x: torch.Tensor) -> list[torch.Tensor]:
+    """Returns all values as rows, the last of which may be shorter."""
+    row = _row(x.numel())
+    values = x if x.is_contiguous() else _in_memory_order(x)
+    if row:
+        return [values.view(-1, row)]
+    whole = x.numel() // ROW * ROW
+    values = values.view(-1)
+    return [values[:whole].view(-1, ROW), values[whole:][None]] if whole else [values[None]]
+
+
+@functools.cache
+def _row(size: int) -> int:
+    """Returns a length of rows without a rest, if there is a long one; 0 if not."""
+    return next((row for row in range(min(size, ROW), ROW // 4, -1) if size % row == 0), 0)
+
+
+def _number_of_rows(size: int) -> int:
+    return size // _row(size) if _row(size) else max(-(-size // ROW), 1)
+
+
+def _in_memory_order(x: torch.Tensor) -> torch.Tensor:
+    """Returns all values as a vector, in any order, if possible without copying them."""
+    if not x.is_contiguous():
+        x = x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
+    return x.reshape(-1)
 
 
 def norms(tensors: Sequence[torch.Tensor]) -> list[Sum]:
@@ -124,6 +166,27 @@ def squares_of_sum(x: torch.Tensor) -> Several:
         x: Any shape, any float dtype.
     """
     return over_finite(Sums(squares=1), [x])[0][:1]
+
+
+def squares_of_sum_by(of_both: Sequence[Sum], dtype: torch.dtype) -> float | None:
+    """Returns the sum of the squares of the sum of two tensors, by the sums of both.
+
+    Args:
+        of_both: The sums of `measures.FORK`: both sums of squares, that of products, and last the
+            numbers of values that are not finite.
+        dtype: The dtype of the tensors.
+
+    Returns:
+        `None` where the sum itself has to be computed: on a GPU, and where the difference of these
+        sums, or the sum in this dtype, is not accurate or not finite.
+    """
+    on_cpu = [x for x in of_both if isinstance(x, float)]
+    if len(on_cpu) < len(of_both) or dtype not in (torch.float32, torch.float64):
+        return None
+    of_x, of_y, products, *_, x_left_out, y_left_out = on_cpu
+    both, found = of_x + of_y, of_x + of_y + 2 * products
+    is_accurate = both / 4 <= found < GREATEST_SQUARES
+    return found if is_accurate and not x_left_out and not y_left_out else None
 
 
 def zeros(x: torch.Tensor) -> Sum:
@@ -244,26 +307,24 @@ def suffices(squares: float, x: torch.Tensor) -> bool:
     return x.dtype == torch.float64 or is_large or not x.any()
 
 
-def squares_suffice(sums: torch.Tensor, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def squares_suffice(sums: Iterable[Any], tensors: Sequence[torch.Tensor]) -> bool:
     """Returns whether sums of squares in float32 are accurate.
 
     Args:
-        sums: Shape `(sums,)`, first a sum of squares for each of the tensors.
+        sums: Sums on a CPU, first a sum of squares for each of the tensors.
         tensors: The tensors, of any shapes.
 
     Returns:
-        A boolean scalar: false where the squares are too small for float32, which may make the sum
-        zero; true where all values are zero.
+        False where the squares are too small for float32, which may make the sum zero; true where
+        all values are zero.
     """
-    # Numbers of Python: each operation on a tensor takes longer than all tests of them.
-    pairs = zip(sums[: len(tensors)].tolist(), tensors, strict=True)
-    return torch.tensor(all(suffices(s, x) for s, x in pairs))
+    return all(map(suffices, sums, tensors))
 
 
 def over_finite(
     sums: Callable[..., list[Sum]],
     tensors: Sequence[torch.Tensor],
-    suffice: Callable[[torch.Tensor, Sequence[torch.Tensor]], Any] = squares_suffice,
+    suffice: Callable[[Any, Sequence[torch.Tensor]], Any] = squares_suffice,
 ) -> tuple[Several, Several]:
     """Returns sums over the finite values, and the number of non-finite values of each tensor.
 
@@ -274,8 +335,8 @@ def over_finite(
         sums: Takes the tensors, on a CPU in float32 or float64, and returns sums; they must not be
             finite if a value is not. Only `Sums` are taken by one kernel.
         tensors: Tensors of any shapes and any float dtypes, on one device.
-        suffice: Takes the sums, of shape `(sums,)`, and the tensors, and returns whether the sums
-            are accurate. Only a CPU asks.
+        suffice: Takes the sums, a vector, and the tensors, and returns whether the sums are
+            accurate. Only a CPU asks.
 
     Returns:
         The sums, and the numbers.
@@ -290,7 +351,9 @@ def over_finite(
     cast = [x.to(wide) for x in tensors]
     cheap: Any = sums(*cast)
     nothing: list[Sum] = [0.0] * len(tensors)
-    if all(map(math.isfinite, cheap)) and suffice(torch.tensor(cheap, dtype=torch.float64), cast):
+    # A list takes no time to make, but has no arithmetic.
+    given = cheap if suffice is squares_suffice else torch.tensor(cheap, dtype=torch.float64)
+    if all(map(math.isfinite, cheap)) and suffice(given, cast):
         return cheap, nothing
     left_out = [_counted(~torch.isfinite(x)) for x in tensors]
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out

@@ -12,48 +12,38 @@ import torch
 
 from reszoo.gradients.backend.torch.block_sums import BlockSums, Taken
 from reszoo.gradients.backend.torch.passes import Passes
+from reszoo.gradients.backend.torch.reductions import Sum, squares_of_sum_by
 from reszoo.gradients.found_block import FoundBlock
-from reszoo.gradients.measures import Measure
+from reszoo.gradients.measures import FORK, Measure
 from reszoo.keras_internals import hand_on_mask
 from reszoo.layers import ResidualBlock
 from reszoo.layers.recomputation import runs_again, runs_late
 
-# Takes the gradients of the two paths and their sum.
-Observe = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-
-
-class _Fork(torch.autograd.Function):
-    """Splits a tensor in two, and observes the gradients of both."""
-
-    @staticmethod
-    def forward(ctx: Any, observe: Observe, anchor: torch.Tensor, x: torch.Tensor) -> tuple:
-        ctx.observe = observe
-        # The branch may work in place, as it may on the copy that a block's own fork makes.
-        return x.view_as(x), x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple:
-        skip, branch = gradients
-        total = skip + branch
-        ctx.observe(skip, branch, total)
-        return None, None, total
+# Takes the gradients of the two paths, and returns their sum if it has computed it.
+Observe = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]
 
 
 class _Paths(torch.autograd.Function):
-    """Observes the gradients of two paths that another function has split."""
+    """Observes the gradients of the two paths of a block.
+
+    It takes the beginnings of both: one tensor twice, whose gradients PyTorch adds in place, or the
+    tensors of another function that has split it.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, observe: Observe, anchor: torch.Tensor, skip: torch.Tensor, branch: torch.Tensor
     ) -> tuple:
-        ctx.observe = observe
+        ctx.observe, ctx.is_split_here = observe, skip is branch
+        # The branch may work in place, as it may on the copy that a block's own fork makes.
         return skip.view_as(skip), branch.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple:
-        skip, branch = gradients
-        ctx.observe(skip, branch, skip + branch)
-        return None, None, skip, branch
+        total = ctx.observe(*gradients)
+        if ctx.is_split_here and total is not None:
+            return None, None, total, None
+        return None, None, *gradients
 
 
 @contextlib.contextmanager
@@ -104,11 +94,10 @@ class BlockTaps:
 
     def fork(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
-        ends = (x,) if self._own_fork is None else self._own_fork(x)
+        ends = (x, x) if self._own_fork is None else self._own_fork(x)
         self._sums.ran += self._runs_once()
-        function = _Fork if self._own_fork is None else _Paths
         with _refusing_transforms():
-            paths = function.apply(self._observe_fork, self._passes.anchor, *ends)
+            paths = _Paths.apply(self._observe_fork, self._passes.anchor, *ends)
         return tuple(hand_on_mask(x, path) for path in paths)
 
     def merge(self, shortcut: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
@@ -125,18 +114,36 @@ class BlockTaps:
         self._observe_forward("activation", output)
         return output
 
-    def _observe_fork(self, skip: torch.Tensor, branch: torch.Tensor, total: torch.Tensor) -> None:
-        self._observe_backward("fork", skip, branch)
-        self._observe_backward("input", total)
+    def _observe_fork(self, skip: torch.Tensor, branch: torch.Tensor) -> torch.Tensor | None:
+        of_fork = self._observe_backward("fork", skip, branch)
+        if not self._sums.of_place("input"):
+            return None
+        known = next((x.sums for x in of_fork if x.measure is FORK), None)
+        squares = None if known is None else squares_of_sum_by(known, skip.dtype)
+        if squares is None:
+            total = skip + branch
+            self._observe_backward("input", total)
+            return total
+        self._observe_backward("input", given=[squares])
+        return None
 
     def _observe_merge(self, gradient: torch.Tensor) -> None:
         self._observe_backward("merge", gradient)
 
-    def _observe_backward(self, place: str, *gradients: torch.Tensor) -> None:
+    def _observe_backward(
+        self, place: str, *gradients: torch.Tensor, given: list[Sum] | None = None
+    ) -> list[Taken]:
+        """Takes the sums at a place, or those that are given, and returns them."""
         measures = self._sums.of_place(place)
-        if measures and self._sums.is_taken(place, self._passes.turn(self._position)):
-            for measure in measures:
-                self._sums.add_backward(self._taken(measure, gradients))
+        if not measures or not self._sums.is_taken(place, self._passes.turn(self._position)):
+            return []
+        if given is None:
+            taken = [self._taken(measure, gradients) for measure in measures]
+        else:
+            taken = [Taken(measure, given, self._passes.scale) for measure in measures]
+        for sums in taken:
+            self._sums.add_backward(sums)
+        return taken
 
     def _runs_once(self) -> bool:
         """Returns whether what runs now is to be counted, and not what runs before or after it.

@@ -125,22 +125,22 @@ class UpdateTaps:
         if not optimizer.built:  # as its `apply` would, but its scale is needed before
             with keras.name_scope(optimizer.name):
                 optimizer.build(variables)
-        rows = self._rows([variable.value for variable in variables])
+        values = [variable.value for variable in variables]
+        rows = self._rows(values)
         if self._of_weights is None or not rows:
             apply()
             return
-        observed = [(row, *pairs[i]) for i, row in rows.items()]
-        gradients = {row: _dense(gradient, v.value) for row, gradient, v in observed}
+        weights = {row: values[i] for i, row in rows.items()}
+        gradients = {row: _dense(pairs[i][0], values[i]) for i, row in rows.items()}
         scale = loss_scale(optimizer) * accumulation_steps(optimizer)
         self._of_weights.add_parts(gradients, scale)
         if not self._switch.makes_update:
             apply()
             return
-        weights = {row: variable.value.detach() for row, _, variable in observed}
         if accumulation_steps(optimizer) > 1:
-            for row, _, variable in observed:
+            for i, row in rows.items():
                 # Those of the batches before, which Keras keeps without the loss scale.
-                before = accumulated_gradient(updating_optimizer(optimizer), variable).value
+                before = accumulated_gradient(updating_optimizer(optimizer), variables[i]).value
                 gradients[row] = gradients[row] + loss_scale(optimizer) * before.detach()
         self._of_weights.add_gradients(gradients, scale)
         self._of_weights.begin_update(weights)
@@ -154,7 +154,7 @@ class UpdateTaps:
             return
         if not _has_closure(args, kwargs):
             self._of_weights.add_gradients(*_gradients(optimizer, weights))
-        self._of_weights.begin_update(_values(weights))
+        self._of_weights.begin_update(weights)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         weights = self._observed(optimizer)
@@ -162,7 +162,7 @@ class UpdateTaps:
             return
         if _has_closure(args, kwargs):  # which computes the gradients during the step
             self._of_weights.add_gradients(*_gradients(optimizer, weights))
-        self._of_weights.end_update(_values(weights))
+        self._of_weights.end_update(weights)
 
     def _observed(self, optimizer: torch.optim.Optimizer) -> dict[int, torch.nn.Parameter]:
         parameters = [x for group in optimizer.param_groups for x in group["params"]]
@@ -191,10 +191,6 @@ def _gradients(
     return gradients, 1.0 if scale is None else scale
 
 
-def _values(weights: dict[int, torch.nn.Parameter]) -> Weights:
-    return {row: weight.detach() for row, weight in weights.items()}
-
-
 def _has_closure(args: tuple, kwargs: dict) -> bool:
     return any(map(callable, (*args, *kwargs.values())))
 
@@ -202,4 +198,4 @@ def _has_closure(args: tuple, kwargs: dict) -> bool:
 def _dense(gradient: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
     if gradient is None:
         return torch.zeros_like(weight)
-    return gradient.to_dense() if gradient.is_sparse else gradient.detach()
+    return gradient.to_dense() if gradient.is_sparse else gradient

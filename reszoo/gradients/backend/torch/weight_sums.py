@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from reszoo.gradients.backend.torch.block_sums import unscaled
-from reszoo.gradients.backend.torch.many_tensors import copies, squares_of_each
+from reszoo.gradients.backend.torch.many_tensors import cached_together, copies, squares_of_each
 from reszoo.gradients.backend.torch.passes import kept
 from reszoo.gradients.backend.torch.reductions import OnHost, Scale, Sum
 from reszoo.gradients.measures import NOISE_SUMS, WEIGHT_SUMS
@@ -105,12 +105,13 @@ class WeightSums:
         Args:
             weights: The weights after it.
         """
-        rows, before = [*weights], [self._before[row] for row in weights]
-        self._of_updates += [
-            *self._of_gradients,
-            _Squares(_WEIGHTS, rows, *squares_of_each(before)),
-            _Squares(_UPDATES, rows, *squares_of_each([*weights.values()], before)),
-        ]
+        rows = [*weights]
+        self._of_updates += self._of_gradients
+        for together in cached_together([*weights.values()]):
+            some = [rows[i] for i in together]
+            before, after = [self._before[row] for row in some], [weights[row] for row in some]
+            self._of_updates.append(_Squares(_WEIGHTS, some, *squares_of_each(before)))
+            self._of_updates.append(_Squares(_UPDATES, some, *squares_of_each(after, before)))
         for row in rows:
             self._seen[row] += 1
         self._of_gradients, self._before = [], {}
