@@ -22,6 +22,9 @@ _logger = logging.getLogger(__name__)
 # The calls whose formula at inference is known, those of Keras and of this package.
 _CALLS = (layers.BatchNormalization.call, BatchNormalization.call)
 
+# As far from its average a channel must be representable before the bias is added.
+_DEVIATIONS = 10
+
 
 def _last(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return kernel * scale
@@ -130,12 +133,14 @@ class _Fold:
         kernel: Its kernel, in float64.
         bias: Its bias.
         normalizations: The normalizations, first to last.
+        products: Sizes that its output may have before the bias is added, in each channel.
     """
 
     layer: Any
     kernel: np.ndarray
     bias: np.ndarray
     normalizations: tuple[Any, ...] = ()
+    products: np.ndarray | None = None
 
     @classmethod
     def of(cls, layer: Any) -> "_Fold":
@@ -155,17 +160,24 @@ class _Fold:
         mean, variance = map(_array, (normalization.moving_mean, normalization.moving_variance))
         gamma = _array(normalization.gamma) if normalization.scale else 1.0
         beta = _array(normalization.beta) if normalization.center else 0.0
-        with np.errstate(all="ignore"):  # `is_finite` tells
+        with np.errstate(all="ignore"):  # `reason` tells
             scale = gamma / np.sqrt(variance + normalization.epsilon)
             kernel = _KERNELS[type(self.layer)][1](self.kernel, scale)
             bias = (self.bias - mean) * scale + beta
-        return _Fold(self.layer, kernel, bias, (*self.normalizations, normalization))
+            spread = _DEVIATIONS * np.sqrt(variance)
+            products = (np.abs(self.bias - mean) + spread) * np.abs(scale)
+        return _Fold(self.layer, kernel, bias, (*self.normalizations, normalization), products)
 
-    def is_finite(self) -> bool:
-        """Returns whether the layer can hold the kernel and the bias, and compute with them."""
+    @property
+    def reason(self) -> str | None:
+        """Why the layer cannot hold the weights, or not compute with them; `None` if it can."""
         dtypes = {self.layer.variable_dtype, self.layer.compute_dtype}
-        cast = [keras.ops.cast(x, dtype) for x in (self.kernel, self.bias) for dtype in dtypes]
-        return all(np.isfinite(_array(values)).all() for values in cast)
+        if not all(_is_finite(x, dtype) for x in (self.kernel, self.bias) for dtype in dtypes):
+            return "whose values give no finite weights"
+        if not _is_finite(self.products, self.layer.compute_dtype):
+            kind, dtype = type(self.layer).__name__, self.layer.compute_dtype
+            return f"with which the {kind} may exceed {dtype} before its bias is added"
+        return None
 
     def assign_to(self, copy: Any) -> None:
         """Gives the copy of the layer its weights."""
@@ -187,7 +199,7 @@ def _folds(model: keras.Model) -> tuple[dict[int, _Fold], dict[str, list[str]]]:
         if reason is None:
             so_far = folds.get(id(before)) or _Fold.of(before)
             fold = so_far.with_normalization(place.layer)
-            reason = None if fold.is_finite() else "whose values give no finite weights"
+            reason = fold.reason
         if reason is None:
             folds[id(before)], targets[id(place.layer)] = fold, before
         else:
@@ -267,3 +279,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _array(values: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(values)).astype("float64")
+
+
+def _is_finite(values: Any, dtype: str) -> bool:
+    return bool(np.isfinite(_array(keras.ops.cast(values, dtype))).all())

@@ -381,6 +381,26 @@ def test_a_normalization_whose_layer_cannot_compute_with_the_values_stays(name, 
     np.testing.assert_array_equal(*(outputs(one, arrays)[0] for one in (folded, model)))
 
 
+@pytest.mark.parametrize("kind", [layers.Dense, layers.Conv2D, Convolution])
+@pytest.mark.parametrize(("gamma", "staying"), [(163.0, 1), (-163.0, 1), (100.0, 0)])
+def test_a_normalization_stays_if_the_product_may_overflow(kind, gamma, staying, caplog):
+    keras.config.set_dtype_policy("mixed_float16")
+    options = {"use_bias": True} if kind is Convolution else {}
+    layer = kind(1, **({} if kind is layers.Dense else {"kernel_size": 1}), **options)
+    model = graph(lambda x: BN()(layer(x)), (1, 1, 1))
+    # The average is subtracted in float32 from what is below the 65504 of float16.
+    values = {"kernel": 1, "bias": 10, "gamma": gamma, "moving_mean": 40_010}
+    for weight in model.weights:
+        weight.assign(np.full(weight.shape, {**values, "moving_variance": 1e4}.get(weight.name, 0)))
+    x = np.float16([39_200, 40_000, 40_800]).reshape(3, 1, 1, 1)
+    folded = fold_normalization(model)
+    expected = np.ravel(x.astype("float64") - 40_000) * gamma / 100
+    for one in (model, folded):
+        np.testing.assert_allclose(np.ravel(outputs(one, [x])[0]), expected, atol=40)
+    assert ("may exceed float16 before its bias is added" in caplog.text) == bool(staying)
+    assert sum(isinstance(part, BN) for part in sublayers(folded)) == staying
+
+
 @pytest.mark.parametrize(
     ("policy", "tolerance"), [("mixed_bfloat16", 0.03), ("float64", 1e-12), ("float16", 0.01)]
 )
