@@ -225,8 +225,8 @@ body { margin: 0; }
 .gf-histogram-branch rect { fill: var(--branch); }
 .gf-histogram rect:hover { fill: var(--accent); }
 .gf-layers { border-top: 1px solid var(--grid); margin: 6px 0; padding-top: 4px; }
-.gf-layers-scroll { max-height: 190px; overflow: auto; }
-.gf-layers-paths { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
+.gf-layers-scroll { max-height: 280px; overflow: auto; }
+.gf-layers-paths { display: grid; grid-template-columns: 2fr 3fr; gap: 12px; }
 .gf-layers h3 { position: sticky; top: 0; background: var(--panel); font-size: 12.5px; }
 .gf-layers ol { list-style: none; margin: 0; padding: 0; }
 .gf-layers li { padding: 2px 0; line-height: 1.3; overflow-wrap: anywhere; }
