@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+from reszoo.training.terminal import flush, is_terminal, write_warnings_plainly
+
 STOPPED = "stopped; run the same command again to go on."
 _CONFIG = flags.DEFINE_string("config", None, "The configuration, a Python file or a recipe.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, local or gs://.")
@@ -66,8 +68,9 @@ def _start_tensorflow(held: Any) -> Any:
     """Imports TensorFlow, whose messages are held back; returns the module of failures."""
     if flags.FLAGS.verbosity < logging.INFO:
         held.hold()
-    if sys.stderr.isatty():
-        print("Starting TensorFlow ...", file=sys.stderr, flush=True)
+    if is_terminal(sys.stderr):
+        print("Starting TensorFlow ...", file=sys.stderr)
+        flush(sys.stderr)
     try:
         from reszoo.training import check_backend
 
@@ -111,7 +114,8 @@ def _interrupts_end_it_at_once(held: Any) -> Iterator[None]:
 
     def end(number: int, frame: Any) -> None:
         held.release()
-        print(f"{_over_ctrl_c()}train.py: {STOPPED}", file=sys.stderr, flush=True)
+        print(f"{_over_ctrl_c()}train.py: {STOPPED}", file=sys.stderr)
+        flush(sys.stderr)
         os._exit(1)
 
     before = signal.getsignal(signal.SIGINT)
@@ -125,8 +129,6 @@ def _interrupts_end_it_at_once(held: Any) -> Iterator[None]:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Returns the program and the fields on the command line; an error is one line."""
-    from reszoo.training.terminal import write_warnings_plainly
-
     try:
         rest, fields = _without_fields(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
         rest = flags.FLAGS(rest)
@@ -171,7 +173,7 @@ def _without_fields(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _over_ctrl_c() -> str:
     """Returns what has a line written over the ^C of a terminal."""
-    return "\r" if sys.stderr and sys.stderr.isatty() else ""
+    return "\r" if is_terminal(sys.stderr) else ""
 
 
 def _fail(reason: object) -> NoReturn:

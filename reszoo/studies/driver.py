@@ -20,6 +20,7 @@ from reszoo.studies.catalog import STUDIES
 from reszoo.studies.cell_files import CellFiles
 from reszoo.studies.results import write_results
 from reszoo.studies.study import Cell, Study
+from reszoo.training.terminal import flush
 
 # Processes are replaced after so many cells each, for what TensorFlow keeps of each network. Not by
 # the pool's max_tasks_per_child, which hangs where all processes end at once (gh-115634 of Python).
@@ -181,7 +182,7 @@ def _end_with_the_driver() -> None:
 @contextlib.contextmanager
 def _messages_to(path: Path) -> Iterator[TextIO]:
     """Sends what libraries write to the standard error to a file; yields the screen."""
-    sys.stderr.flush()
+    flush(sys.stderr)
     with os.fdopen(os.dup(2), "w") as screen, open(path, "a") as file:
         os.dup2(file.fileno(), 2)
         try:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import Any
 
+from reszoo.training.terminal import flush
+
 # A process of its own, so that nothing is lost when the other one crashes. It shows what it holds
 # when the other one ends, or is told to; from then on it only passes on what child processes write.
 _KEEPER = """
@@ -61,7 +63,7 @@ class HeldMessages:
         command = [sys.executable, "-I", "-S", "-c", _KEEPER]
         # In a session of its own, so that Ctrl-C does not end it before it has shown anything.
         self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-        sys.stderr.flush()
+        flush(sys.stderr)
         os.dup2(self._keeper.stdin.fileno(), 2)
         # Stays open for as long as the process: handlers of logging that are made now keep it.
         self._direct = os.fdopen(

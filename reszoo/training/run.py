@@ -28,7 +28,7 @@ from reszoo.training.results import Results
 from reszoo.training.resume import check_no_other_run, take_up
 from reszoo.training.state import NonFiniteError, RunError, TrainingState
 from reszoo.training.strategy import check_same_run, create_strategy
-from reszoo.training.terminal import columns
+from reszoo.training.terminal import columns, flush
 from reszoo.training.workdir import METRICS_FILE, make_writable, no_directory_left
 
 
@@ -99,7 +99,8 @@ class Run:
 
     def _say(self, text: str) -> None:
         if is_chief(self.strategy):
-            print(text, flush=True)
+            print(text)
+            flush(sys.stdout)
 
     def _is_done(self) -> bool:
         return self.callbacks.best.out_of_patience or self.state.epoch >= self.config.epochs

@@ -23,15 +23,38 @@ def write_warnings_plainly() -> None:
     logging_of_python.captureWarnings(True)
 
 
-def columns(stream: TextIO) -> float:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Returns whether a stream writes to a terminal; what takes the place of one may not tell.
+
+    Args:
+        stream: The stream; `None` where a process has none.
+    """
+    try:
+        return bool(stream.isatty())  # pyright: ignore[reportOptionalMemberAccess]
+    except (AttributeError, OSError, ValueError):  # none, a tee that can only write, or closed
+        return False
+
+
+def flush(stream: TextIO | None) -> None:
+    """Has a stream write what it holds back, if it can hold anything back.
+
+    Args:
+        stream: The stream; `None` where a process has none.
+    """
+    with contextlib.suppress(AttributeError, ValueError):  # as above
+        stream.flush()  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def columns(stream: TextIO | None) -> float:
     """Returns the number of columns of the terminal that a stream writes to; infinity if to none.
 
     Args:
-        stream: The stream.
+        stream: The stream; `None` where a process has none.
     """
     try:
+        number = stream.fileno()  # pyright: ignore[reportOptionalMemberAccess]
         # Some terminals tell no size.
-        return os.get_terminal_size(stream.fileno()).columns or math.inf
+        return os.get_terminal_size(number).columns or math.inf
     except (AttributeError, OSError, ValueError):  # no terminal, or no file, such as a tee
         return math.inf
 
@@ -50,7 +73,8 @@ def tell_at_once(text: str) -> None:
         number = 2
     width = columns(sys.stderr) if os.isatty(number) else math.inf
     line = "\n" if width == math.inf else f"\r{' ' * (int(width) - 1)}\r"
-    os.write(number, f"{line}{text}\n".encode())
+    with contextlib.suppress(OSError):  # standard error is closed
+        os.write(number, f"{line}{text}\n".encode())
 
 
 class _BesideBars:
@@ -59,10 +83,10 @@ class _BesideBars:
     def write(self, text: str) -> None:
         bars = sys.modules.get("tqdm")
         with bars.tqdm.external_write_mode(sys.stderr) if bars else contextlib.nullcontext():
-            sys.stderr.write(text)
+            print(text, end="", file=sys.stderr)
 
     def close(self) -> None:
         """Does nothing; standard error stays open."""
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        flush(sys.stderr)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from reszoo.training.terminal import columns
+from reszoo.training.terminal import columns, flush, is_terminal
 
 TOLD = "print('bar', end='', flush=True); tell_at_once('Saving.')"
 HELD = (
@@ -55,15 +55,35 @@ def closed():
 
 
 @pytest.mark.parametrize("stream", [Tee(), None, io.StringIO(), closed()])
-def test_a_stream_without_a_terminal_has_no_end_of_columns(stream):
+def test_a_stream_without_a_terminal_has_no_end_of_columns_and_is_not_flushed(stream):
     assert columns(stream) == math.inf
+    assert not is_terminal(stream)
+    flush(stream)
 
 
-def test_a_line_of_a_handler_is_written_beside_a_tee(tmp_path):
-    tee = (
-        "import sys; of_tee = {'write': sys.stderr.write, 'flush': sys.stderr.flush}; "
-        "sys.stderr = type('Tee', (), of_tee)()"
-    )
-    with (tmp_path / "said").open("w") as file:
-        written(f"{tee}; {TOLD}", file)
-    assert (tmp_path / "said").read_text() == "bar\nSaving.\n"
+@pytest.mark.parametrize("stream", ["Tee()", "None"])
+def test_a_command_runs_where_its_output_is_a_tee_or_there_is_none(stream, tmp_path):
+    code = f"""if True:
+        import runpy, sys
+        class Tee:
+            def write(self, text):
+                open({str(tmp_path / "said")!r}, "a").write(text)
+        sys.stdout = sys.stderr = {stream}
+        run = runpy.run_path("reszoo/train.py")
+        from absl import logging
+        from reszoo.training.quiet_start import HeldMessages
+        run["parse_flags"](["train.py", "--config=c", "--workdir=w"])
+        logging.use_absl_handler()
+        logging.warning("A warning.")
+        held = HeldMessages()
+        held.hold()
+        held.release()
+        run["main"].__globals__["_fail"]("The end.")
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    # Python itself writes the reason of an end.
+    end = "train.py: The end.\n"
+    if stream == "Tee()":
+        # At its very end Python complains of the flush that there is not.
+        assert (tmp_path / "said").read_text().startswith(f"train.py: A warning.\n{end}")
+    assert (done.stdout, done.stderr) == ("", "" if stream == "Tee()" else end)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from reszoo.training.callbacks.loop_callback import Logs, LoopCallback
 from reszoo.training.state import TrainingState
-from reszoo.training.terminal import columns
+from reszoo.training.terminal import columns, flush, is_terminal
 
 RECENT = 50  # executions, over whose times a median is taken
 FEWEST = 3  # the second one may be traced too, since it is not recorded
@@ -93,7 +93,7 @@ class Progress(LoopCallback):
             return f"{self._in_words('epoch')}: {'; '.join(parts)}"
 
         tqdm.write(_fitted(line, columns(self._stream)), file=self._stream)
-        self._stream.flush()
+        flush(self._stream)
 
     def close(self) -> None:
         """Removes the bar."""
@@ -111,7 +111,7 @@ class Progress(LoopCallback):
             leave=False,
             file=self._stream,
             desc=self._in_words("epoch"),
-            disable=not self._stream.isatty(),
+            disable=not is_terminal(self._stream),
         )
 
     def _describe(self, what: str, refresh: bool = False) -> None:

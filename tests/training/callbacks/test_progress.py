@@ -150,3 +150,33 @@ def test_several_batches_at_once_are_all_counted():
 
 def test_closing_what_never_began():
     Progress(1, TrainingState()).close()
+
+
+class Tee:
+    """A stream with no more than `write`."""
+
+    def __init__(self):
+        self.said = ""
+
+    def write(self, text):
+        self.said += text
+
+    def getvalue(self):
+        return self.said
+
+
+def test_a_stream_that_can_only_write_has_the_lines_and_no_bar(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert show(Tee()) == f"epoch 1/4: {LINE}epoch 2/4: {LINE}"
+
+
+def test_without_standard_output_nothing_is_shown(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    progress = Progress(50, TrainingState(), None)
+    progress.set_params({"epochs": 1, "steps": 1})
+    progress.on_train_begin()
+    progress.on_epoch_begin(0)
+    progress.on_train_batch_begin(0)
+    progress.on_train_batch_end(0, LOGS)
+    progress.on_epoch_end(0, LOGS)
+    progress.close()
