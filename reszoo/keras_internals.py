@@ -7,6 +7,7 @@ is imported by the functions that need it, so that layers and models run without
 
 import contextlib
 import copy
+import functools
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -502,6 +503,59 @@ def can_communicate_in_replicas() -> bool:
     import tensorflow as tf
 
     return tf.__internal__.distribute.strategy_supports_no_merge_call()
+
+
+def keep_changes(graph: Any) -> None:
+    """Has conditions and loops in a graph run each change of a variable, in the order of the code.
+
+    Relies on `_add_control_dependencies`, which is false in the backward function of a
+    `tf.function` that is called eagerly, of the graphs that run a step.
+
+    Args:
+        graph: The graph that is being made.
+    """
+    graph._add_control_dependencies = True
+
+
+def backward_functions_in_order() -> tuple[Any, str, Callable]:
+    """Returns what has the backward function of a `tf.function` run each change, in order.
+
+    Relies on `_create_forward_backward_with_graph` of TensorFlow's functions, and on
+    `AutomaticControlDependencies`, by which it orders the changes in all other graphs.
+
+    Returns:
+        The module, the name in it, and the function to replace it by.
+    """
+    from tensorflow.python.eager.polymorphic_function import concrete_function
+    from tensorflow.python.framework import auto_control_deps
+
+    name = "_create_forward_backward_with_graph"
+    original = getattr(concrete_function, name)
+
+    @functools.wraps(original)
+    def create(attrs: Any, forward_graph: Any, backwards_graph: Any) -> Any:
+        if not backwards_graph.control_outputs:  # otherwise they are in order
+            with (
+                backwards_graph.as_default(),
+                auto_control_deps.AutomaticControlDependencies() as order,
+            ):
+                order._n_operations = 0
+            backwards_graph.control_outputs.extend(order.ops_which_must_run)
+        return original(attrs, forward_graph, backwards_graph)
+
+    return concrete_function, name, create
+
+
+def backward_graphs_of_control_flow() -> list[type]:
+    """Returns the types of the graphs in which gradients of conditions and loops are computed.
+
+    Relies on `_CondGradFuncGraph` and `_WhileBodyGradFuncGraph` of TensorFlow's control flow, and
+    their `capture`. They take tensors of the graphs around them, but no variable that none of
+    these has read.
+    """
+    from tensorflow.python.ops import cond_v2, while_v2
+
+    return [cond_v2._CondGradFuncGraph, while_v2._WhileBodyGradFuncGraph]
 
 
 def function_of_one_node(function: Callable[..., "tf.Tensor"]) -> Any:

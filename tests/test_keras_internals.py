@@ -443,6 +443,35 @@ def test_xla_waits_at_a_barrier():
     check(float(barrier(tf.constant(1.0))) == 2.0, "gen_xla_ops.xla_optimization_barrier")
 
 
+def test_graphs_of_gradients_capture_and_keep_changes():
+    kinds = keras_internals.backward_graphs_of_control_flow()
+    for kind in kinds:
+        has(kind, "capture")
+    module, name, create = keras_internals.backward_functions_in_order()
+    check(callable(vars(module).get(name)), f"concrete_function.{name}")
+    variable, seen = tf.Variable(0.0), []
+
+    @tf.custom_gradient
+    def counted(x):
+        def backward(gradient):
+            graph = tf.compat.v1.get_default_graph()
+            seen.append(graph._add_control_dependencies)
+            keras_internals.keep_changes(graph)
+            tf.cond(variable >= 0, lambda: variable.assign_add(1.0), variable.value)
+            return gradient
+
+        return tf.identity(x), backward
+
+    put_back = replace(module, name, create)
+    x = tf.Variable(1.0)
+    with tf.GradientTape() as tape:
+        y = tf.function(counted)(x.value())
+    tape.gradient(y, x)
+    put_back()
+    check(seen == [False], "FuncGraph._add_control_dependencies")
+    check(float(variable) == 1.0, f"concrete_function.{name}")
+
+
 def test_fit_runs_by_the_methods_that_are_found_on_the_instance():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)

@@ -25,7 +25,7 @@ from reszoo.gradients.found_block import FoundBlock, acting_block
 from reszoo.gradients.left_out import LeftOut, pass_of_all
 from reszoo.gradients.measures import BACKWARD_PLACES, NOISE_SUMS, WEIGHT_SUMS, measures_of
 from reszoo.gradients.patching import replace
-from reszoo.keras_internals import compiled_alike, is_tf_function
+from reszoo.keras_internals import backward_functions_in_order, compiled_alike, is_tf_function
 from reszoo.layers import ResidualBlock
 from reszoo.updates import accumulation_steps, loss_scale, optimizer_classes
 
@@ -233,6 +233,7 @@ class ModelTaps:
         sums += self._step.written.value()[1:]
         for variable in [self.passes.counted, *variables, self._step.written]:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
+        self.switch.turn_off()
         return tf.concat([tf.cast(self.switch.seen.value(), tf.float64)[None], sums], axis=0)
 
     def _take_all(self) -> np.ndarray:
@@ -297,6 +298,8 @@ class ModelTaps:
                 self._replace(*replacement)
         # For all optimizers and tapes, wherever a step finds or creates them; only in its thread.
         self._replace(tf.GradientTape, "gradient", self._gradient(tf.GradientTape.gradient))
+        if tf.executing_eagerly():
+            self._replace(*backward_functions_in_order())
         for kind in optimizer_classes():
             if "scale_loss" in vars(kind):
                 self._replace(kind, "scale_loss", self._scale_loss(kind.scale_loss))

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from reszoo.accumulator import Accumulator
+from reszoo.gradients.backend.tensorflow.backward_graphs import changing_variables
 from reszoo.gradients.backend.tensorflow.passes import Turns
 from reszoo.gradients.backend.tensorflow.reductions import has_gpu, traced_once
 from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
@@ -37,6 +38,7 @@ class Switch:
     Attributes:
         asks: Whether it is tested on the device if a batch is recorded. It is not where every batch
             that the traced function runs is recorded, because the others run in another function.
+            A function within the step is kept by TensorFlow for all steps, and tests it always.
         seen: Number of batches recorded since the last `set`.
     """
 
@@ -44,6 +46,7 @@ class Switch:
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
         self._optimizer = optimizer
+        self._graph: Any = None  # in which the step is traced; none if it runs eagerly
         self._counted = _replica_local(0, tf.int64)
         self._on = _replica_local(False, tf.bool)
         self._first = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
@@ -67,7 +70,9 @@ class Switch:
     @tf.autograph.experimental.do_not_convert
     def begin_batch(self) -> None:
         """Counts a batch. Called on each replica when its step begins."""
+        self._graph = _graph()
         if not self.asks:
+            self._on.assign(True)
             self.seen.assign_add(1)
             return
         on = self._begins_or_goes_on(self._counted.value())
@@ -90,7 +95,11 @@ class Switch:
 
     def on(self) -> tf.Tensor | bool:
         """Returns whether the running batch is recorded, a boolean scalar."""
-        return self._on.value() if self.asks else True
+        return self._on.value() if self.asks or _graph() is not self._graph else True
+
+    def turn_off(self) -> None:
+        """Ends the recording of the batch, for functions within the step that go on to run."""
+        self._on.assign(False)
 
     def on_last(self) -> tf.Tensor | bool:
         """Returns whether the running batch is recorded and makes the update."""
@@ -104,6 +113,10 @@ class Switch:
         begun = int(self._begun.numpy())
         size = accumulation_steps(self._optimizer)
         return begun >= 0, 0 <= begun <= batches_applied(self._optimizer) - size
+
+
+def _graph() -> Any:
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
 def _replica_local(value: Any, dtype: tf.DType) -> tf.Variable:
@@ -255,7 +268,8 @@ class BlockTaps:
                 all_sums.append(sums)
             return all_sums
 
-        taken = [when(self.switch.on(), add)] if measures else []
+        with changing_variables():
+            taken = [when(self.switch.on(), add)] if measures else []
         return tf.control_dependencies([] if has_gpu() else taken)
 
     def _seen_by(self, measure: Measure, tensors: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
