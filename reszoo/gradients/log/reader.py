@@ -121,16 +121,17 @@ def _tensors_of_file(path: str, tag: str, end: float) -> Iterator[tuple[Any, dic
         )
 
 
-def losses(log_dir: str) -> dict[int, float]:
+def losses(log_dir: str, warn: bool = False) -> dict[int, float]:
     """Returns the loss of recorded steps, by step, without those that a restart undid.
 
     Args:
         log_dir: A recorder's `log_dir`, or a training's workdir with `gradients` in it.
+        warn: Whether there is a warning of a damaged file, as where the records are read.
 
     Returns:
         The losses in the order of the steps; empty if the log has none.
     """
-    found = _scalars(log_dir, LOSS_TAGS)
+    found = _scalars(log_dir, LOSS_TAGS, warn)
     return next((of_tag for of_tag in found.values() if of_tag), {})
 
 
@@ -146,11 +147,11 @@ def epoch_starts(log_dir: str) -> dict[int, int]:
     return {step: int(epoch) for step, epoch in _scalars(log_dir, [EPOCH_TAG])[EPOCH_TAG].items()}
 
 
-def _scalars(log_dir: str, tags: Sequence[str]) -> dict[str, dict[int, float]]:
+def _scalars(log_dir: str, tags: Sequence[str], warn: bool = False) -> dict[str, dict[int, float]]:
     """Returns scalars by tag and step, without those that a restart undid."""
     found: dict[str, dict[int, float]] = {tag: {} for tag in tags}
     for path in event_files(log_dir):
-        for event in events(path, warn=False):
+        for event in events(path, warn):
             if event.session_log.status == SessionLog.START:
                 found = {
                     tag: {step: loss for step, loss in of_tag.items() if step < event.step}

@@ -106,7 +106,7 @@ def load_loss(log_dir: str) -> "pd.DataFrame":
     """
     import pandas as pd  # Here, since importing the layers must stay quick.
 
-    found = sorted(losses(log_dir).items())
+    found = sorted(losses(log_dir, warn=True).items())
     steps, values = zip(*found, strict=True) if found else ((), ())
     return pd.DataFrame({"step": np.array(steps, np.int64), "loss": np.array(values, np.float64)})
 

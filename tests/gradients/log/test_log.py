@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from reszoo.gradients import load, load_layers, load_variables, records
+from reszoo.gradients import load, load_layers, load_loss, load_variables, records
 from reszoo.gradients.log import FINDINGS_TAG, PLUGIN_NAME, TAG, VARIABLES_TAG, LogWriter
 from reszoo.gradients.log.event_files import framed
 from tests.raw_log import header, write_raw
@@ -69,6 +69,8 @@ def test_a_log_cut_short_gives_what_is_intact_and_says_so(tmp_path):
     with pytest.warns(UserWarning, match="damaged after 4 events"):
         steps = [record.step for record in records(str(tmp_path))]
     assert steps == [0, 5]
+    with pytest.warns(UserWarning, match="damaged after 4 events"):
+        load_loss(str(tmp_path))
 
 
 def test_a_workdir_leads_to_its_gradients(tmp_path):
