@@ -201,7 +201,7 @@ class BasicBranch(PostActivationBranch):
         check_positive_integers(owner, filters=filters)
         check_padding(owner, padding)
         strides = size_of(owner, "strides", strides)
-        first, second = (size_of(owner, "dilation_rates", rate) for rate in dilation_rates)
+        first, second = _pair(owner, dilation_rates)
         convolution = functools.partial(
             convolution_before(norm), filters, 3, dtype=kwargs.get("dtype")
         )
@@ -294,6 +294,16 @@ class BottleneckBranch(PostActivationBranch):
         self.strides = strides
         self.expansion = expansion
         self.inner = inner
+
+
+def _pair(owner: str, dilation_rates: Sequence[Size]) -> list[Size]:
+    """Returns the dilation rates of both convolutions."""
+    if not isinstance(dilation_rates, Sequence) or len(dilation_rates) != 2:
+        raise ValueError(
+            f"{owner} got dilation_rates={dilation_rates!r}, but they must be two, one for each "
+            "convolution, such as (1, 2)."
+        )
+    return [size_of(owner, "dilation_rates", rate) for rate in dilation_rates]
 
 
 def _rest(owner: str, strides: Size, inner: Size) -> Size:

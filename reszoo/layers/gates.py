@@ -81,6 +81,10 @@ class GatedShortcut(Configured):
     Output shape:
         That of `shortcut`.
 
+    Raises:
+        ValueError: If the gate is no layer; when built, if it ends in another shape than the
+            shortcut.
+
     Reference:
         He et al. 2016, "Identity mappings in deep residual networks", section 3.1 and figure 2(d).
 
@@ -94,6 +98,10 @@ class GatedShortcut(Configured):
 
     def __init__(self, gate: Gate, shortcut: keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(**kwargs)
+        if not isinstance(gate, keras.layers.Layer):
+            raise ValueError(
+                f"GatedShortcut takes a Keras layer such as Gate(64) as gate, but got {gate!r}."
+            )
         self.gate = gate
         self.shortcut = keras.layers.Identity() if shortcut is None else shortcut
 
@@ -101,6 +109,7 @@ class GatedShortcut(Configured):
         x = keras.KerasTensor(input_shape, self.compute_dtype)
         for path in (self.gate, self.shortcut):
             build(path, x)
+        _check_gate(self.name, self.gate, self.shortcut, x)
 
     def call(self, x: Tensor) -> Tensor:
         return (1.0 - self.gate(x)) * self.shortcut(x)
@@ -131,6 +140,9 @@ class ExclusiveGatedBlock(ResidualBlock):
 
     Output shape:
         That of both paths.
+
+    Raises:
+        ValueError: When built, if the gate or the shortcut ends in another shape than the branch.
 
     Reference:
         He et al. 2016, "Identity mappings in deep residual networks", section 3.1 and figure 2(c);
@@ -167,8 +179,25 @@ class ExclusiveGatedBlock(ResidualBlock):
             self.gate = Gate(filters, joined(strides), -6.0, name="gate", dtype=dtype)
             self.gate.trainable = self.trainable
         build(self.gate, x)
+        _check_gate(self.name, self.gate, self.branch, x)
 
     def paths(self, to_shortcut: Tensor, to_branch: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the ends of the two paths, which are added, given their beginnings."""
         shortcut = (1.0 - self.gate(to_shortcut)) * self.shortcut(to_shortcut)
         return shortcut, self.gate(to_branch) * self.branch(to_branch)
+
+
+def _check_gate(
+    owner: str, gate: keras.layers.Layer, gated: keras.layers.Layer, x: keras.KerasTensor
+) -> None:
+    """Raises an error if a gate's output cannot be multiplied by that of the path that it gates."""
+    factor, path = (tuple(output_of(layer, x).shape) for layer in (gate, gated))
+    if len(factor) == len(path) and all(
+        a in (1, b, None) or b is None for a, b in zip(factor, path, strict=True)
+    ):
+        return
+    raise ValueError(
+        f"The gate of {owner!r} must have the filters and strides of the path that it gates, but "
+        f"for an input of shape {tuple(x.shape)} it ends in shape {factor} and {gated.name!r} in "
+        f"shape {path}."
+    )

@@ -126,3 +126,9 @@ def test_the_inner_convolution_of_a_bottleneck_can_be_another():
     assert copy.get_config() == branch.get_config()
     with pytest.raises(ValueError, match="strides=3, but strides must be a multiple"):
         BottleneckBranch(4, strides=2, inner=Convolution(4, 3, strides=3))
+
+
+@pytest.mark.parametrize("rates", [2, (1,), (1, 1, 2)])
+def test_other_than_two_dilation_rates_are_an_error(rates):
+    with pytest.raises(ValueError, match="must be two, one for each convolution"):
+        BasicBranch(4, dilation_rates=rates)

@@ -90,3 +90,29 @@ def test_saves_and_loads(make, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
     assert len(loaded.weights) == len(model.weights)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda: ResidualBlock(BasicBranch(3), GatedShortcut(Gate(4))),
+        lambda: ExclusiveGatedBlock(BasicBranch(3), Gate(5)),
+        lambda: ExclusiveGatedBlock(BasicBranch(3), Gate(3, strides=2)),
+    ],
+)
+def test_a_gate_of_another_shape_than_its_path_is_an_error(block):
+    with pytest.raises(ValueError, match=r"must have the filters and strides .* ends in shape"):
+        block()(images())
+
+
+def test_a_gate_of_one_filter_gates_all_channels():
+    x, gate, branch = images(), Gate(1), BasicBranch(3)
+    block = ExclusiveGatedBlock(branch, gate)
+    y = block(x)
+    g = gate_of(gate, x)
+    np.testing.assert_allclose(y, (1 - g) * x + g * branch(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_gated_shortcut_without_a_gate_is_an_error():
+    with pytest.raises(ValueError, match=r"takes a Keras layer such as Gate\(64\) as gate"):
+        GatedShortcut(None)
