@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import reszoo
 from reszoo.gradients.backend.torch import many_tensors, reductions
-from reszoo.gradients.backend.torch.reductions import OnHost
+from reszoo.gradients.backend.torch.reductions import OnHost, with_float64
 from reszoo.gradients.measures import (
     DISTRIBUTION,
     DISTRIBUTION_MAXIMA,
@@ -240,3 +241,10 @@ def test_values_are_read_in_the_order_of_memory():
     ):
         expected = turned.double().square().sum().item()
         assert reductions.squares_on_cpu([turned]).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_tensor_of_a_device_without_float64_is_copied_to_the_host():
+    with FakeTensorMode():  # there is no such device here
+        assert with_float64(torch.empty(2, device="mps")).device.type == "cpu"
+    x = torch.ones(2)
+    assert with_float64(x) is x

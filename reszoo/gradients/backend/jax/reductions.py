@@ -11,7 +11,7 @@ JAX makes no float64 by itself; `in_double` is the context in which these functi
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -91,9 +91,13 @@ def squares_of_each(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     if not _is_on_gpu():
         # As in `total`, the last axis by itself.
         parts = [in_one_pass(Sums(squares=1), [x], range(x.ndim - 1)) for x in tensors]
-        rows = [[jnp.sum(squares), jnp.sum(number)] for (squares,), (number,) in parts]
-        return tuple(jnp.stack(column) for column in zip(*rows, strict=True))
+        squares, numbers = zip(*parts, strict=True)
+        return _stacked_sums(squares), _stacked_sums(numbers)
     return _squares_by_shape(tensors)
+
+
+def _stacked_sums(parts: Iterable[Sequence[Tensor]]) -> Tensor:
+    return jnp.stack([jnp.sum(x) for (x,) in parts])
 
 
 def squares_or_nan_of_each(tensors: Sequence[Tensor]) -> Tensor:

@@ -35,6 +35,8 @@ def squares_of_each(
     """
     if not tensors:
         return [], []
+    tensors = [*map(reductions.with_float64, tensors)]
+    minus = None if minus is None else [*map(reductions.with_float64, minus)]
     kernels = reductions.kernels(tensors)
     if kernels:
         squares, left_out = kernels.squares_of_each(tensors, minus)

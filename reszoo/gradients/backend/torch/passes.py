@@ -116,7 +116,9 @@ def kept(scale: Scale) -> Scale:
     Args:
         scale: A scalar.
     """
-    return scale.detach().clone() if isinstance(scale, torch.Tensor) else float(scale)
+    if isinstance(scale, torch.Tensor):
+        return reductions.with_float64(scale.detach()).clone()
+    return float(scale)
 
 
 def _differentiated(
@@ -133,11 +135,15 @@ def _differentiated(
         return None
     with torch.no_grad():
         total = sum(
-            x.detach().double() * (1.0 if factor is None else factor.detach().double())
+            _double(x) * (1.0 if factor is None else _double(factor))
             for x, factor in zip(outputs, gradients, strict=True)
         )
         total = torch.as_tensor(total).reshape(())
         return total if reductions.adds_there(total) else total.item()
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return reductions.with_float64(x.detach()).double()
 
 
 def _without_last(gradients: Sequence[Any], allow_unreachable: bool) -> tuple:

@@ -8,7 +8,8 @@ Sums are those of float64: the square of any normal float32 number, and its four
 its range, and sums of many of them are accurate. A CPU, where that takes several times as long,
 adds in float32 if the result shows that this is accurate, and in float64 if not. A GPU, which would
 have to wait for the result of a test, always adds in float64. One kernel takes all sums of some
-tensors there (`gpu_sums`), where Triton is installed; elsewhere few operations do.
+tensors there (`gpu_sums`), where Triton is installed; elsewhere few operations do. Apple's GPUs
+have no float64: their tensors are copied to the host (not run).
 """
 
 import functools
@@ -58,6 +59,15 @@ def adds_there(x: torch.Tensor) -> bool:
         x: Any tensor.
     """
     return x.device.type != "cpu"
+
+
+def with_float64(x: torch.Tensor) -> torch.Tensor:
+    """Returns a tensor whose device has float64: on the host if its own has not.
+
+    Args:
+        x: Any tensor.
+    """
+    return x.cpu() if x.device.type == "mps" else x
 
 
 def squares(tensors: Sequence[torch.Tensor]) -> list[Sum]:
@@ -408,10 +418,14 @@ class OnHost:
 
     def _transfer(self, tensors: Sequence[torch.Tensor]) -> None:
         of_dtypes = [[x for x in tensors if x.dtype == d] for d in {x.dtype for x in tensors}]
-        table = torch.cat([_vector(group).double() for group in of_dtypes]).cpu().numpy()
+        table = (
+            torch.cat([with_float64(_vector(group)).double() for group in of_dtypes]).cpu().numpy()
+        )
         ordered = [x for group in of_dtypes for x in group]
         ends = np.cumsum([x.numel() for x in ordered])[:-1]
-        self._values |= dict(zip(map(id, ordered), np.split(table, ends), strict=True))
+        self._values |= dict(
+            zip(map(id, ordered), np.split(table.cpu().numpy(), ends), strict=True)
+        )
 
     def __call__(self, sums: Sequence[Sum]) -> np.ndarray:
         """Returns the values of some of the sums.

@@ -12,7 +12,7 @@ import torch
 
 from reszoo.gradients.backend.torch.block_sums import BlockSums, Taken
 from reszoo.gradients.backend.torch.passes import Passes
-from reszoo.gradients.backend.torch.reductions import Sum, squares_of_sum_by
+from reszoo.gradients.backend.torch.reductions import Sum, squares_of_sum_by, with_float64
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.measures import FORK, Measure
 from reszoo.keras_internals import hand_on_mask
@@ -159,11 +159,12 @@ class BlockTaps:
 
     @torch.no_grad()
     def _forward_taken(self, measure: Measure, tensors: tuple[torch.Tensor, ...]) -> Taken:
-        return Taken(measure, measure.formula(*tensors))
+        return Taken(measure, measure.formula(*map(with_float64, tensors)))
 
     @torch.no_grad()
     def _taken(self, measure: Measure, tensors: tuple[torch.Tensor, ...]) -> Taken:
         scale = self._passes.scale
+        tensors = tuple(map(with_float64, tensors))
         if measure.unscaled:
             tensors = tuple(x.double() / scale for x in tensors)
         return Taken(measure, measure.formula(*tensors), scale)
