@@ -418,14 +418,11 @@ class OnHost:
 
     def _transfer(self, tensors: Sequence[torch.Tensor]) -> None:
         of_dtypes = [[x for x in tensors if x.dtype == d] for d in {x.dtype for x in tensors}]
-        table = (
-            torch.cat([with_float64(_vector(group)).double() for group in of_dtypes]).cpu().numpy()
-        )
+        vectors = [with_float64(_vector(group)).double() for group in of_dtypes]
+        table = torch.cat(vectors).cpu().numpy()
         ordered = [x for group in of_dtypes for x in group]
         ends = np.cumsum([x.numel() for x in ordered])[:-1]
-        self._values |= dict(
-            zip(map(id, ordered), np.split(table.cpu().numpy(), ends), strict=True)
-        )
+        self._values |= dict(zip(map(id, ordered), np.split(table, ends), strict=True))
 
     def __call__(self, sums: Sequence[Sum]) -> np.ndarray:
         """Returns the values of some of the sums.
