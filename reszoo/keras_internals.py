@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import importlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -544,6 +545,24 @@ def backward_functions_in_order() -> tuple[Any, str, Callable]:
         return original(attrs, forward_graph, backwards_graph)
 
     return concrete_function, name, create
+
+
+def is_vectorized() -> bool:
+    """Returns whether the function being traced is one that `tf.vectorized_map` was given.
+
+    Relies on the name scope `loop_body`, in which it is traced, with the number of the example as
+    its first placeholder.
+    """
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    found = re.search(r"(.*/)?loop_body(_\d+)?(?=/|$)", graph.get_name_scope())
+    try:
+        return bool(found and graph.get_operation_by_name(f"{found[0]}/PlaceholderWithDefault"))
+    except KeyError:  # a layer of that name
+        return False
 
 
 def backward_graphs_of_control_flow() -> list[type]:

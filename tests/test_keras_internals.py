@@ -472,6 +472,26 @@ def test_graphs_of_gradients_capture_and_keep_changes():
     check(float(variable) == 1.0, f"concrete_function.{name}")
 
 
+def test_a_vectorized_function_is_traced_in_a_scope_of_its_own():
+    seen = []
+
+    def noted(x):
+        seen.append(keras_internals.is_vectorized())
+        return x
+
+    def in_layer(x):
+        with tf.name_scope("loop_body"):
+            return noted(x)
+
+    tf.function(lambda x: tf.vectorized_map(noted, x))(tf.ones(2))
+    tf.vectorized_map(noted, tf.ones(2))
+    tf.map_fn(noted, tf.ones(2))
+    tf.function(in_layer)(tf.ones(2))
+    check(
+        seen[:2] == [True, True] and not any(seen[2:]), "the scope loop_body of tf.vectorized_map"
+    )
+
+
 def test_fit_runs_by_the_methods_that_are_found_on_the_instance():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)

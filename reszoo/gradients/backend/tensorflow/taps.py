@@ -16,7 +16,7 @@ from reszoo.gradients.backend.tensorflow.passes import Turns
 from reszoo.gradients.backend.tensorflow.reductions import has_gpu, traced_once
 from reszoo.gradients.backend.tensorflow.whole_step import WholeStep
 from reszoo.gradients.measures import BACKWARD_PLACES, Measure
-from reszoo.keras_internals import hand_on_mask, is_traced_for_xla
+from reszoo.keras_internals import hand_on_mask, is_traced_for_xla, is_vectorized
 from reszoo.layers.recomputation import runs_again
 from reszoo.updates import (
     accumulation_steps,
@@ -182,6 +182,12 @@ class BlockTaps:
     @tf.autograph.experimental.do_not_convert
     def fork(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Replaces `ResidualBlock.fork`, and observes `g_skip` and `g_branch` together."""
+        if is_vectorized():
+            raise ValueError(
+                "A residual block that tf.vectorized_map runs cannot be recorded: its variables "
+                "would have to change for each example. Call the block on the whole batch, or "
+                "leave it out with GradientRecorder(blocks=...)."
+            )
         if runs_again():  # a block in one that recomputes its activations: it is observed then
             return (self.own_fork or _split)(x)
         if self.own_fork is None:

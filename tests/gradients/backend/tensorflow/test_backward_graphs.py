@@ -113,3 +113,12 @@ def test_a_function_traced_in_a_recorded_step_adds_nothing_in_other_steps(eagerl
         logs.append(load(recorder.log_dir))
     third = [table[table.step == 2].value for table in logs]
     np.testing.assert_allclose(*third, rtol=1e-5)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_block_in_a_vectorized_map_is_an_error(eagerly, tmp_path):
+    model = Model(lambda block, x: tf.vectorized_map(lambda row: block(row[None])[0], x))
+    model.build(X.shape)
+    model.compile("sgd", "mse", jit_compile=False, run_eagerly=eagerly)
+    with pytest.raises(ValueError, match=r"that tf\.vectorized_map runs cannot be recorded"):
+        model.fit(X, Y, verbose=0, callbacks=[reszoo.GradientRecorder(tmp_path, 1)])
