@@ -555,9 +555,15 @@ def is_vectorized() -> bool:
     """
     import tensorflow as tf
 
-    if tf.executing_eagerly():
-        return False
-    graph = tf.compat.v1.get_default_graph()
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:  # a function or a condition in it has a graph of its own
+        if _traces_vectorized(graph):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def _traces_vectorized(graph: Any) -> bool:
     found = re.search(r"(.*/)?loop_body(_\d+)?(?=/|$)", graph.get_name_scope())
     try:
         return bool(found and graph.get_operation_by_name(f"{found[0]}/PlaceholderWithDefault"))

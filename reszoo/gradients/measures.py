@@ -135,10 +135,12 @@ def forward_sums(skip: Tensor, branch: Tensor, y: Tensor) -> Tensor:
     reduce = backend.reductions
 
     def suffice(sums: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-        elements = keras.ops.cast(reduce.elements(y), sums.dtype)
+        elements = reduce.elements(y)
+        if not isinstance(elements, float):
+            elements = keras.ops.cast(elements, sums.dtype)
         of_squares, totals = sums[:2] * elements, sums[3:]
         spread = of_squares - totals**2 >= LEAST_VARIANCE * of_squares
-        return reduce.squares_suffice(sums, tensors) & keras.ops.all(spread)
+        return reduce.squares_suffice(sums, tensors) & spread[0] & spread[1]
 
     sums, _ = reduce.over_finite(Sums(squares=3, totals=2), [skip, branch, y], suffice)
     return _joined(sums[3:], sums[:3], reduce.elements(y))

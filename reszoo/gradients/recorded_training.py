@@ -102,7 +102,7 @@ class RecordedTraining:
 
     @property
     def has_alarms(self) -> bool:
-        """Use of alarms, which may read the model's variables: true if there are any."""
+        """Whether there are alarms, which may read the model's variables."""
         return bool(self._recording.alarms)
 
     @property

@@ -21,11 +21,19 @@ class GradientRecorder(keras.callbacks.Callback):
     Pass it to `model.fit`. Every `every_steps` steps it writes one packed tensor to a TensorBoard
     event file; `reszoo.gradients.load` reads it. The numbers are those of the training step itself:
     there is no second backward pass, and training is not changed. Eagerly and in `reszoo.training`
-    the weights are bit-identical with and without it. In a `tf.function` they are too once
+    the weights are bit-identical with and without it; eagerly the last bit may differ where several
+    blocks read one tensor, whose gradients then are added in another order. In a `tf.function` they
+    are identical too once
     `tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})` has been
     called: that optimization reorders products whose factors nothing else reads, so that reading a
     gradient can change the last bit of an update. Under XLA they were in all networks that were
     tried, on a CPU with AVX2 and with AVX-512 instructions; XLA itself does not guarantee it.
+
+    An optimizer is built before the first recorded step, with the model's weights, as Keras does
+    where it trains eagerly. Keras's `ScheduleFreeAdamW` needs that too: built within a compiled
+    step of TensorFlow, as in `fit` without a recorder, it begins with zeros in place of the
+    weights. Call `model.optimizer.build(model.trainable_variables)` before `fit` to have both
+    trainings alike.
 
     In a training loop of your own, call it through `keras.callbacks.CallbackList`, wrap the step
     with `step = recorder.recorded(tf.function(step))` after `on_train_begin`, or the step of one

@@ -351,3 +351,34 @@ def test_a_cadence_that_is_no_positive_integer_is_refused(tmp_path):
 def test_recording_a_step_before_training_begins_is_refused(tmp_path):
     with pytest.raises(ValueError, match="before training began"):
         reszoo.GradientRecorder(tmp_path).recorded(lambda: None)
+
+
+def test_the_gradients_of_three_readers_are_added_as_without_a_recorder(tmp_path):
+    weights = []
+    for recorders in ([], [reszoo.GradientRecorder(tmp_path, 1)]):
+        keras.utils.set_random_seed(0)
+        given = keras.Input((6,))
+        x = keras.layers.Dense(8)(given)
+        branch = keras.Sequential([keras.layers.Dense(8, "tanh"), keras.layers.Dense(8)])
+        outputs = [keras.layers.Dense(3)(ResidualBlock(branch)(x)), keras.layers.Dense(3)(x)]
+        model = keras.Model(given, outputs)
+        model.compile(keras.optimizers.SGD(0.1), ["mse", "mse"], run_eagerly=True)
+        data = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+        y = np.ones((64, 3), "float32")
+        model.fit(data, [y, y], 8, shuffle=False, verbose=0, callbacks=recorders)
+        weights.append(model.get_weights())
+    for plain, recorded in zip(*weights, strict=True):
+        np.testing.assert_array_equal(plain, recorded)
+
+
+def test_an_optimizer_that_begins_with_the_weights_has_them(tmp_path):
+    weights = []
+    for recorders in ([], [reszoo.GradientRecorder(tmp_path, 1)]):
+        model = compiled(small_model(), keras.optimizers.ScheduleFreeAdamW(0.01))
+        if not recorders:  # otherwise Keras builds it within the step, where it begins with zeros
+            model.optimizer.build(model.trainable_variables)
+        x = np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype("float32")
+        model.fit(x, np.arange(8) % 3, 4, shuffle=False, verbose=0, callbacks=recorders)
+        weights.append(model.get_weights())
+    for plain, recorded in zip(*weights, strict=True):
+        np.testing.assert_allclose(plain, recorded, rtol=1e-5, atol=1e-6)

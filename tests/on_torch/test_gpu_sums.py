@@ -93,6 +93,13 @@ def test_many_tensors_are_summed_at_once():
     assert left_out.tolist() == [1, 0, 0, 0, 0, 0]
 
 
+def test_a_scalar_may_be_the_first_of_its_dtype():
+    tensors = [torch.tensor(3.0), torch.ones(2), torch.tensor(2.0, dtype=torch.float64)]
+    found, left_out = gpu_sums.squares_of_each(tensors)
+    assert found.tolist() == [9, 2, 4]
+    assert left_out.tolist() == [0, 0, 0]
+
+
 def test_differences_of_many_tensors_are_summed_at_once():
     after = [values(shape, 0) for shape in [(3, 4), (5,)]]
     before = [values((4, 3), 1).T, values((5,), 1)]

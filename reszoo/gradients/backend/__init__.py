@@ -78,7 +78,7 @@ class Training(Protocol):
 
     @property
     def has_alarms(self) -> bool:
-        """Use of alarms, which may read the model's variables: true if there are any."""
+        """Whether there are alarms, which may read the model's variables."""
         ...
 
     @property

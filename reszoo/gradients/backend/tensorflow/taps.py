@@ -192,7 +192,12 @@ class BlockTaps:
             return (self.own_fork or _split)(x)
         if self.own_fork is None:
             self.turns.count_run(self.switch.on())
-            paths = self._fork(lambda x, _: (x, x), _to_input, x, self.anchor.value())
+            anchor = self.anchor.value()
+            if tf.executing_eagerly():
+                # The tape adds the gradients of all readers of x, in its own order.
+                paths = self._fork(lambda skip, branch, _: (skip, branch), _to_ends, x, x, anchor)
+            else:
+                paths = self._fork(lambda x, _: (x, x), _to_input, x, anchor)
             return tuple(hand_on_mask(x, path) for path in paths)
         # Another recorder's fork adds the gradients afterwards.
         ends = self.own_fork(x)
@@ -291,6 +296,11 @@ def _split(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _to_input(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns the gradients of a fork's input and of the anchor."""
     return tf.identity(total), tf.zeros(())
+
+
+def _to_ends(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Returns the gradients of a fork's input, taken twice, and of the anchor."""
+    return tf.identity(skip), tf.identity(branch), tf.zeros(())
 
 
 def _to_each_path(skip: tf.Tensor, branch: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -94,13 +94,13 @@ def _squares_of_pairs(pairs: Sequence[Sequence[torch.Tensor]], subtracts: bool) 
     first = pairs[0][0]
     table = [[x.data_ptr(), y.data_ptr(), x.numel()] for x, y in pairs]
     is_on_gpu = first.device.type == "cuda"
-    of_each = torch.tensor(table, dtype=torch.int64, pin_memory=is_on_gpu)
+    of_each = torch.tensor(table, dtype=torch.int64, device="cpu", pin_memory=is_on_gpu)
     of_each = of_each.to(first.device, non_blocking=True)
     programs = _multiprocessors(first.device)
     parts = first.new_empty((len(pairs), programs, 2), dtype=torch.float64)
     with torch.cuda.device_of(first):
         _kernel_of_each[(len(pairs), programs)](
-            of_each, parts, first[:0], subtracts, BLOCK, num_warps=WARPS
+            of_each, parts, first.new_empty(0), subtracts, BLOCK, num_warps=WARPS
         )
     return parts.sum(dim=1)
 

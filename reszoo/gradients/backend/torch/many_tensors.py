@@ -99,10 +99,14 @@ def _squares_there(
     sizes = [x.numel() for x in tensors]
     values = _side_by_side(tensors)
     if minus is not None:
-        values = values - _side_by_side(minus)
+        values = _wide(values) - _wide(_side_by_side(minus))
     finite = reductions.zero_if_nonfinite(values, values.dtype)
     left_out: list[Sum] = [*reductions.lengths((finite != values).float().split(sizes), 1)]
     return reductions.norms(finite.split(sizes)), left_out
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _side_by_side(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -114,10 +118,11 @@ def _side_by_side(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def _squares_on_cpu(
     tensors: Sequence[torch.Tensor], minus: Sequence[torch.Tensor] | None
 ) -> tuple[list[Sum], list[Sum]]:
+    wide = [*map(_wide, tensors)]
     if minus is not None:
-        vars(torch)[SUBTRACT_FROM_EACH](minus, tensors)
-        tensors = minus
-    wide = [x if x.dtype == torch.float64 else x.float() for x in tensors]
+        differences = [*map(_wide, minus)]
+        vars(torch)[SUBTRACT_FROM_EACH](differences, wide)
+        wide = differences
     found = reductions.squares_on_cpu(wide)
     squares: list[Sum] = found.tolist()
     left_out: list[Sum] = [0.0] * len(wide)

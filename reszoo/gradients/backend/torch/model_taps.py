@@ -169,8 +169,10 @@ class ModelTaps:
         sources = [*self._of_blocks, *([] if self._of_weights is None else [self._of_weights])]
         sums = [x for source in sources for x in source.sums()]
         on_host = OnHost([*sums, *(x for pair in self._losses for x in pair)])
-        values = [x for source in sources for x in source.result(on_host)]
-        losses = [on_host([loss]) / on_host([scale]) for loss, scale in self._losses]
+        # A scale of zero and sums beyond float64 give values that are not finite, as on a device.
+        with np.errstate(all="ignore"):
+            values = [x for source in sources for x in source.result(on_host)]
+            losses = [on_host([loss]) / on_host([scale]) for loss, scale in self._losses]
         values.append(np.array([np.sum(losses), len(losses)]))
         joined = gathered(np.concatenate(values), on_host.device)
         return np.split(joined, np.cumsum([len(x) for x in values])[:-1], axis=1)
@@ -195,8 +197,8 @@ class ModelTaps:
             yield
         recorded = {number for sums in self._of_blocks for number in sums.end_batch()}
         number = pass_of_all(recorded, self._passes.number)
-        loss = None if number is None else self._passes.losses[number - 1]
-        if number is not None and loss is not None:
+        loss = self._passes.losses[number - 1] if number else None
+        if number and loss is not None:
             self._losses.append((loss, self._passes.scales[number - 1]))
         self._number_of_passes += self._passes.number
 

@@ -68,7 +68,7 @@ class Passes:
     @property
     def scale(self) -> Scale:
         """Factor of the loss in the gradients of the running pass."""
-        return self.scales[-1]
+        return self.scales[-1] if self.scales else 1.0  # a pass that is not counted
 
     def counted(self, run_backward: Callable, scale: Callable[[], Any]) -> Callable:
         """Returns the replacement of PyTorch's function that makes a pass.

@@ -93,7 +93,8 @@ def squares_on_cpu(tensors: Sequence[torch.Tensor]) -> np.ndarray:
         Shape `(tensors,)`, float64.
     """
     norms = [torch.linalg.vector_norm(part, dim=1) for x in tensors for part in _rows(x)]
-    squares = np.square(torch.cat(norms).numpy(), dtype=np.float64)
+    with np.errstate(over="ignore"):
+        squares = np.square(torch.cat(norms).numpy(), dtype=np.float64)
     if len(squares) == len(tensors):
         return squares
     ends = np.cumsum([_number_of_rows(x.numel()) for x in tensors])
@@ -362,11 +363,16 @@ def over_finite(
     cheap: Any = sums(*cast)
     nothing: list[Sum] = [0.0] * len(tensors)
     # A list takes no time to make, but has no arithmetic.
-    given = cheap if suffice is squares_suffice else torch.tensor(cheap, dtype=torch.float64)
+    given = cheap if suffice is squares_suffice else _on_cpu(cheap)
     if all(map(math.isfinite, cheap)) and suffice(given, cast):
         return cheap, nothing
     left_out = [_counted(~torch.isfinite(x)) for x in tensors]
     return sums(*(zero_if_nonfinite(x, torch.float64) for x in tensors)), left_out
+
+
+def _on_cpu(values: Sequence[float]) -> torch.Tensor:
+    # Whatever the device that PyTorch or Keras creates tensors on.
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 def kernels(tensors: Sequence[torch.Tensor]) -> Any:
@@ -384,10 +390,12 @@ def _kernels_on(device: torch.device) -> Any:
     """Returns the module of sums by one kernel, if Triton can build it for a device."""
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return None
-    from reszoo.gradients.backend.torch import gpu_sums
-
     try:
-        gpu_sums.over_finite(Sums(squares=1), [torch.ones(1, device=device)])
+        from reszoo.gradients.backend.torch import gpu_sums
+
+        one = torch.ones(1, device=device)
+        gpu_sums.over_finite(Sums(squares=1), [one])
+        gpu_sums.squares_of_each([one], [one])
     except Exception as error:  # of a compiler or a driver, of any kind
         warnings.warn(
             f"Triton cannot build a kernel for {device}: {error} Recorded steps take longer, since "

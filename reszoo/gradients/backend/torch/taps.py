@@ -12,37 +12,35 @@ import torch
 
 from reszoo.gradients.backend.torch.block_sums import BlockSums, Taken
 from reszoo.gradients.backend.torch.passes import Passes
-from reszoo.gradients.backend.torch.reductions import Sum, squares_of_sum_by, with_float64
+from reszoo.gradients.backend.torch.reductions import Scale, Sum, squares_of_sum_by, with_float64
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.measures import FORK, Measure
 from reszoo.keras_internals import hand_on_mask
 from reszoo.layers import ResidualBlock
 from reszoo.layers.recomputation import runs_again, runs_late
 
-# Takes the gradients of the two paths, and returns their sum if it has computed it.
-Observe = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]
+# Takes the gradients of the two paths.
+Observe = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 class _Paths(torch.autograd.Function):
     """Observes the gradients of the two paths of a block.
 
-    It takes the beginnings of both: one tensor twice, whose gradients PyTorch adds in place, or the
-    tensors of another function that has split it.
+    It takes the beginnings of both: one tensor twice, or the tensors of another function that has
+    split it. PyTorch adds their gradients to those of other readers, in the order of a plain step.
     """
 
     @staticmethod
     def forward(
         ctx: Any, observe: Observe, anchor: torch.Tensor, skip: torch.Tensor, branch: torch.Tensor
     ) -> tuple:
-        ctx.observe, ctx.is_split_here = observe, skip is branch
+        ctx.observe = observe
         # The branch may work in place, as it may on the copy that a block's own fork makes.
         return skip.view_as(skip), branch.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple:
-        total = ctx.observe(*gradients)
-        if ctx.is_split_here and total is not None:
-            return None, None, total, None
+        ctx.observe(*gradients)
         return None, None, *gradients
 
 
@@ -114,18 +112,16 @@ class BlockTaps:
         self._observe_forward("activation", output)
         return output
 
-    def _observe_fork(self, skip: torch.Tensor, branch: torch.Tensor) -> torch.Tensor | None:
+    def _observe_fork(self, skip: torch.Tensor, branch: torch.Tensor) -> None:
         of_fork = self._observe_backward("fork", skip, branch)
         if not self._sums.of_place("input"):
-            return None
+            return
         known = next((x.sums for x in of_fork if x.measure is FORK), None)
         squares = None if known is None else squares_of_sum_by(known, skip.dtype)
         if squares is None:
-            total = skip + branch
-            self._observe_backward("input", total)
-            return total
-        self._observe_backward("input", given=[squares])
-        return None
+            self._observe_backward("input", skip + branch)
+        else:
+            self._observe_backward("input", given=[squares])
 
     def _observe_merge(self, gradient: torch.Tensor) -> None:
         self._observe_backward("merge", gradient)
@@ -166,5 +162,9 @@ class BlockTaps:
         scale = self._passes.scale
         tensors = tuple(map(with_float64, tensors))
         if measure.unscaled:
-            tensors = tuple(x.double() / scale for x in tensors)
+            tensors = tuple(x.double() / _beside(x, scale) for x in tensors)
         return Taken(measure, measure.formula(*tensors), scale)
+
+
+def _beside(x: torch.Tensor, scale: Scale) -> Scale:
+    return scale.to(x.device) if isinstance(scale, torch.Tensor) else scale

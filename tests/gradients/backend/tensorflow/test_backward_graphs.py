@@ -115,9 +115,14 @@ def test_a_function_traced_in_a_recorded_step_adds_nothing_in_other_steps(eagerl
     np.testing.assert_allclose(*third, rtol=1e-5)
 
 
+def only(block, x):
+    return block(x)
+
+
 @pytest.mark.parametrize("eagerly", [False, True])
-def test_a_block_in_a_vectorized_map_is_an_error(eagerly, tmp_path):
-    model = Model(lambda block, x: tf.vectorized_map(lambda row: block(row[None])[0], x))
+@pytest.mark.parametrize("way", [only, in_condition, lambda block, x: tf.function(block)(x)])
+def test_a_block_in_a_vectorized_map_is_an_error(way, eagerly, tmp_path):
+    model = Model(lambda block, x: tf.vectorized_map(lambda row: way(block, row[None])[0], x))
     model.build(X.shape)
     model.compile("sgd", "mse", jit_compile=False, run_eagerly=eagerly)
     with pytest.raises(ValueError, match=r"that tf\.vectorized_map runs cannot be recorded"):
