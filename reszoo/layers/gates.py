@@ -192,6 +192,8 @@ def _check_gate(
 ) -> None:
     """Raises an error if a gate's output cannot be multiplied by that of the path that it gates."""
     factor, path = (tuple(output_of(layer, x).shape) for layer in (gate, gated))
+    if len(factor) < 2 and None not in factor:  # a number, or one for each channel
+        factor = (1,) * (len(path) - len(factor)) + factor
     if len(factor) == len(path) and all(
         a in (1, b, None) or b is None for a, b in zip(factor, path, strict=True)
     ):

@@ -113,6 +113,46 @@ def test_a_gate_of_one_filter_gates_all_channels():
     np.testing.assert_allclose(y, (1 - g) * x + g * branch(x), rtol=1e-4, atol=1e-5)
 
 
+@keras.saving.register_keras_serializable(package="test_gates")
+class Learned(keras.layers.Layer):
+    """A gate that does not depend on its input."""
+
+    def __init__(self, shape=(), **kwargs):
+        super().__init__(**kwargs)
+        self.shape = shape
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape}
+
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=self.shape, initializer="normal", name="w")
+
+    def call(self, x):
+        return keras.ops.sigmoid(self.w)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 6, 6, 3), (1, 1, 1, 1)])
+@pytest.mark.parametrize("gated", [GatedShortcut, lambda g: ExclusiveGatedBlock(BasicBranch(3), g)])
+def test_a_gate_that_broadcasts_gates_its_path(gated, shape, tmp_path):
+    x, gate = images(), Learned(shape)
+    layer = gated(gate)
+    y, g = layer(x), tf.sigmoid(gate.w)
+    branch = g * layer.branch(x) if layer.name.startswith("exclusive") else 0
+    np.testing.assert_allclose(y, (1 - g) * x + branch, rtol=1e-4, atol=1e-5)
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("axis", [(1, 2), (1, 2, 3)])
+def test_a_gate_of_each_image_without_pixels_is_an_error(axis):
+    gate = keras.layers.Lambda(lambda x: keras.ops.mean(x, axis))
+    with pytest.raises(ValueError, match=r"must have the filters and strides"):
+        GatedShortcut(gate).build((None, 6, 6, 3))
+
+
 def test_a_gated_shortcut_without_a_gate_is_an_error():
     with pytest.raises(ValueError, match=r"takes a Keras layer such as Gate\(64\) as gate"):
         GatedShortcut(None)
