@@ -127,11 +127,13 @@ def _in_graph(model: keras.Function) -> Iterator[_Child]:
 
 
 def _training_of(node: Any) -> bool | None:
-    """Returns the argument `training` of a call; `None` if it has none."""
+    """Returns whether a call may be told to train; `None` if it is not told."""
     layer, arguments = node.operation, node.arguments
     given = arguments.kwargs.get("training")  # of a layer whose `call` takes none, too
     call = inspect.signature(type(layer).call)
     if "training" in call.parameters:
         bound = call.bind_partial(layer, *arguments.args, **arguments.kwargs)
         given = bound.arguments.get("training")
+    if isinstance(given, keras.KerasTensor):  # known at each call only
+        return True
     return None if given is None else bool(given)

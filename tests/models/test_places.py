@@ -70,6 +70,13 @@ def test_layers_within_a_model_run_as_its_call_is_told(training, trains):
     }
 
 
+def test_a_layer_that_an_input_of_the_model_tells_to_train_may_train():
+    x, training = keras.Input((4,)), keras.Input((), batch_size=1, dtype="bool")
+    norm = layers.BatchNormalization(name="norm")
+    model = keras.Model([x, training], norm(x, training=training[0]))
+    assert {place.name: place.trains for place in places(model)}["norm"]
+
+
 def test_no_layer_is_known_to_be_before_another_in_a_chain_with_a_call_of_its_own():
     class Own(Chain):
         def call(self, x):
