@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reszoo.gradients import read_findings, records
+from reszoo.gradients.log import LeftOutWarning, event_files
 
 RECORDED_STEPS = 10  # the last ones, over which medians are taken
 _NEEDED = ("skip_share", "input_gradient_norm", "output_gradient_norm")
@@ -30,18 +31,21 @@ def summarize_gradients(log_dir: str) -> dict[str, Any]:
 
     Returns:
         The summary; with the reason as `error` alone if the log cannot be read, or none of its
-        steps has these statistics. If a part of the log cannot be read, `left_out` says what. If
-        only the file of alarms cannot be read, `alarms` is `None` and the reason is `alarms_error`.
+        steps has these statistics. If a part of the log cannot be read, `left_out` says what, and
+        `ends_early` whether the end of the log is among it. If only the file of alarms cannot be
+        read, `alarms` is `None` and the reason is `alarms_error`.
     """
     try:
         last, left_out = _last_steps(log_dir)
+        damage = _in_words(left_out, log_dir)
     except ValueError as error:
         return {"error": str(error)}
     if not last:
-        without = "No step was recorded with the set 'paths', which they are taken from."
-        return {"error": left_out or without}
+        step = "No step that can be read" if damage else "No step"
+        without = f"{step} was recorded with the set 'paths', which they are taken from."
+        return {"error": f"{damage['left_out']} {without}" if damage else without}
     return {
-        **({"left_out": left_out} if left_out else {}),
+        **damage,
         "first_step": last[0][0],
         "last_step": last[-1][0],
         "skip_share": _median([_median(values["skip_share"]) for _, values in last]),
@@ -50,17 +54,34 @@ def summarize_gradients(log_dir: str) -> dict[str, Any]:
     }
 
 
-def _last_steps(log_dir: str) -> tuple[Sequence[tuple[int, dict[str, np.ndarray]]], str]:
-    """Returns the last recorded steps, and what of the log is left out, in words."""
-    last: collections.deque[tuple[int, dict[str, np.ndarray]]]
-    last = collections.deque(maxlen=RECORDED_STEPS)
+_Step = tuple[int, dict[str, np.ndarray]]
+
+
+def _last_steps(log_dir: str) -> tuple[Sequence[_Step], Sequence[LeftOutWarning]]:
+    """Returns the last recorded steps, and the warnings of what of the log is left out."""
+    last: collections.deque[_Step] = collections.deque(maxlen=RECORDED_STEPS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for record in records(log_dir):
             values = dict(zip(record.statistics, record.values.T, strict=True))
             if all(name in values for name in _NEEDED):
                 last.append((record.step, values))
-    return last, " ".join(dict.fromkeys(str(warning.message) for warning in caught))
+    left_out = []
+    for each in caught:
+        if isinstance(each.message, LeftOutWarning):
+            left_out.append(each.message)
+        else:  # no matter of the log
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return last, left_out
+
+
+def _in_words(left_out: Sequence[LeftOutWarning], log_dir: str) -> dict[str, Any]:
+    if not left_out:
+        return {}
+    text = " ".join(dict.fromkeys(map(str, left_out)))
+    with warnings.catch_warnings(action="ignore"):  # they are among those given
+        newest = event_files(log_dir)[-1]
+    return {"left_out": text, "ends_early": any(each.end_of >= newest for each in left_out)}
 
 
 def _alarms(log_dir: str) -> dict[str, Any]:
@@ -97,7 +118,8 @@ def gradients_in_words(summary: Mapping[str, Any]) -> str:
     )
     if "left_out" not in summary:
         return words
-    return f"up to step {summary['last_step']}: {words}. {summary['left_out']}"
+    begin = f"up to step {summary['last_step']}: " if summary.get("ends_early") else ""
+    return f"{begin}{words}. {summary['left_out']}"
 
 
 def _alarms_in_words(summary: Mapping[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reszoo.gradients.log import LogWriter
+from reszoo.gradients.log import LogWriter, records
+from reszoo.training import gradients_summary
 from reszoo.training.gradients_summary import gradients_in_words, summarize_gradients
 from tests.raw_log import header, write_raw
 
@@ -120,7 +122,8 @@ def test_a_log_that_is_damaged_before_its_first_step_is_said_to_be(tmp_path, rec
     write(tmp_path, [((1, 1, 1), 1.0, 1.0)])
     cut(tmp_path, records)
     words = gradients_in_words(summarize_gradients(str(tmp_path)))
-    assert words.startswith(f"not summarized. {tmp_path}")
+    assert words.startswith("not summarized. ")
+    assert f"{tmp_path}/events" in words
     assert " is damaged " in words
 
 
@@ -132,6 +135,54 @@ def test_a_log_that_is_damaged_later_is_summarized_up_to_there(tmp_path):
     assert words.startswith(f"up to step {summary['first_step']}: skip 100% in the median block")
     assert words.endswith(f". {summary['left_out']}")
     assert "is damaged after 3 events; what follows is left out." in words
+
+
+def resumed(tmp_path):
+    """Writes a log of two files, and returns them in their order."""
+    for number in (1, 2):
+        write(tmp_path / "new", [((1, 1, 1), 1.0, 1.0)] * 2)
+        (path,) = (tmp_path / "new").iterdir()
+        content = path.read_bytes()
+        path.unlink()
+        (tmp_path / f"events.out.tfevents.{number}").write_bytes(content)
+    (tmp_path / "new").rmdir()
+    return sorted(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("keep", [0, 20])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_log_whose_later_file_is_whole_is_not_said_to_end_early(tmp_path, keep, index):
+    path = resumed(tmp_path)[index]
+    path.write_bytes(path.read_bytes()[: keep or -20])
+    summary = summarize_gradients(str(tmp_path))
+    words = gradients_in_words(summary)
+    assert words.startswith(f"up to step {summary['last_step']}: ") == summary["ends_early"]
+    assert summary["ends_early"] == (index == 1)
+    assert words.endswith(f"no alarms. {summary['left_out']}")
+    assert f"{path} is damaged" in words
+
+
+def test_a_damaged_file_does_not_hide_that_the_others_lack_the_statistics(tmp_path):
+    without_paths(tmp_path)
+    (tmp_path / "events.out.tfevents.0").write_bytes(b"cut")
+    words = gradients_in_words(summarize_gradients(str(tmp_path)))
+    assert "tfevents.0 is damaged" in words
+    assert words.endswith(
+        "No step that can be read was recorded with the set 'paths', which they are taken from."
+    )
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, UserWarning, RuntimeWarning])
+def test_a_warning_of_a_library_is_no_damage_and_is_passed_on(tmp_path, category, monkeypatch):
+    def warned(log_dir):
+        warnings.warn("from elsewhere", category, stacklevel=1)
+        return records(log_dir)
+
+    log_dir = write(tmp_path, [((1, 1, 1), 1.0, 1.0)])
+    monkeypatch.setattr(gradients_summary, "records", warned)
+    with pytest.warns(category, match="from elsewhere") as told:
+        assert "left_out" not in summarize_gradients(log_dir)
+    assert [each.filename for each in told] == [__file__]
 
 
 def test_alarms_that_cannot_be_read_are_not_said_to_be_none(tmp_path):

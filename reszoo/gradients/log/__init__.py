@@ -19,6 +19,8 @@ were undone by a restart, and are left out when reading, as TensorBoard does.
 - `tables`: a log as a table with one number per row
 """
 
+from reszoo.gradients.log.event_files import LeftOutWarning as LeftOutWarning
+from reszoo.gradients.log.event_files import event_files as event_files
 from reszoo.gradients.log.format import ALARMS_TAG as ALARMS_TAG
 from reszoo.gradients.log.format import FINDINGS_TAG as FINDINGS_TAG
 from reszoo.gradients.log.format import GRADIENTS_DIRECTORY as GRADIENTS_DIRECTORY

@@ -5,7 +5,7 @@ import itertools
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from google.protobuf.message import DecodeError
@@ -19,6 +19,19 @@ from reszoo.gradients.log.format import FILE_PREFIX, TAG, log_directories
 _EVENTS: Any = event_pb2
 _SUMMARIES: Any = summary_pb2
 Event, SessionLog, Summary = _EVENTS.Event, _EVENTS.SessionLog, _SUMMARIES.Summary
+
+
+class LeftOutWarning(UserWarning):
+    """A part of a log cannot be read and is left out.
+
+    Args:
+        text: The text.
+        end_of: The file of which all that follows is left out; empty if only some of its records.
+    """
+
+    def __init__(self, text: str, end_of: str = ""):
+        super().__init__(text)
+        self.end_of = end_of
 
 
 class _DamageError(Exception):
@@ -35,21 +48,22 @@ def headers_in(log_dir: str) -> Iterator[str]:
         log_dir: A recorder's `log_dir`; it need not exist.
     """
     for path in files_in(log_dir, log_dir):
-        for event in events(path, warn=False) if is_log(path, []) else ():
+        for event in events(path, warn=False) if is_log(path, {}) else ():
             contents = [v.metadata.plugin_data.content for v in event.summary.value if v.tag == TAG]
             if contents:
                 yield contents[0].decode("utf-8", "replace")
                 break
 
 
-def warn_of(broken: Iterable[ValueError]) -> None:
+def warn_of(broken: Mapping[str, ValueError]) -> None:
     """Warns of files that cannot be read beside others that can.
 
     Args:
-        broken: The errors that their reading raised.
+        broken: The errors that their reading raised, by path.
     """
-    for error in broken:
-        warnings.warn(f"A file of the log is left out, in part or whole. {error}", stacklevel=4)
+    for path, error in broken.items():
+        text = f"A file of the log is left out, in part or whole. {error}"
+        warnings.warn(LeftOutWarning(text, path), stacklevel=4)
 
 
 def event_files(log_dir: str) -> list[str]:
@@ -61,18 +75,26 @@ def event_files(log_dir: str) -> list[str]:
     Raises:
         ValueError: If there is no log, or none of its files can be read.
     """
-    unreadable = []
+    unreadable: dict[str, ValueError] = {}
     for directory in log_directories(log_dir):
-        files = [path for path in files_in(directory, log_dir) if is_log(path, unreadable)]
+        broken: dict[str, ValueError] = {}
+        files = [path for path in files_in(directory, log_dir) if is_log(path, broken)]
         if files:
-            warn_of(unreadable)
+            warn_of(broken)  # those of another directory may be anybody's
             return files
-    if unreadable:
-        raise unreadable[0]
+        unreadable |= broken
     raise ValueError(
-        f"There is no gradient log in {str(log_dir)!r}. Give the log_dir of a GradientRecorder, or "
-        "the workdir of a training that recorded."
+        f"There is no gradient log in {str(log_dir)!r}{_beside(list(unreadable.values()))} Give "
+        "the log_dir of a GradientRecorder, or the workdir of a training that recorded."
     )
+
+
+def _beside(unreadable: Sequence[ValueError]) -> str:
+    """Returns the end of the sentence that there is no log, where files cannot be read."""
+    if not unreadable:
+        return "."
+    more = f" {len(unreadable) - 1} more cannot be read either." if unreadable[1:] else ""
+    return f" that can be read. {unreadable[0]}{more}"
 
 
 def log_directory(log_dir: str) -> str:
@@ -83,22 +105,22 @@ def log_directory(log_dir: str) -> str:
     """
     for directory in log_directories(log_dir):
         with contextlib.suppress(ValueError):
-            if any(is_log(path, []) for path in files_in(directory, log_dir)):
+            if any(is_log(path, {}) for path in files_in(directory, log_dir)):
                 return directory
     return log_dir
 
 
-def is_log(path: str, unreadable: list[ValueError]) -> bool:
+def is_log(path: str, unreadable: dict[str, ValueError]) -> bool:
     """Returns whether an event file is one of a gradient log.
 
     Args:
         path: The file.
-        unreadable: The error is added to it if the file cannot be read.
+        unreadable: The error is added to it, by path, if the file cannot be read.
     """
     try:
         return first_step(path) is not None
     except ValueError as error:
-        unreadable.append(error)
+        unreadable[path] = error
         return False
 
 
@@ -158,10 +180,8 @@ def events(path: str, warn: bool = True) -> Iterator[Any]:
             read += 1
     except _DAMAGE as error:
         if warn:
-            warnings.warn(
-                f"{path} is damaged after {read} events; what follows is left out. {error}",
-                stacklevel=2,
-            )
+            text = f"{path} is damaged after {read} events; what follows is left out. {error}"
+            warnings.warn(LeftOutWarning(text, path), stacklevel=2)
 
 
 def _undamaged(path: str) -> Iterator[Any]:

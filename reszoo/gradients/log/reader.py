@@ -9,6 +9,7 @@ import numpy as np
 from tensorboard.util import tensor_util
 
 from reszoo.gradients.log.event_files import (
+    LeftOutWarning,
     SessionLog,
     event_files,
     events,
@@ -83,7 +84,8 @@ def tensors(log_dir: str, tag: str) -> Iterator[tuple[Any, dict, np.ndarray]]:
     """
     files = event_files(log_dir)
     first_steps = [cast(int, first_step(path)) for path in files]
-    broken, found = [], False
+    broken: dict[str, ValueError] = {}
+    found = False
     for index, path in enumerate(files):
         end = min(first_steps[index + 1 :], default=np.inf)
         try:
@@ -91,9 +93,9 @@ def tensors(log_dir: str, tag: str) -> Iterator[tuple[Any, dict, np.ndarray]]:
                 found = True
                 yield of_record
         except ValueError as error:
-            broken.append(error)
+            broken[path] = error
     if broken and not found:
-        raise broken[0]
+        raise next(iter(broken.values()))
     warn_of(broken)
 
 
@@ -114,11 +116,11 @@ def _tensors_of_file(path: str, tag: str, end: float) -> Iterator[tuple[Any, dic
             else:
                 yield event, header, values
     if misfits:
-        warnings.warn(
+        text = (
             f"{path}: {len(misfits)} of the records cannot be read and are left out, the first of "
-            f"step {misfits[0]}: they hold no numbers, or not as many as the header names.",
-            stacklevel=4,
+            f"step {misfits[0]}: they hold no numbers, or not as many as the header names."
         )
+        warnings.warn(LeftOutWarning(text), stacklevel=4)
 
 
 def losses(log_dir: str, warn: bool = False) -> dict[int, float]:
@@ -183,7 +185,7 @@ def recorded_steps(log_dir: str) -> dict[int, Sequence[str]]:
     """
     steps = {}
     for path in files_in(log_dir, log_dir):
-        if not is_log(path, []):
+        if not is_log(path, {}):
             continue
         names = {}
         for event in events(path, warn=False):

@@ -78,6 +78,18 @@ def test_a_workdir_leads_to_its_gradients(tmp_path):
     assert len(load(str(tmp_path))) == 6
 
 
+def test_a_cut_file_of_somebody_else_in_a_workdir_is_none_of_the_log(tmp_path):
+    (tmp_path / "events.out.tfevents.1").write_bytes(b"cut")
+    for message in ("no gradient log in .*that can be read", "tfevents.1 is damaged", "Give the"):
+        with pytest.raises(ValueError, match=message):
+            load(str(tmp_path))
+    (tmp_path / "events.out.tfevents.2").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"1 more cannot be read either\. Give"):
+        load(str(tmp_path))
+    write(tmp_path / "gradients", [0]).close()  # warnings are errors
+    assert len(load(str(tmp_path))) == 6
+
+
 def test_a_directory_without_a_log_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no gradient log in .* Give the log_dir"):
         load(str(tmp_path))
