@@ -14,7 +14,12 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from reszoo.training.terminal import flush, is_terminal, write_warnings_plainly
+from reszoo.training.terminal import (
+    flush,
+    is_terminal,
+    open_standard_descriptors,
+    write_warnings_plainly,
+)
 
 STOPPED = "stopped; run the same command again to go on."
 _CONFIG = flags.DEFINE_string("config", None, "The configuration, a Python file or a recipe.")
@@ -38,6 +43,7 @@ def main(argv: list[str]) -> None:
     from reszoo.training.freed_memory import keep_freed_memory
     from reszoo.training.quiet_start import HeldMessages
 
+    open_standard_descriptors()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     keep_freed_memory(os.environ)
     held = HeldMessages()
@@ -114,7 +120,8 @@ def _interrupts_end_it_at_once(held: Any) -> Iterator[None]:
 
     def end(number: int, frame: Any) -> None:
         held.release()
-        print(f"{_over_ctrl_c()}train.py: {STOPPED}", file=sys.stderr)
+        if sys.stderr is not None:
+            print(f"{_over_ctrl_c()}train.py: {STOPPED}", file=sys.stderr)
         flush(sys.stderr)
         os._exit(1)
 

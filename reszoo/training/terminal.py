@@ -23,6 +23,19 @@ def write_warnings_plainly() -> None:
     logging_of_python.captureWarnings(True)
 
 
+def open_standard_descriptors() -> None:
+    """Opens the null device in place of closed descriptors of standard input, output and error.
+
+    The next file that is opened would take their numbers, and have in it what native code and child
+    processes write there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed; the lowest number that is free is the one taken
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Returns whether a stream writes to a terminal; what takes the place of one may not tell.
 
@@ -67,6 +80,8 @@ def tell_at_once(text: str) -> None:
     Args:
         text: The line.
     """
+    if sys.stderr is None:  # descriptor 2 may then be any file
+        return
     try:
         number = sys.stderr.fileno()  # not 2, while native messages are held back
     except (AttributeError, OSError, ValueError):  # closed, or replaced by what has none
@@ -81,6 +96,8 @@ class _BesideBars:
     """Standard error, as it is when something is written, with progress bars out of the way."""
 
     def write(self, text: str) -> None:
+        if sys.stderr is None:  # `print` would take standard output
+            return
         bars = sys.modules.get("tqdm")
         with bars.tqdm.external_write_mode(sys.stderr) if bars else contextlib.nullcontext():
             print(text, end="", file=sys.stderr)

@@ -6,11 +6,14 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import reszoo
 from reszoo.training.terminal import columns, flush, is_terminal
 
+TRAIN = str(Path(reszoo.__file__).with_name("train.py"))
 TOLD = "print('bar', end='', flush=True); tell_at_once('Saving.')"
 HELD = (
     "from reszoo.training.quiet_start import HeldMessages; held = HeldMessages(); held.hold(); "
@@ -61,15 +64,62 @@ def test_a_stream_without_a_terminal_has_no_end_of_columns_and_is_not_flushed(st
     flush(stream)
 
 
+CLOSED = """if True:
+    import os, runpy, sys
+    from reszoo.training.terminal import tell_at_once
+    others = open(sys.argv[1], "wb")
+    assert others.fileno() in range(3)
+    tell_at_once("Saving.")
+    others.close()
+    main = runpy.run_path(sys.argv[2])["main"]
+    main.__globals__["_read_config"] = lambda fields: None
+    main.__globals__["_start_tensorflow"] = lambda held: None
+
+    def run(*_):
+        opened = [open(sys.argv[1], "wb") for _ in range(4)]
+        assert all(file.fileno() > 2 for file in opened)
+        assert all(map(os.get_inheritable, range(3)))
+        os.system("echo from a child; echo from a child >&2")
+        os.write(2, b"native")
+        tell_at_once("Saving.")
+
+    main.__globals__["_run"] = run
+    main(["train.py"])
+    open(sys.argv[3], "w").write("done")
+"""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "<&-"])
+def test_nothing_is_written_into_files_where_standard_streams_are_closed(closed, tmp_path):
+    other, end = tmp_path / "other", tmp_path / "end"
+    arguments = [sys.executable, "-c", CLOSED, other, TRAIN, end]
+    subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *arguments], check=True)
+    assert (other.read_bytes(), end.read_text()) == (b"", "done")
+
+
+def test_an_interrupt_without_standard_error_is_not_told_on_standard_output():
+    code = f"""if True:
+        import os, runpy, signal, sys
+        from reszoo.training.quiet_start import HeldMessages
+        sys.stderr = None
+        run = runpy.run_path({TRAIN!r})
+        with run["_interrupts_end_it_at_once"](HeldMessages()):
+            os.kill(os.getpid(), signal.SIGINT)
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 @pytest.mark.parametrize("stream", ["Tee()", "None"])
-def test_a_command_runs_where_its_output_is_a_tee_or_there_is_none(stream, tmp_path):
+@pytest.mark.parametrize("replaced", ["sys.stdout = sys.stderr", "sys.stderr"])
+def test_a_command_runs_where_its_output_is_a_tee_or_there_is_none(replaced, stream, tmp_path):
     code = f"""if True:
         import runpy, sys
         class Tee:
             def write(self, text):
                 open({str(tmp_path / "said")!r}, "a").write(text)
-        sys.stdout = sys.stderr = {stream}
-        run = runpy.run_path("reszoo/train.py")
+        {replaced} = {stream}
+        run = runpy.run_path({TRAIN!r})
         from absl import logging
         from reszoo.training.quiet_start import HeldMessages
         run["parse_flags"](["train.py", "--config=c", "--workdir=w"])
