@@ -90,20 +90,6 @@ class GatedSum:
     shares_gate: bool
     reads_more: bool
 
-    @property
-    def reason(self) -> str:
-        """Why it is not recorded."""
-        if self.reads_more:
-            shared = " and share a gate" if self.shares_gate else ""
-            return (
-                f"the two paths of a block read another tensor{shared}, as those of each step of a "
-                "GRU do, so that they part at several tensors"
-            )
-        return (
-            "the two paths of a block share a gate or a part of it, as in a highway network; "
-            "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
-        )
-
 
 @dataclass
 class Tensor:

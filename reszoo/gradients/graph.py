@@ -144,7 +144,7 @@ class Graph:
             fork.
         unseen: The names of what adds the paths of a block in a way that cannot be recorded.
         gated: The names of the additions of a branch and a gated shortcut that are not recorded,
-            each with the reason.
+            each with its sum.
         concatenation: The name of the first concatenation whose inputs have a common origin, or
             `None`.
     """
@@ -164,7 +164,7 @@ class Graph:
         for found in residual_sums(self.flow):
             (unseen if any(map(_is_unseen, found.terms)) else seen).append(found)
         self.unseen = [_name(found.addition) for found in unseen if self._is_plain(found)]
-        self.gated = [(_name(each.addition), each.reason) for each in gated_sums(self.flow)]
+        self.gated = [(_name(each.addition), each) for each in gated_sums(self.flow)]
         self.blocks, self.left_out = compatible(GraphBlock(self, found) for found in seen)
 
     def nodes_between(self, start: int, ends: Iterable[int]) -> list:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from reszoo.gradients.call_stack import Frame
-from reszoo.gradients.flow import ResidualSum, gated_sums, residual_sums
+from reszoo.gradients.flow import GatedSum, ResidualSum, gated_sums, residual_sums
 from reszoo.gradients.found_block import PathStep
 from reszoo.gradients.traced_calls import Trace, TracedCall, innermost_around
 from reszoo.keras_internals import is_addition, is_layer_of_keras, is_subtraction, sublayers
@@ -152,7 +152,25 @@ def _gated(trace: Trace, owners: set[int]) -> Iterator[Unseen]:
         if call is None or (id(call.layer) in owners and _is_of_graph(call, adding)):
             continue
         if not (isinstance(call.layer, ResidualBlock) or is_layer_of_keras(call.layer)):
-            yield Unseen(call.layer, found.reason)
+            yield Unseen(call.layer, reason_of_gated(found))
+
+
+def reason_of_gated(found: GatedSum) -> str:
+    """Returns why a gated sum is not recorded.
+
+    Args:
+        found: The sum.
+    """
+    if found.reads_more:
+        shared = " and share a gate" if found.shares_gate else ""
+        return (
+            f"the two paths of a block read another tensor{shared}, as those of each step of a "
+            "GRU do, so that they part at several tensors"
+        )
+    return (
+        "the two paths of a block share a gate or a part of it, as in a highway network; "
+        "reszoo.layers.ExclusiveGatedBlock computes it for each of them"
+    )
 
 
 def _located(trace: Trace, found: ResidualSum, owners: set[int]) -> Located | None:

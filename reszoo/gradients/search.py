@@ -15,7 +15,7 @@ from reszoo.gradients.calls import Calls
 from reszoo.gradients.first_batch import has_all_weights
 from reszoo.gradients.found_block import FoundBlock
 from reszoo.gradients.graph import Graph
-from reszoo.gradients.located import Located, Unseen, located_in
+from reszoo.gradients.located import Located, Unseen, located_in, reason_of_gated
 from reszoo.gradients.traced_calls import Trace
 from reszoo.keras_internals import is_layer_of_keras, sublayers, symbolic_inputs
 from reszoo.layers import ResidualBlock
@@ -99,8 +99,8 @@ class Search:
         """Returns the names of additions with a gated shortcut, by the reason."""
         names: dict[str, list[str]] = {}
         for graph in self._graphs:
-            for name, reason in graph.gated:
-                names.setdefault(reason, []).append(repr(name))
+            for name, found in graph.gated:
+                names.setdefault(reason_of_gated(found), []).append(repr(name))
         return names
 
     def _search(self, layer: Any, path: tuple[str, ...]) -> None:
