@@ -1,5 +1,7 @@
 """Folded normalizations: by hand, in every kind of network, and what stays with its reason."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -311,9 +313,15 @@ def told(inner, outer, own):
     return graph(chained if inner == "chain" else lambda x: of_part(x, training=outer))
 
 
-@pytest.mark.parametrize("own", [None, False, True])
-@pytest.mark.parametrize("outer", [None, False, True])
-@pytest.mark.parametrize("inner", ["norm", "block", "chain"])
+@pytest.mark.parametrize(
+    ("inner", "outer", "own"),
+    [
+        *itertools.product(["norm", "block"], [None, False, True], [None, False, True]),
+        ("chain", None, True),
+        ("chain", False, True),
+        ("chain", True, False),
+    ],
+)
 def test_the_outermost_call_that_says_so_decides_what_trains(inner, outer, own):
     model = randomized(told(inner, outer, own))
     (x,) = examples(model)
