@@ -11,7 +11,6 @@ backend there are, each in a process of its own, so that one that fails leaves t
 2. Cost: a recorded step of `fit` to a plain one, interleaved, ResNet-50, 224x224, batch 256,
    bfloat16; images a second.
 3. Memory: the peak of a plain and of a recorded training, each in a process of its own.
-
 4. On PyTorch the training step of torchvision's ResNet-50, by `torch.compile` and in channels-last.
 
 `--small` runs all of this in seconds on a CPU, where a device's memory is not reported, and
@@ -86,7 +85,7 @@ def run_here(options, backend, minutes, *arguments, **of_process):
     }
     given = [name for name in ("small", "compile") if getattr(options, name)]
     command = [sys.executable, __file__, *(f"--{name}" for name in given)]
-    command += [f"--rounds={options.rounds}", f"--minutes={minutes}"]
+    command += [f"--rounds={options.rounds}", f"--minutes={max(minutes, 0)}"]
     return subprocess.run([*command, *arguments], env=environment, **of_process)
 
 
@@ -118,7 +117,7 @@ def is_late(options, what):
     """Returns whether the time is over, and says what is left out then."""
     late = time.monotonic() > options.end
     if late:
-        print(f"\n{what}: left out, since --minutes={options.minutes:g} are over", flush=True)
+        print(f"\n{what}: left out, since this backend's share of --minutes is over", flush=True)
     return late
 
 
@@ -131,7 +130,7 @@ def print_exactness(options):
     use_full_precision(backend_here())
     recorded, weights = trained_for_two_steps(options.small, record=True)
     on_cpu, _ = trained_for_two_steps(options.small, record=True, device="cpu")
-    (_, plain), (_, again) = (trained_for_two_steps(options.small, record=False) for _ in "12")
+    (_, plain), (_, again) = (trained_for_two_steps(options.small, record=False) for _ in range(2))
     assert_same_rows(recorded, on_cpu)
     values, expected = recorded.value.to_numpy(float), on_cpu.value.to_numpy(float)
     missing = np.isnan(values) != np.isnan(expected)

@@ -509,8 +509,8 @@ def can_communicate_in_replicas() -> bool:
 def keep_changes(graph: Any) -> None:
     """Has conditions and loops in a graph run each change of a variable, in the order of the code.
 
-    Relies on `_add_control_dependencies`, which is false in the backward function of a
-    `tf.function` that is called eagerly, of the graphs that run a step.
+    Relies on `_add_control_dependencies`. It is false in one kind of graphs that run a step: the
+    backward function of a `tf.function` that is called eagerly.
 
     Args:
         graph: The graph that is being made.
@@ -519,7 +519,7 @@ def keep_changes(graph: Any) -> None:
 
 
 def backward_functions_in_order() -> tuple[Any, str, Callable]:
-    """Returns what has the backward function of a `tf.function` run each change, in order.
+    """Returns a replacement by which backward functions of a `tf.function` keep changes in order.
 
     Relies on `_create_forward_backward_with_graph` of TensorFlow's functions, and on
     `AutomaticControlDependencies`, by which it orders the changes in all other graphs.

@@ -161,7 +161,7 @@ class Search:
             for one in unseen:
                 self._unseen.setdefault((id(one.layer), one.reason), one)
             for located in found:
-                # In training, of which the later trace is, a layer may apply more.
+                # The later trace is of training, in which a layer may apply more.
                 of_keys.setdefault(located.key, located).steps = located.steps
         # What is seen of a layer in one call only, as of the cell of an RNN, is not enough.
         whole = {id(unseen.layer) for unseen in self._unseen.values() if unseen.is_whole}
