@@ -101,6 +101,7 @@ def test_an_interrupt_without_standard_error_is_not_told_on_standard_output():
     code = f"""if True:
         import os, runpy, signal, sys
         from reszoo.training.quiet_start import HeldMessages
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell ignores it
         sys.stderr = None
         run = runpy.run_path({TRAIN!r})
         with run["_interrupts_end_it_at_once"](HeldMessages()):
