@@ -90,13 +90,7 @@ setup(
         "weights": ["huggingface_hub>=0.34", "onnx>=1.16", "safetensors>=0.5"],
         # What the models are compared with. torchvision 0.28 and timm 1.0 belong to it too, but go
         # in without their dependencies, which ask for builds of torch that are not needed.
-        # Triton's interpreter runs the kernel for GPUs.
-        "references": [
-            "keras-hub>=0.32",
-            "pyyaml>=6",
-            "torch==2.13.*",
-            "triton>=3.4; sys_platform == 'linux'",
-        ],
+        "references": ["keras-hub>=0.32", "pyyaml>=6", "torch==2.13.*"],
         # config.loggers.
         "mlflow": ["mlflow>=3"],
         "wandb": ["wandb>=0.31"],

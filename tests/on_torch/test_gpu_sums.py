@@ -1,5 +1,7 @@
 """Sums by one kernel, which Triton's interpreter runs here, are those of single operations."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -133,5 +135,14 @@ def test_a_kernel_that_cannot_be_built_is_told_of_and_done_without(monkeypatch):
     reductions._kernels_on.cache_clear()
     monkeypatch.setattr(torch, "ones", lambda *_, **__: None)
     with pytest.warns(UserWarning, match="Triton cannot build a kernel for cuda:0: Failed to find"):
+        assert reductions._kernels_on(torch.device("cuda", 0)) is None
+    reductions._kernels_on.cache_clear()
+
+
+def test_triton_is_not_loaded_beside_tensorflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.delitem(sys.modules, "triton")
+    reductions._kernels_on.cache_clear()
+    with pytest.warns(UserWarning, match="a process that has loaded TensorFlow"):
         assert reductions._kernels_on(torch.device("cuda", 0)) is None
     reductions._kernels_on.cache_clear()

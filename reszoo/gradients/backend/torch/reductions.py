@@ -15,6 +15,7 @@ have no float64: their tensors are copied to the host (not run).
 import functools
 import importlib.util
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -389,6 +390,14 @@ def kernels(tensors: Sequence[torch.Tensor]) -> Any:
 def _kernels_on(device: torch.device) -> Any:
     """Returns the module of sums by one kernel, if Triton can build it for a device."""
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    if "tensorflow" in sys.modules and "triton" not in sys.modules:
+        warnings.warn(
+            "Recorded steps take longer on the GPU, since their sums are computed operation by "
+            "operation: Triton, whose kernel would take them, cannot be loaded into a process that "
+            "has loaded TensorFlow. The values are the same.",
+            stacklevel=2,
+        )
         return None
     try:
         from reszoo.gradients.backend.torch import gpu_sums
