@@ -6,7 +6,7 @@ registers. It is written in Triton, which comes with PyTorch's builds for GPUs.
 """
 
 # Triton's functions have types of their own, and options that their signatures do not name.
-# pyright: reportMissingParameterType=false, reportCallIssue=false
+# pyright: reportMissingParameterType=false, reportCallIssue=false, reportIndexIssue=false
 
 import functools
 from collections.abc import Sequence
