@@ -1,8 +1,8 @@
 """Sums of tensors on a GPU, by one kernel that reads each value once.
 
 Operation by operation, sums in float64 write several tensors of float64 to the memory of the GPU
-and read them again: about fifteen times what the values of bfloat16 take. This kernel keeps them in
-registers. It is written in Triton, which comes with PyTorch's builds for GPUs.
+and read them again. This kernel keeps them in registers. It is written in Triton, which comes with
+PyTorch's builds for GPUs.
 """
 
 # Triton's functions have types of their own, and options that their signatures do not name.
@@ -17,7 +17,7 @@ import triton.language as tl
 
 from reszoo.gradients.sums import Sums
 
-# Measured on an H200: about the time that reading the tensors once takes.
+# Chosen on an H200, of six combinations that were tried.
 BLOCK = 1024  # values that a program reads at once
 WARPS = 8
 PROGRAMS = 8  # of each multiprocessor
